@@ -1,0 +1,170 @@
+//! Documents as operators write them: one file per kind, a reader and its JSON Schema side by side.
+//!
+//! What a reader returns is complete and well formed, but its references are names only: whether a role or a plan exists
+//! is the compiler's question. Unknown fields are refused with the nearest known name.
+
+use crate::diagnostic::{Diagnostics, Span};
+use crate::name::{DocumentName, TenantId};
+use std::fmt;
+use std::sync::Arc;
+
+pub mod cache;
+pub mod identity;
+pub mod quota;
+pub mod role;
+pub mod security;
+pub mod service;
+pub mod tenant;
+
+pub use cache::CachePolicy;
+pub use identity::{ApiKey, Identity, Jwks, JwtIssuer};
+pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
+pub use role::{Role, RoleBinding, Rule, Subject};
+pub use security::SecurityPolicy;
+pub use service::{Access, Listener, Route, Service, Upstream};
+pub use tenant::{Plan, Tenant, TenantState};
+
+/// Kinds of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A customer of the service.
+    Tenant,
+    /// Defaults that tenants share.
+    Plan,
+    /// Listeners, upstreams and routes of one service.
+    Service,
+    /// Who may prove to be whom: token issuers, API keys.
+    Identity,
+    /// What may be done.
+    Role,
+    /// Who may do it.
+    RoleBinding,
+    /// How often.
+    QuotaPolicy,
+    /// Limits on requests, CORS, staleness.
+    SecurityPolicy,
+    /// What may be kept and for how long.
+    CachePolicy,
+}
+
+impl Kind {
+    /// Every kind, in the order in which the documentation tells them.
+    pub const ALL: [Kind; 9] = [
+        Kind::Tenant,
+        Kind::Plan,
+        Kind::Service,
+        Kind::Identity,
+        Kind::Role,
+        Kind::RoleBinding,
+        Kind::QuotaPolicy,
+        Kind::SecurityPolicy,
+        Kind::CachePolicy,
+    ];
+
+    /// The name as documents write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Tenant => "Tenant",
+            Kind::Plan => "Plan",
+            Kind::Service => "Service",
+            Kind::Identity => "Identity",
+            Kind::Role => "Role",
+            Kind::RoleBinding => "RoleBinding",
+            Kind::QuotaPolicy => "QuotaPolicy",
+            Kind::SecurityPolicy => "SecurityPolicy",
+            Kind::CachePolicy => "CachePolicy",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What makes a document the same document: kind, tenant and name. For a Tenant, `tenant` is absent and `name` its `tenant_id`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocumentId {
+    /// Its kind.
+    pub kind: Kind,
+    /// The tenant it belongs to; absent for what is platform-wide, and for a Tenant itself.
+    pub tenant: Option<TenantId>,
+    /// Its name.
+    pub name: DocumentName,
+}
+
+/// `Role acme_corp/auditor`, `Plan free`, `Tenant globex`.
+impl fmt::Display for DocumentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tenant {
+            Some(tenant) => write!(f, "{} {tenant}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// Where a document stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// The file as the user named it.
+    pub file: Arc<str>,
+    /// The first line of the document in it.
+    pub span: Span,
+}
+
+/// One document, read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Which document.
+    pub id: DocumentId,
+    /// Where it stands; no part of what it declares.
+    pub origin: Origin,
+    /// What it declares.
+    pub body: Body,
+}
+
+/// What a document declares, by kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// Kind `Tenant`.
+    Tenant(Tenant),
+    /// Kind `Plan`.
+    Plan(Plan),
+    /// Kind `Service`.
+    Service(Service),
+    /// Kind `Identity`.
+    Identity(Identity),
+    /// Kind `Role`.
+    Role(Role),
+    /// Kind `RoleBinding`.
+    RoleBinding(RoleBinding),
+    /// Kind `QuotaPolicy`.
+    QuotaPolicy(QuotaPolicy),
+    /// Kind `SecurityPolicy`.
+    SecurityPolicy(SecurityPolicy),
+    /// Kind `CachePolicy`.
+    CachePolicy(CachePolicy),
+}
+
+/// Whether a policy refuses or only records. Read everywhere; `shadow` is refused with "not yet" until it takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Enforce {
+    /// It decides.
+    #[default]
+    Enforce,
+}
+
+/// What one file holds: the documents that could be read, and what is wrong with the others.
+#[derive(Debug, Clone, Default)]
+pub struct File {
+    /// Documents without mistakes.
+    pub documents: Vec<Document>,
+    /// Identities of documents that were recognised but have mistakes: their last good version stays.
+    pub broken: Vec<DocumentId>,
+    /// Whether the text itself could not be read to its end, so that documents may be missing from both lists.
+    pub truncated: bool,
+    /// Every mistake.
+    pub diagnostics: Diagnostics,
+}

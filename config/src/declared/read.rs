@@ -1,0 +1,1 @@
+//! Reading documents from a file, and the tools the readers of all kinds share.

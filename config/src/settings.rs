@@ -1,0 +1,1 @@
+//! Settings: `core.yaml` in layers, with the layer that gave each value.

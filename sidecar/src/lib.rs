@@ -1,0 +1,1 @@
+//! The data plane: one sidecar in front of one service.
