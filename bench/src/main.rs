@@ -1,0 +1,44 @@
+//! `bulkhead-bench`: what Bulkhead costs, beside what others cost on the same machine in the same run.
+
+mod versus;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  a target was missed, with --gate
+    2  wrong usage
+   69  something is absent: a program, a file, a peer; the message says what brings it
+   70  a step failed, or our own sidecar could not be measured
+  130  stopped by Ctrl-C, SIGTERM or a closed terminal; nothing is left running";
+
+/// What Bulkhead costs, beside what others cost on the same machine in the same run
+#[derive(Parser)]
+#[command(name = "bulkhead-bench", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(after_help = EXIT_CODES)]
+    Versus(versus::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match &cli.command {
+        Command::Versus(options) => versus::run(options),
+    };
+    match ended {
+        Ok(versus::Ended::Done) => ExitCode::SUCCESS,
+        Ok(versus::Ended::TargetMissed) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
