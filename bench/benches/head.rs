@@ -1,0 +1,36 @@
+//! A path brought into its normal form, and its route found: what every request pays before anybody asks who it is.
+#![expect(clippy::unwrap_used, reason = "a bench ends at the first surprise")]
+
+use bulkhead_config::path::{Pattern, Trie, normalise};
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+
+fn normal_form(c: &mut Criterion) {
+    let mut group = c.benchmark_group("head/normalise");
+    for (name, path) in [
+        ("as most clients send it", "/v1/items/4711/attachments/invoice.pdf"),
+        ("escapes to decode", "/v1/items/%7Eana/attachments/r%C3%A9sum%c3%a9.pdf"),
+        ("a dot segment in disguise", "/v1/items/%2e%2e/attachments/invoice.pdf"),
+    ] {
+        group.bench_function(name, |b| b.iter(|| black_box(normalise(black_box(path))).is_ok()));
+    }
+    group.finish();
+}
+
+fn route(c: &mut Criterion) {
+    let mut group = c.benchmark_group("head/route");
+    for routes in [10, 1_000] {
+        let mut trie = Trie::new();
+        for at in 0..routes {
+            let pattern: Pattern = format!("/v1/collection-{at}/{{id}}").parse().unwrap();
+            assert!(trie.insert(&pattern, at).is_ok());
+        }
+        let path = format!("/v1/collection-{}/4711", routes / 2);
+        assert_eq!(trie.find(&path), Some(&(routes / 2)));
+        group.bench_function(format!("one of {routes}"), |b| b.iter(|| black_box(trie.find(black_box(&path)))));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, normal_form, route);
+criterion_main!(benches);
