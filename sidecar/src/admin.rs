@@ -1,0 +1,1 @@
+//! The admin socket: status, configuration, explanations, drain.

@@ -1,0 +1,1 @@
+//! Connections: once each, from the accepted socket to its last byte.

@@ -1,0 +1,4 @@
+//! The path of a request.
+
+pub mod authn;
+pub mod quota;

@@ -1,0 +1,1 @@
+//! Authentication: whom a request is proved to come from.

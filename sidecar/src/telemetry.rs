@@ -1,0 +1,1 @@
+//! What is told: metrics, access log, application log, recent decisions.
