@@ -1,0 +1,155 @@
+//! Cells: counters that one thread writes and a scrape reads.
+//!
+//! Cost: per request; a plain load, addition and store of a cache line that no other worker writes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One counter. INVARIANT (one writer): only the thread whose worker owns it adds to it, so no atomic addition is needed.
+#[derive(Debug, Default)]
+pub(super) struct Cell(AtomicU64);
+
+impl Cell {
+    pub(super) fn add(&self, more: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, to: u64) {
+        self.0.store(to, Ordering::Relaxed);
+    }
+}
+
+/// How a credential met the memo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoResult {
+    /// Verified before, and remembered.
+    Remembered,
+    /// Refused before, and remembered.
+    RefusalRemembered,
+    /// Verified now.
+    Verified,
+    /// Refused now.
+    Refused,
+}
+
+impl MemoResult {
+    pub(super) const ALL: [MemoResult; 4] =
+        [MemoResult::Remembered, MemoResult::RefusalRemembered, MemoResult::Verified, MemoResult::Refused];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            MemoResult::Remembered => "remembered",
+            MemoResult::RefusalRemembered => "refusal_remembered",
+            MemoResult::Verified => "verified",
+            MemoResult::Refused => "refused",
+        }
+    }
+}
+
+/// What one worker counts besides the requests of tenants. Two workers' cells share no cache line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerCells {
+    opened: Cell,
+    closed: Cell,
+    beat: Cell,
+    memo: [Cell; MemoResult::ALL.len()],
+    refusals: Labelled,
+    upstream_failures: Labelled,
+}
+
+impl WorkerCells {
+    pub(super) fn new(refusals: &'static [&'static str], upstream_steps: &'static [&'static str]) -> Self {
+        Self {
+            opened: Cell::default(),
+            closed: Cell::default(),
+            beat: Cell::default(),
+            memo: Default::default(),
+            refusals: Labelled::new(refusals),
+            upstream_failures: Labelled::new(upstream_steps),
+        }
+    }
+
+    /// A connection was taken on.
+    pub fn connection_opened(&self) {
+        self.opened.add(1);
+    }
+
+    /// It is gone.
+    pub fn connection_closed(&self) {
+        self.closed.add(1);
+    }
+
+    /// We answered a request ourselves, with this code.
+    pub fn refused(&self, code: &str) {
+        self.refusals.count(code);
+    }
+
+    /// An upstream failed at this step.
+    pub fn upstream_failed(&self, step: &str) {
+        self.upstream_failures.count(step);
+    }
+
+    /// A credential was presented.
+    pub fn memo(&self, result: MemoResult) {
+        if let Some(cell) = self.memo.get(result as usize) {
+            cell.add(1);
+        }
+    }
+
+    /// The worker runs; at each of its ticks, with its monotonic clock.
+    pub fn beat(&self, mono_ns: u64) {
+        self.beat.set(mono_ns.max(1));
+    }
+
+    pub(super) fn last_beat(&self) -> Option<u64> {
+        Some(self.beat.read()).filter(|&mono_ns| mono_ns > 0)
+    }
+
+    pub(super) fn connections(&self) -> u64 {
+        // Read in this order a connection that opens and closes meanwhile can only be seen as still open.
+        let closed = self.closed.read();
+        self.opened.read().saturating_sub(closed)
+    }
+
+    pub(super) fn of_memo(&self, result: MemoResult) -> u64 {
+        self.memo.get(result as usize).map_or(0, Cell::read)
+    }
+
+    pub(super) fn refusals(&self) -> &Labelled {
+        &self.refusals
+    }
+
+    pub(super) fn upstream_failures(&self) -> &Labelled {
+        &self.upstream_failures
+    }
+}
+
+/// A cell for each of a few known labels, and a last one for what is not among them.
+#[derive(Debug)]
+pub(super) struct Labelled {
+    labels: &'static [&'static str],
+    cells: Box<[Cell]>,
+}
+
+impl Labelled {
+    fn new(labels: &'static [&'static str]) -> Self {
+        Self { labels, cells: (0..=labels.len()).map(|_| Cell::default()).collect() }
+    }
+
+    /// A few dozen comparisons of lengths and bytes: only refusals and failures come here.
+    fn count(&self, label: &str) {
+        let at = self.labels.iter().position(|known| *known == label).unwrap_or(self.labels.len());
+        if let Some(cell) = self.cells.get(at) {
+            cell.add(1);
+        }
+    }
+
+    /// Count by place; the last is that of unknown labels.
+    pub(super) fn read(&self, at: usize) -> u64 {
+        self.cells.get(at).map_or(0, Cell::read)
+    }
+}

@@ -1,0 +1,256 @@
+//! Collect: everything that is counted, as families of the prometheus crate, at a scrape.
+//!
+//! `FAMILIES` is the one list of names, types and texts; a name that is not in it is never exported.
+
+use super::Facts;
+use super::cells::{Labelled, MemoResult};
+use super::series::{BOUNDS_NS, MethodClass, StatusClass, Sums, TENANTS_MAX};
+use crate::telemetry::system;
+use prometheus::core::Desc;
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use MetricType::{COUNTER, GAUGE, HISTOGRAM};
+
+/// Name, type, labels and text of every family.
+const FAMILIES: [(&str, MetricType, &[&str], &str); 29] = [
+    ("tenant_requests_total", COUNTER, &["tenant_id", "method_class", "status_class"], "Requests of a tenant, once somebody named it."),
+    ("tenant_response_time_seconds", HISTOGRAM, &["tenant_id"], "Time from a request's head to the end of its answer."),
+    ("tenant_api_quota_usage", GAUGE, &["tenant_id"], "Part of api_quota_per_hour used in this clock hour, 0 to 1."),
+    ("system_cpu_usage_percent", GAUGE, &[], "CPU time used of what the container (or machine) may use, 0 to 100."),
+    ("system_cpu_usage_ratio", GAUGE, &[], "As system_cpu_usage_percent, 0 to 1."),
+    ("system_memory_usage_bytes", GAUGE, &[], "Memory in use in the container (or machine), without cache that can be dropped."),
+    ("system_memory_usage_ratio", GAUGE, &[], "As system_memory_usage_bytes, of the limit, 0 to 1."),
+    ("system_disk_usage_percent", GAUGE, &[], "Space used of the file system that holds the data directory, 0 to 100."),
+    ("system_disk_usage_ratio", GAUGE, &[], "As system_disk_usage_percent, 0 to 1."),
+    ("process_cpu_seconds_total", COUNTER, &[], "CPU time of this process."),
+    ("process_resident_memory_bytes", GAUGE, &[], "Resident memory of this process."),
+    ("process_virtual_memory_bytes", GAUGE, &[], "Virtual memory of this process."),
+    ("process_open_fds", GAUGE, &[], "Open file descriptors."),
+    ("process_max_fds", GAUGE, &[], "File descriptors this process may open."),
+    ("process_threads", GAUGE, &[], "Threads of this process."),
+    ("process_start_time_seconds", GAUGE, &[], "When this process began, in seconds since 1970-01-01 UTC."),
+    ("bulkhead_build_info", GAUGE, &["version"], "Always 1; the version is its label."),
+    ("bulkhead_policy_epoch", GAUGE, &[], "Revision of the policy that is served."),
+    ("bulkhead_policy_incarnation", GAUGE, &[], "Incarnation of the policy that is served; rises when a backup is restored."),
+    (
+        "bulkhead_quarantined_parts",
+        GAUGE,
+        &["part"],
+        "1 for each part that is not served as declared; `other` counts those beyond a hundred.",
+    ),
+    ("bulkhead_connections", GAUGE, &[], "Connections of clients that are open."),
+    ("bulkhead_refusals_total", COUNTER, &["code"], "Requests that the sidecar answered itself, by code of the problem."),
+    ("bulkhead_upstream_failures_total", COUNTER, &["step"], "Failures of upstreams, by the step that failed."),
+    ("bulkhead_token_memo_total", COUNTER, &["result"], "Credentials presented, by how the memo met them."),
+    ("bulkhead_log_dropped_total", COUNTER, &["log"], "Lines of a log that were dropped."),
+    ("bulkhead_panics_total", COUNTER, &[], "Panics that were caught."),
+    ("bulkhead_tenant_series", GAUGE, &[], "Tenants with series of their own."),
+    ("bulkhead_tenant_series_max", GAUGE, &[], "How many tenants can have series of their own; the rest share tenant_id `other`."),
+    ("bulkhead_workers", GAUGE, &[], "Workers that serve requests."),
+];
+
+/// Reads the facts at each scrape.
+pub(super) struct Collector {
+    facts: Arc<Facts>,
+    descriptions: Vec<Desc>,
+}
+
+impl Collector {
+    pub(super) fn new(facts: Arc<Facts>) -> Result<Self, prometheus::Error> {
+        let describe = |(name, _, labels, help): (&str, MetricType, &[&str], &str)| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
+        };
+        let descriptions = FAMILIES.into_iter().map(describe).collect::<Result<_, _>>()?;
+        Ok(Self { facts, descriptions })
+    }
+}
+
+impl prometheus::core::Collector for Collector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut samples = Samples::default();
+        tenants(&self.facts, &mut samples);
+        workers(&self.facts, &mut samples);
+        policy(&self.facts, &mut samples);
+        machine(&self.facts.system.load(), &mut samples);
+        process(&system::Process::read(), &mut samples);
+        samples.counter("bulkhead_panics_total", &[], self.facts.panics.load(Ordering::Relaxed));
+        for (log, dropped) in &self.facts.logs {
+            samples.counter("bulkhead_log_dropped_total", &[("log", log)], dropped.lines());
+        }
+        samples.gauge("bulkhead_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
+        samples.families()
+    }
+}
+
+fn tenants(facts: &Facts, samples: &mut Samples) {
+    facts.series.each(|tenant, sums| {
+        let id = ("tenant_id", tenant);
+        let requests = MethodClass::ALL.into_iter().zip(&sums.requests);
+        for (method, row) in requests {
+            // Born at its first request: a tenant that only reads has no series for writes.
+            for (status, &count) in StatusClass::ALL.into_iter().zip(row).filter(|(_, count)| **count > 0) {
+                let labels = [id, ("method_class", method.label()), ("status_class", status.label())];
+                samples.counter("tenant_requests_total", &labels, count);
+            }
+        }
+        samples.latencies("tenant_response_time_seconds", &[id], sums);
+    });
+    let own = facts.series.tenants();
+    samples.gauge("bulkhead_tenant_series", &[], count(own.len()));
+    samples.gauge("bulkhead_tenant_series_max", &[], count(TENANTS_MAX));
+    let Some(usage) = facts.api_quota_usage.get() else { return };
+    for tenant in own {
+        if let Some(used) = usage(&tenant) {
+            samples.gauge("tenant_api_quota_usage", &[("tenant_id", tenant.as_str())], used);
+        }
+    }
+}
+
+fn workers(facts: &Facts, samples: &mut Samples) {
+    let sum = |read: &dyn Fn(&super::WorkerCells) -> u64| facts.workers.iter().map(|worker| read(worker)).sum::<u64>();
+    samples.gauge("bulkhead_workers", &[], count(facts.workers.len()));
+    samples.gauge("bulkhead_connections", &[], whole(sum(&|worker| worker.connections())));
+    for result in MemoResult::ALL {
+        samples.counter("bulkhead_token_memo_total", &[("result", result.label())], sum(&|worker| worker.of_memo(result)));
+    }
+    let mut labelled = |name, label, known: &[&str], of: fn(&super::WorkerCells) -> &Labelled| {
+        for (at, value) in known.iter().copied().chain(["other"]).enumerate() {
+            samples.counter(name, &[(label, value)], sum(&|worker| of(worker).read(at)));
+        }
+    };
+    labelled("bulkhead_refusals_total", "code", facts.refusals, super::WorkerCells::refusals);
+    labelled("bulkhead_upstream_failures_total", "step", facts.upstream_steps, super::WorkerCells::upstream_failures);
+}
+
+fn policy(facts: &Facts, samples: &mut Samples) {
+    let policy = facts.policy.load();
+    samples.gauge("bulkhead_policy_epoch", &[], whole(policy.epoch.revision));
+    samples.gauge("bulkhead_policy_incarnation", &[], whole(policy.epoch.incarnation));
+    for part in &policy.parts {
+        samples.gauge("bulkhead_quarantined_parts", &[("part", part)], 1.0);
+    }
+    if policy.more > 0 {
+        samples.gauge("bulkhead_quarantined_parts", &[("part", "other")], count(policy.more));
+    }
+}
+
+fn machine(reading: &system::Reading, samples: &mut Samples) {
+    if let Some(ratio) = reading.cpu {
+        samples.gauge("system_cpu_usage_percent", &[], 100.0 * ratio);
+        samples.gauge("system_cpu_usage_ratio", &[], ratio);
+    }
+    if let Some((used, most)) = reading.memory {
+        samples.gauge("system_memory_usage_bytes", &[], whole(used));
+        samples.gauge("system_memory_usage_ratio", &[], whole(used) / whole(most.max(1)));
+    }
+    if let Some(ratio) = reading.disk {
+        samples.gauge("system_disk_usage_percent", &[], 100.0 * ratio);
+        samples.gauge("system_disk_usage_ratio", &[], ratio);
+    }
+}
+
+fn process(process: &system::Process, samples: &mut Samples) {
+    let mut tell = |name, value: Option<f64>| {
+        if let Some(value) = value {
+            samples.gauge(name, &[], value);
+        }
+    };
+    tell("process_cpu_seconds_total", process.cpu_seconds);
+    tell("process_resident_memory_bytes", process.resident_bytes.map(whole));
+    tell("process_virtual_memory_bytes", process.virtual_bytes.map(whole));
+    tell("process_open_fds", process.open_fds.map(whole));
+    tell("process_max_fds", process.max_fds.map(whole));
+    tell("process_threads", process.threads.map(whole));
+    tell("process_start_time_seconds", process.start_seconds);
+}
+
+/// Samples of one scrape, by the place of their family.
+#[derive(Default)]
+struct Samples([Vec<Metric>; FAMILIES.len()]);
+
+impl Samples {
+    fn counter(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.sample(name, labels, whole(value));
+    }
+
+    fn gauge(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.sample(name, labels, value);
+    }
+
+    /// A counter or a gauge, as its family says.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let mut metric = Metric::from_label(pairs(labels));
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+        self.put(name, metric);
+    }
+
+    fn latencies(&mut self, name: &str, labels: &[(&str, &str)], sums: &Sums) {
+        let mut seen = 0;
+        let buckets = BOUNDS_NS.iter().zip(&sums.buckets).map(|(&bound, &count)| {
+            seen += count;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(whole(bound) / 1e9);
+            bucket.set_cumulative_count(seen);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(buckets.collect());
+        histogram.set_sample_count(sums.buckets.iter().sum());
+        histogram.set_sample_sum(whole(sums.sum_ns) / 1e9);
+        let mut metric = Metric::from_label(pairs(labels));
+        metric.set_histogram(histogram);
+        self.put(name, metric);
+    }
+
+    fn put(&mut self, name: &str, metric: Metric) {
+        let place = FAMILIES.iter().position(|(known, ..)| *known == name);
+        debug_assert!(place.is_some(), "{name} is not among the families");
+        if let Some(samples) = place.and_then(|place| self.0.get_mut(place)) {
+            samples.push(metric);
+        }
+    }
+
+    fn families(self) -> Vec<MetricFamily> {
+        let family = |((name, kind, _, help), samples): ((&str, MetricType, &[&str], &str), Vec<Metric>)| {
+            let mut family = MetricFamily::default();
+            family.set_name(name.to_owned());
+            family.set_help(help.to_owned());
+            family.set_field_type(kind);
+            family.set_metric(samples);
+            family
+        };
+        FAMILIES.into_iter().zip(self.0).map(family).collect()
+    }
+}
+
+fn pairs(labels: &[(&str, &str)]) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    labels.iter().map(pair).collect()
+}
+
+/// Samples are floating point: exact up to 2^53.
+fn whole(number: u64) -> f64 {
+    number as f64
+}
+
+fn count(number: usize) -> f64 {
+    whole(u64::try_from(number).unwrap_or(u64::MAX))
+}
