@@ -1,20 +1,333 @@
 //! Declared documents into the snapshot: all mistakes of a part at once, all or nothing for each part.
 //!
-//! The same documents give the same snapshot: no clock, no chance, no order of arrival.
+//! The same documents give the same snapshot: no clock, no chance, no order of arrival. Only what a change touches is compiled
+//! again: a tenant's documents its slice, the platform's the plans and every tenant that has policy of its own.
+//! A part with mistakes stays on its last good version alone (quarantine) and every other part goes on.
 
-use crate::protocol::{Part, Quarantined};
-use crate::snapshot::Snapshot;
+use crate::declared::{Document, DocumentId};
+use crate::diagnostic::{Diagnostic, Diagnostics, Span};
+use crate::name::{Host, TenantId};
+use crate::protocol::{Broken, Offer, Part, Quarantined};
+use crate::snapshot::{Epoch, Shards, Slice, Snapshot};
+use documents::{Documents, part_of};
+use platform::Ground;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+mod documents;
+mod mistake;
+mod platform;
+mod service;
+mod identity;
+mod role;
+mod rule;
 pub(crate) mod binding;
+mod limit;
+mod security;
+mod tenant;
+mod settle;
+
+pub use identity::{files_of, resolve};
 
 /// What a change made of the snapshot.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The snapshot to serve from now on.
     pub snapshot: Arc<Snapshot>,
-    /// Parts whose compiled form changed.
+    /// Parts whose documents changed what is served, sorted. A tenant that is served otherwise only because the platform
+    /// changed is not listed.
     pub changed: Vec<Part>,
     /// Every part in quarantine, with what is served instead.
     pub quarantined: Vec<Quarantined>,
+    /// What is odd in the documents of all parts, but keeps none from being served.
+    pub warnings: Diagnostics,
+}
+
+/// All documents there are, and what is served of them.
+///
+/// A call first takes in what it is told, then compiles, then puts the result in place. So after a panic in the middle (a defect
+/// of ours) it stands as before with the change taken in; [`Catalogue::hold`] then keeps the part in question on its last good
+/// version without compiling it again.
+#[derive(Debug)]
+pub struct Catalogue {
+    platform: PlatformPart,
+    tenants: HashMap<TenantId, TenantPart, foldhash::fast::FixedState>,
+    /// Tenants that claim a host in what is declared of them now, sorted.
+    claims: HashMap<Host, Vec<TenantId>, foldhash::fast::FixedState>,
+    /// Files whose documents cannot be told apart.
+    files: BTreeMap<Arc<str>, Diagnostics>,
+    /// What must be compiled before the next outcome.
+    touched: Touched,
+    quarantine: BTreeMap<Part, Quarantined>,
+    warnings: BTreeMap<Part, Diagnostics>,
+    snapshot: Arc<Snapshot>,
+}
+
+/// What is declared of one part, and why it may not be served as it is.
+#[derive(Debug, Default)]
+struct Declared {
+    /// Every document as it was last read without mistakes.
+    wanted: Arc<Documents>,
+    /// Documents that are there but cannot be read.
+    broken: BTreeMap<DocumentId, Diagnostics>,
+    /// Why it is kept from being served, by [`Catalogue::hold`].
+    held: Option<Diagnostics>,
+}
+
+#[derive(Debug)]
+struct PlatformPart {
+    declared: Declared,
+    /// Whether `ground` was ever compiled from documents.
+    ever_good: bool,
+    /// The last good version.
+    ground: Arc<Ground>,
+}
+
+#[derive(Debug, Default)]
+struct TenantPart {
+    declared: Declared,
+    good: Option<Good>,
+    served: Option<Arc<Slice>>,
+}
+
+/// The last good version of a tenant.
+#[derive(Debug, Clone)]
+struct Good {
+    documents: Arc<Documents>,
+    slice: Arc<Slice>,
+}
+
+#[derive(Debug, Default)]
+struct Touched {
+    platform: bool,
+    tenants: BTreeSet<TenantId>,
+}
+
+impl Catalogue {
+    /// Nothing declared yet, at revision 0.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::since(Epoch { incarnation: 1, revision: 0 })
+    }
+
+    /// Nothing declared yet; revisions go on from here.
+    #[must_use]
+    pub fn since(epoch: Epoch) -> Self {
+        let ground = Arc::new(Ground::empty());
+        let platform = Arc::clone(&ground.platform);
+        let snapshot = Snapshot { epoch, platform, tenants: Shards::new(), hosts: Shards::new(), tenant_count: 0 };
+        Self {
+            platform: PlatformPart { declared: Declared::default(), ever_good: false, ground },
+            tenants: HashMap::default(),
+            claims: HashMap::default(),
+            files: BTreeMap::new(),
+            // Even with no documents there is a platform: an empty one.
+            touched: Touched { platform: true, tenants: BTreeSet::new() },
+            quarantine: BTreeMap::new(),
+            warnings: BTreeMap::new(),
+            snapshot: Arc::new(snapshot),
+        }
+    }
+
+    /// What is served now.
+    #[must_use]
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Takes in a change and compiles what it touches.
+    pub fn apply(&mut self, offer: &Offer) -> Outcome {
+        self.take_in(offer);
+        self.settle()
+    }
+
+    /// Keeps a part on its last good version, or out of service if there is none, whatever is declared of it, until
+    /// [`Catalogue::release`].
+    pub fn hold(&mut self, part: &Part, reason: &str) -> Outcome {
+        let diagnostic = Diagnostic {
+            file: part.to_string().into(),
+            span: Span { line: 1, column: 1 },
+            document: None,
+            pointer: "".into(),
+            message: reason.to_owned(),
+            expected: None,
+            found: None,
+            hint: None,
+        };
+        let mut reason = Diagnostics::new();
+        reason.push(diagnostic);
+        self.edit(part, |declared| declared.held = Some(reason));
+        self.settle()
+    }
+
+    /// Lets a part be served as declared again.
+    pub fn release(&mut self, part: &Part) -> Outcome {
+        self.edit(part, |declared| declared.held = None);
+        self.settle()
+    }
+
+    fn take_in(&mut self, offer: &Offer) {
+        let (put, mut broken) = sorted_out(offer);
+        if offer.complete {
+            self.drop_all_but(&put, &broken);
+        }
+        for id in offer.remove.iter().filter(|id| !put.contains_key(id)) {
+            self.edit(&part_of(id), |declared| declared.remove(id));
+        }
+        for (id, document) in put {
+            self.files.remove(&document.origin.file);
+            self.edit(&part_of(id), |declared| declared.put(Arc::new(document.clone())));
+        }
+        for (id, diagnostics) in std::mem::take(&mut broken.documents) {
+            self.edit(&part_of(&id), |declared| declared.set_broken(id.clone(), diagnostics));
+        }
+        for (file, diagnostics) in broken.files {
+            match diagnostics.is_empty() {
+                true => self.files.remove(&file),
+                false => self.files.insert(file, diagnostics),
+            };
+        }
+    }
+
+    /// Takes out what a complete offer does not hold. What stood in a file that cannot be read may still be there, so it stays.
+    fn drop_all_but(&mut self, put: &BTreeMap<&DocumentId, &Document>, broken: &Unreadable) {
+        let stays = |id: &DocumentId, document: Option<&Document>| {
+            put.contains_key(id)
+                || broken.documents.contains_key(id)
+                || document.is_some_and(|document| broken.files.contains_key(&document.origin.file))
+        };
+        let all = self.tenants.values().map(|part| &part.declared).chain([&self.platform.declared]);
+        let mut gone: HashSet<DocumentId> = HashSet::new();
+        for declared in all {
+            gone.extend(declared.wanted.iter().filter(|document| !stays(&document.id, Some(document))).map(|document| document.id.clone()));
+            gone.extend(declared.broken.keys().filter(|id| !stays(id, None)).cloned());
+        }
+        for id in gone {
+            self.edit(&part_of(&id), |declared| declared.remove(&id));
+        }
+        self.files.clear();
+    }
+
+    /// Changes what is declared of a part, and notes what must be compiled for it.
+    fn edit(&mut self, part: &Part, edit: impl FnOnce(&mut Declared)) {
+        match part {
+            Part::Platform => {
+                edit(&mut self.platform.declared);
+                self.touched.platform = true;
+            }
+            Part::Tenant(tenant) => {
+                let declared = &mut self.tenants.entry(tenant.clone()).or_default().declared;
+                let before = Arc::clone(&declared.wanted);
+                edit(declared);
+                let after = Arc::clone(&declared.wanted);
+                self.claim(tenant, &before, &after);
+                self.touched.tenants.insert(tenant.clone());
+            }
+            // Its documents are not known; those of them that were read before belong to their own parts.
+            Part::File(_) => {}
+        }
+    }
+
+    /// Keeps the index of claimed hosts, and touches whoever else claims a host that this tenant lets go.
+    fn claim(&mut self, tenant: &TenantId, before: &Documents, after: &Documents) {
+        for host in before.hosts() {
+            let Some(claimants) = self.claims.get_mut(host) else { continue };
+            claimants.retain(|claimant| claimant != tenant);
+            self.touched.tenants.extend(claimants.iter().cloned());
+            if claimants.is_empty() {
+                self.claims.remove(host);
+            }
+        }
+        for host in after.hosts() {
+            let claimants = self.claims.entry(host.clone()).or_default();
+            if let Err(at) = claimants.binary_search(tenant) {
+                claimants.insert(at, tenant.clone());
+            }
+        }
+    }
+}
+
+impl Default for Catalogue {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Declared {
+    fn put(&mut self, document: Arc<Document>) {
+        self.broken.remove(&document.id);
+        Arc::make_mut(&mut self.wanted).put(document);
+    }
+
+    fn remove(&mut self, id: &DocumentId) {
+        self.broken.remove(id);
+        Arc::make_mut(&mut self.wanted).remove(id);
+    }
+
+    fn set_broken(&mut self, id: DocumentId, diagnostics: Diagnostics) {
+        match diagnostics.is_empty() {
+            true => self.broken.remove(&id),
+            false => self.broken.insert(id, diagnostics),
+        };
+    }
+
+    /// Why it may not even be compiled.
+    fn reasons(&self) -> Diagnostics {
+        let mut reasons = Diagnostics::new();
+        for diagnostics in self.broken.values().chain(&self.held) {
+            reasons.append(diagnostics.clone());
+        }
+        reasons.sort();
+        reasons
+    }
+
+    /// Whether nothing is known of it any more.
+    fn is_empty(&self) -> bool {
+        self.wanted.is_empty() && self.broken.is_empty() && self.held.is_none()
+    }
+}
+
+/// What of an offer cannot be read.
+struct Unreadable {
+    documents: BTreeMap<DocumentId, Diagnostics>,
+    files: BTreeMap<Arc<str>, Diagnostics>,
+}
+
+/// The documents of an offer by identity, and what cannot be read. A document that stands in two places is in neither: which of
+/// them is meant nobody can say, and the order in which they came must not.
+fn sorted_out(offer: &Offer) -> (BTreeMap<&DocumentId, &Document>, Unreadable) {
+    let mut broken = Unreadable { documents: BTreeMap::new(), files: BTreeMap::new() };
+    for Broken { file, id, diagnostics } in &offer.broken {
+        match id {
+            Some(id) => broken.documents.entry(id.clone()).or_default().append(diagnostics.clone()),
+            None => broken.files.entry(Arc::clone(file)).or_default().append(diagnostics.clone()),
+        }
+    }
+    let mut by_id: BTreeMap<&DocumentId, Vec<&Document>> = BTreeMap::new();
+    for put in &offer.put {
+        by_id.entry(&put.document.id).or_default().push(&put.document);
+    }
+    let mut put = BTreeMap::new();
+    for (id, mut places) in by_id {
+        if let [document] = places.as_slice() {
+            put.insert(id, *document);
+            continue;
+        }
+        places.sort_by(|a, b| a.origin.cmp(&b.origin));
+        let mistakes = broken.documents.entry(id.clone()).or_default();
+        for document in &places {
+            let others = places.iter().filter(|other| other.origin != document.origin);
+            let others: Vec<String> = others.map(|other| format!("{}:{}", other.origin.file, other.origin.span.line)).collect();
+            mistakes.push(mistake::in_document(document, "", format!("the same document stands in {} too", others.join(", "))));
+        }
+    }
+    (put, broken)
+}
+
+/// What was there before and is the same, else the new one: what hangs on its identity stays good.
+fn kept<T: PartialEq>(before: &[Arc<T>], new: T) -> Arc<T> {
+    match before.iter().find(|known| ***known == new) {
+        Some(known) => Arc::clone(known),
+        None => Arc::new(new),
+    }
 }

@@ -141,9 +141,8 @@ pub fn decide<T: Trace>(slice: &Slice, facts: &Facts<'_>, trace: &mut T) -> Resu
 
 /// Asks the rules of the route. Denies stand first, so the first that matches decides; a trace hears of every rule.
 fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_>, trace: &mut T) -> Result<(), Denial> {
-    let rules = slice.policy.routes.get(route.index.0 as usize).map_or(&[][..], |policy| &policy.rules);
     let mut verdict = None;
-    for rule in rules {
+    for rule in slice.policy.rules_of(route.index) {
         if verdict.is_some() && !T::LISTENS {
             break;
         }
@@ -161,7 +160,7 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
 
 /// What one rule says, cheapest question first.
 fn ask(rule: &CompiledRule, held: RoleSet, facts: &Facts<'_>) -> RuleOutcome {
-    if !rule.roles.meets(held) {
+    if !held.has(usize::from(rule.role)) {
         return RuleOutcome::RoleNotHeld;
     }
     if !rule.methods.has(facts.method) {

@@ -114,6 +114,13 @@ names! {
     DocumentName
 }
 
+/// A Tenant document is named by its `tenant_id`; both follow the same alphabet.
+impl From<&DocumentName> for TenantId {
+    fn from(name: &DocumentName) -> Self {
+        Self(Arc::clone(&name.0))
+    }
+}
+
 /// A host name as requests are compared with it: lower case, without port and without the trailing dot.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(Arc<str>);

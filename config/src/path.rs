@@ -284,12 +284,12 @@ impl fmt::Display for Pattern {
 }
 
 /// Patterns with a value each; the most specific that matches a path wins, segment by segment: literal, `{x}`, `**`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Trie<T> {
     root: Branch<T>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct Branch<T> {
     /// Sorted by text.
     literals: Vec<(Arc<str>, Branch<T>)>,
@@ -407,7 +407,7 @@ mod tests {
     use super::*;
 
     fn pattern(text: &str) -> Pattern {
-        text.parse().unwrap_or_else(|why| panic!("{text}: {why}"))
+        text.parse().unwrap()
     }
 
     #[test]

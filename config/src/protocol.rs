@@ -17,9 +17,12 @@ pub struct Offer {
     pub remove: Vec<DocumentId>,
     /// Documents that are there but cannot be read: their last good version stays, and they are named.
     pub broken: Vec<Broken>,
-    /// Contents of referenced files (key sets), by the name that the documents resolve to; `None`: it cannot be read.
-    pub files: Vec<(Arc<str>, Option<Arc<[u8]>>)>,
+    /// Contents of referenced files (key sets), by the name that [`crate::compile::files_of`] gives.
+    pub files: Vec<(Arc<str>, Contents)>,
 }
+
+/// What stands in a file; `None`: it cannot be read.
+pub type Contents = Option<Arc<[u8]>>;
 
 /// One document of an offer.
 #[derive(Debug, Clone)]
@@ -30,7 +33,8 @@ pub struct Put {
     pub text: Arc<str>,
 }
 
-/// Something in the source that cannot be read.
+/// Something in the source that cannot be read. It stays so until the document is put or removed, until a document of the file is
+/// put, or until an offer is complete without it; the same entry without diagnostics says that nothing is wrong any more.
 #[derive(Debug, Clone)]
 pub struct Broken {
     /// Where it stands.

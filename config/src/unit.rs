@@ -90,6 +90,17 @@ pub fn size(text: &str) -> Result<u64, NotAQuantity> {
     }
 }
 
+/// Writes a size the way [`size`] reads it.
+#[must_use]
+pub fn show_size(bytes: u64) -> String {
+    for (unit, size) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if bytes >= size && bytes.is_multiple_of(size) {
+            return format!("{}{unit}", bytes / size);
+        }
+    }
+    format!("{bytes}B")
+}
+
 /// A rate: so many in a period, `200/s`, `10/m`, `1000/h`. Never zero: a closed door is written as `requests: 0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PerPeriod {
@@ -171,6 +182,9 @@ mod tests {
     fn what_is_shown_reads_back() {
         for written in ["250ms", "10s", "1m", "90s", "8h", "30d", "0ms"] {
             assert_eq!(duration(written).map(show_duration), Ok(written.to_owned()));
+        }
+        for written in ["0B", "512B", "32KiB", "1536KiB", "10MiB", "2GiB"] {
+            assert_eq!(size(written).map(show_size), Ok(written.to_owned()));
         }
     }
 

@@ -1,0 +1,115 @@
+//! Identities into issuers and API keys of one scope.
+
+use super::documents::Documents;
+use super::mistake::{Hinted, Mistakes, at};
+use crate::declared::{Document, Jwks, JwtIssuer};
+use crate::name::KeyId;
+use crate::snapshot::{ApiKey, Issuer, Scope};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who may prove to be whom, within one scope.
+pub(super) struct Identities {
+    /// By `iss`.
+    pub(super) issuers: Vec<Arc<Issuer>>,
+    /// Sorted by id.
+    pub(super) api_keys: Vec<(KeyId, ApiKey)>,
+    pub(super) api_key_header: Option<http::HeaderName>,
+}
+
+/// Reads the identities of one scope. What was there before and is declared the same is kept, so that what was derived from it
+/// (verified tokens) stays good.
+pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>], mistakes: &mut Mistakes) -> Identities {
+    let mut found = Identities { issuers: Vec::new(), api_keys: Vec::new(), api_key_header: None };
+    for (document, identity) in documents.identities() {
+        for declared in &identity.jwt {
+            add_issuer(&mut found.issuers, document, declared, scope, before, mistakes);
+        }
+        for key in &identity.api_keys {
+            if scope == Scope::Platform {
+                mistakes.push(at(document, &key.id, "an API key belongs to a tenant").hint("add `tenant:` to this Identity"));
+            } else if found.api_keys.iter().any(|(known, _)| *known == key.id.value) {
+                let mistake = at(document, &key.id, format!("API key `{}` stands twice in this tenant", key.id.value));
+                mistakes.push(mistake.hint("the id is part of the key's text: make another key with an id of its own"));
+            } else {
+                found.api_keys.push((key.id.value.clone(), ApiKey { sha256: key.sha256, expires: key.expires }));
+            }
+        }
+        if let Some(written) = &identity.api_key_header {
+            let name = http::HeaderName::from_bytes(written.as_bytes());
+            match (name, &found.api_key_header) {
+                (Err(_), _) => mistakes.push(at(document, written, format!("`{}` is no header name", written.value))),
+                (Ok(name), Some(other)) if name != *other => {
+                    let mistake = at(document, written, format!("another Identity has API keys in header `{other}`"));
+                    mistakes.push(mistake.hint("a platform has one header for API keys: name the same, or leave it out here"));
+                }
+                (Ok(name), _) => found.api_key_header = Some(name),
+            }
+        }
+    }
+    found.issuers.sort_by(|a, b| a.issuer.cmp(&b.issuer));
+    found.api_keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+    found
+}
+
+fn add_issuer(
+    issuers: &mut Vec<Arc<Issuer>>,
+    document: &Document,
+    declared: &JwtIssuer,
+    scope: Scope,
+    before: &[Arc<Issuer>],
+    mistakes: &mut Mistakes,
+) {
+    if issuers.iter().any(|known| known.issuer == declared.issuer.value) {
+        let whose = if scope == Scope::Platform { "the platform's issuers" } else { "this tenant's issuers" };
+        let mistake = at(document, &declared.issuer, format!("issuer `{}` stands twice among {whose}", declared.issuer.value));
+        mistakes.push(mistake.hint("a token is verified by one declaration: merge them"));
+        return;
+    }
+    // Without the claim a token of the platform's issuer would prove no tenant; with it, a tenant's own would prove any.
+    match (scope, &declared.tenant_claim) {
+        (Scope::Platform, None) => {
+            let mistake = at(document, &declared.issuer, "a platform-wide issuer needs `tenant_claim`");
+            mistakes.push(mistake.hint("name the claim that holds the tenant's id, or move the issuer into an Identity with `tenant:`"));
+        }
+        (Scope::Tenant, Some(claim)) => {
+            let mistake = at(document, claim, "an issuer of a tenant proves that tenant only, so it has no `tenant_claim`");
+            mistakes.push(mistake.hint("leave it out"));
+        }
+        _ => {}
+    }
+    let Jwks::File(written) = &declared.jwks.value;
+    let issuer = Issuer {
+        issuer: declared.issuer.value.clone(),
+        audiences: declared.audiences.clone(),
+        algorithms: declared.algorithms.clone(),
+        keys: resolve(&document.origin.file, written),
+        tenant_claim: declared.tenant_claim.as_ref().map(|claim| claim.value.clone()),
+        leeway: Duration::from_secs(u64::from(declared.leeway_seconds)),
+        forward: declared.forward,
+        scope,
+    };
+    issuers.push(super::kept(before, issuer));
+}
+
+/// The name of a file that a document names: beside the document, unless it is absolute. Textual only, since this crate reads
+/// nothing: who offers the documents offers the files under the same names.
+#[must_use]
+pub fn resolve(document_file: &str, written: &str) -> Arc<str> {
+    match document_file.rfind('/').and_then(|slash| document_file.get(..=slash)) {
+        Some(folder) if !written.starts_with('/') => format!("{folder}{written}").into(),
+        _ => written.into(),
+    }
+}
+
+/// Files that a document names, each by its resolved name.
+pub fn files_of(document: &Document) -> impl Iterator<Item = Arc<str>> {
+    let issuers = match &document.body {
+        crate::declared::Body::Identity(identity) => identity.jwt.as_slice(),
+        _ => &[],
+    };
+    issuers.iter().map(|issuer| {
+        let Jwks::File(written) = &issuer.jwks.value;
+        resolve(&document.origin.file, written)
+    })
+}

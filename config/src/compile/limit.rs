@@ -1,0 +1,110 @@
+//! Quota policies into limits by route. Every policy that matches stacks with the others.
+
+use super::documents::Documents;
+use super::mistake::{Hinted, Mistakes, at};
+use crate::declared::{AppliesTo, Document, QuotaPolicy};
+use crate::diagnostic::Spanned;
+use crate::name::{PlanName, RouteName, TenantId};
+use crate::snapshot::{LimitId, LimitSpec, Route};
+use std::sync::Arc;
+
+/// One QuotaPolicy, its references checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Quota {
+    plans: Option<Vec<PlanName>>,
+    tenants: Option<Vec<TenantId>>,
+    routes: Option<Vec<RouteName>>,
+    limits: Vec<LimitSpec>,
+}
+
+/// The limits of one policy of the snapshot, and which of them count requests of which route.
+#[derive(Debug, Clone)]
+pub(super) struct LimitTable {
+    pub(super) limits: Arc<[LimitSpec]>,
+    pub(super) by_route: Arc<[Box<[u32]>]>,
+}
+
+/// Quota policies of one scope, in the order of their names.
+pub(super) fn compile(documents: &Documents, names: &Names<'_>, mistakes: &mut Mistakes) -> Vec<Quota> {
+    documents.quotas().map(|(document, policy)| quota(document, policy, names, mistakes)).collect()
+}
+
+fn quota(document: &Document, policy: &QuotaPolicy, names: &Names<'_>, mistakes: &mut Mistakes) -> Quota {
+    let applies_to = &policy.applies_to;
+    names.check(document, applies_to, mistakes);
+    let mut limits: Vec<LimitSpec> = Vec::with_capacity(policy.limits.len());
+    for limit in &policy.limits {
+        let id = LimitId { tenant: document.id.tenant.clone(), policy: document.id.name.clone(), limit: limit.name.value.clone() };
+        if limits.iter().any(|known| known.id == id) {
+            let mistake = at(document, &limit.name, format!("limit `{}` stands twice in this policy", limit.name.value));
+            mistakes.push(mistake.hint("what is used of a limit is kept by its name, so each needs its own"));
+            continue;
+        }
+        limits.push(LimitSpec { id, per: limit.per, counted: limit.counted, names_routes: applies_to.routes.is_some() });
+    }
+    Quota { plans: bare(&applies_to.plans), tenants: bare(&applies_to.tenants), routes: bare(&applies_to.routes), limits }
+}
+
+fn bare<T: Clone + Ord>(names: &Option<Vec<Spanned<T>>>) -> Option<Vec<T>> {
+    let mut bare: Vec<T> = names.as_ref()?.iter().map(|name| name.value.clone()).collect();
+    bare.sort();
+    Some(bare)
+}
+
+impl Quota {
+    /// Tenants it names.
+    pub(super) fn tenants(&self) -> &[TenantId] {
+        self.tenants.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it counts for tenants of a plan, and for this one. `None` is a tenant that no policy names.
+    pub(super) fn applies(&self, plan: Option<&PlanName>, tenant: Option<&TenantId>) -> bool {
+        let named = |names: &Option<Vec<PlanName>>| names.as_ref().is_none_or(|names| plan.is_some_and(|plan| names.contains(plan)));
+        named(&self.plans) && self.tenants.as_ref().is_none_or(|names| tenant.is_some_and(|tenant| names.contains(tenant)))
+    }
+}
+
+impl LimitTable {
+    /// The limits of these policies, and for each route the places of those that count its requests.
+    pub(super) fn of<'a>(quotas: impl IntoIterator<Item = &'a Quota>, routes: &[Arc<Route>]) -> Self {
+        let mut limits = Vec::new();
+        let mut by_route: Vec<Vec<u32>> = vec![Vec::new(); routes.len()];
+        for quota in quotas {
+            let first = limits.len();
+            limits.extend(quota.limits.iter().cloned());
+            for (route, places) in routes.iter().zip(&mut by_route) {
+                if quota.routes.as_ref().is_none_or(|names| names.contains(&route.name)) {
+                    places.extend((first..limits.len()).filter_map(|place| u32::try_from(place).ok()));
+                }
+            }
+        }
+        Self { limits: limits.into(), by_route: by_route.into_iter().map(Vec::into_boxed_slice).collect() }
+    }
+}
+
+/// Names that `applies_to` may hold.
+pub(super) struct Names<'a> {
+    pub(super) plans: Vec<&'a PlanName>,
+    pub(super) routes: &'a [Arc<Route>],
+}
+
+impl Names<'_> {
+    /// Checks the plans and routes that a policy names. Tenants are not asked for here: a platform policy that names a tenant
+    /// who left, or whose document cannot be read, must not take the platform with it.
+    pub(super) fn check(&self, document: &Document, applies_to: &AppliesTo, mistakes: &mut Mistakes) {
+        for name in applies_to.plans.iter().flatten() {
+            if !self.plans.contains(&&name.value) {
+                let known = self.plans.iter().map(|plan| plan.as_str());
+                let mistake = at(document, name, format!("plan `{}` does not exist", name.value));
+                mistakes.push(mistake.nearest(name.as_str(), known, "plan"));
+            }
+        }
+        for name in applies_to.routes.iter().flatten() {
+            if !self.routes.iter().any(|route| route.name == name.value) {
+                let known = self.routes.iter().map(|route| route.name.as_str());
+                let mistake = at(document, name, format!("route `{}` does not exist", name.value));
+                mistakes.push(mistake.nearest(name.as_str(), known, "route"));
+            }
+        }
+    }
+}

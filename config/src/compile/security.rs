@@ -1,0 +1,95 @@
+//! Security policies into bounds: of several policies the tightest value each; a tenant's may only be tighter.
+
+use super::documents::Documents;
+use super::mistake::{Hinted, Mistakes, in_document};
+use crate::declared::{Document, SecurityPolicy};
+use crate::snapshot::Bounds;
+use crate::unit::show_duration;
+use ipnet::IpNet;
+use std::fmt::Display;
+use std::time::Duration;
+
+/// What the security policies of a scope come to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Security {
+    pub(super) bounds: Bounds,
+    pub(super) max_staleness: Option<Duration>,
+    /// Sorted.
+    pub(super) trusted_hops: Vec<IpNet>,
+}
+
+/// The platform's bounds: where no policy says otherwise, the default.
+pub(super) fn of_platform(documents: &Documents) -> Security {
+    let tightest = |value: fn(&SecurityPolicy) -> Option<u64>| documents.securities().filter_map(|(_, policy)| value(policy)).min();
+    let shortest = |value: fn(&SecurityPolicy) -> Option<Duration>| documents.securities().filter_map(|(_, policy)| value(policy)).min();
+    let default = Bounds::DEFAULT;
+    let headers = documents.securities().filter_map(|(_, policy)| policy.request.headers_max).min();
+    let mut trusted_hops: Vec<IpNet> = documents.securities().flat_map(|(_, policy)| policy.trusted_hops.iter().copied()).collect();
+    trusted_hops.sort();
+    trusted_hops.dedup();
+    Security {
+        bounds: Bounds {
+            header_bytes_max: tightest(|policy| policy.request.header_bytes_max).unwrap_or(default.header_bytes_max),
+            headers_max: headers.unwrap_or(default.headers_max),
+            body_bytes_max: tightest(|policy| policy.request.body_bytes_max).unwrap_or(default.body_bytes_max),
+            head_timeout: shortest(|policy| policy.request.head_timeout).unwrap_or(default.head_timeout),
+            body_idle_timeout: shortest(|policy| policy.request.body_idle_timeout).unwrap_or(default.body_idle_timeout),
+        },
+        max_staleness: shortest(|policy| policy.max_staleness),
+        trusted_hops,
+    }
+}
+
+/// A tenant's bounds: the platform's, tightened by its own policies.
+pub(super) fn of_tenant(platform: &Security, documents: &Documents, mistakes: &mut Mistakes) -> Security {
+    let mut own = platform.clone();
+    for (document, policy) in documents.securities() {
+        let request = &policy.request;
+        let mut narrow = Narrow { document, mistakes };
+        let (limits, bounds) = (&platform.bounds, &mut own.bounds);
+        narrow.to("header_bytes_max", request.header_bytes_max, limits.header_bytes_max, &mut bounds.header_bytes_max, bytes);
+        narrow.to("headers_max", request.headers_max, limits.headers_max, &mut bounds.headers_max, u32::to_string);
+        narrow.to("body_bytes_max", request.body_bytes_max, limits.body_bytes_max, &mut bounds.body_bytes_max, bytes);
+        narrow.to("head_timeout", request.head_timeout, limits.head_timeout, &mut bounds.head_timeout, time);
+        narrow.to("body_idle_timeout", request.body_idle_timeout, limits.body_idle_timeout, &mut bounds.body_idle_timeout, time);
+        if let Some(written) = policy.max_staleness {
+            match platform.max_staleness {
+                Some(most) if written > most => narrow.looser("/max_staleness", time(&written), time(&most)),
+                _ => own.max_staleness = Some(own.max_staleness.map_or(written, |known| known.min(written))),
+            }
+        }
+    }
+    own
+}
+
+/// One policy of a tenant, tightening one value after the other.
+struct Narrow<'a> {
+    document: &'a Document,
+    mistakes: &'a mut Mistakes,
+}
+
+impl Narrow<'_> {
+    fn to<T: Ord + Copy>(&mut self, key: &str, written: Option<T>, most: T, own: &mut T, show: fn(&T) -> String) {
+        let Some(written) = written else { return };
+        if written > most {
+            self.looser(&format!("/request/{key}"), show(&written), show(&most));
+        } else {
+            *own = written.min(*own);
+        }
+    }
+
+    fn looser(&mut self, pointer: &str, written: impl Display, most: impl Display) {
+        let key = pointer.rsplit('/').next().unwrap_or(pointer);
+        let message = format!("`{key}: {written}` is looser than the platform's {most}");
+        let mistake = in_document(self.document, pointer, message);
+        self.mistakes.push(mistake.hint("a tenant's SecurityPolicy may only be tighter than the platform's"));
+    }
+}
+
+fn bytes(bytes: &u64) -> String {
+    crate::unit::show_size(*bytes)
+}
+
+fn time(time: &Duration) -> String {
+    show_duration(*time)
+}

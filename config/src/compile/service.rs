@@ -1,0 +1,170 @@
+//! Services into listeners, upstreams and the route trie. Routes are numbered over all services, by service and name.
+
+use super::documents::Documents;
+use super::mistake::{Hinted, Mistakes, at};
+use crate::declared;
+use crate::declared::Document;
+use crate::diagnostic::Spanned;
+use crate::name::ListenerName;
+use crate::path::Trie;
+use crate::snapshot::{Listener, Route, RouteIndex, Service, Upstream};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+/// All services, and all their routes by index.
+pub(super) struct Services {
+    pub(super) services: Vec<Arc<Service>>,
+    pub(super) routes: Vec<Arc<Route>>,
+}
+
+/// Reads the services. Upstreams that are declared as before are kept, so that their connections and health stay good.
+pub(super) fn compile(documents: &Documents, before: &[Arc<Service>], mistakes: &mut Mistakes) -> Services {
+    let kept: Vec<Arc<Upstream>> = before.iter().flat_map(|service| service.upstreams.iter().cloned()).collect();
+    let mut all = Services { services: Vec::new(), routes: Vec::new() };
+    let mut taken = Vec::new();
+    for (document, declared) in documents.services() {
+        let listeners = listeners(document, declared, &mut taken, mistakes);
+        let upstreams = upstreams(document, declared, &kept, mistakes);
+        let routes = routes(document, declared, &upstreams, &mut all.routes, mistakes);
+        let mut shared_hosts: Vec<_> = declared.shared_hosts.iter().map(|host| host.value.clone()).collect();
+        shared_hosts.sort();
+        shared_hosts.dedup();
+        all.services.push(Arc::new(Service { name: declared.name.clone(), listeners, upstreams, routes, shared_hosts }));
+    }
+    all
+}
+
+/// An address that a listener has, and whose it is.
+struct Taken {
+    address: SocketAddr,
+    whose: String,
+}
+
+fn listeners(document: &Document, service: &declared::Service, taken: &mut Vec<Taken>, mistakes: &mut Mistakes) -> Vec<Listener> {
+    let mut listeners: Vec<Listener> = Vec::with_capacity(service.listeners.len());
+    for declared in &service.listeners {
+        if listeners.iter().any(|known| known.name == declared.name.value) {
+            mistakes.push(twice(document, &declared.name, "listener"));
+            continue;
+        }
+        let address = declared.address.value;
+        if let Some(other) = taken.iter().find(|other| collide(other.address, address)) {
+            let message = format!("address {address} is taken by {} ({})", other.whose, other.address);
+            mistakes.push(at(document, &declared.address, message).hint("choose another port; port 0 lets the system choose"));
+            continue;
+        }
+        taken.push(Taken { address, whose: whose(service, &declared.name) });
+        listeners.push(Listener { name: declared.name.value.clone(), address });
+    }
+    listeners
+}
+
+fn whose(service: &declared::Service, listener: &ListenerName) -> String {
+    format!("listener `{listener}` of service `{}`", service.name)
+}
+
+/// Whether two addresses cannot be listened on together. All addresses of a family hold each of it, and those of IPv6 hold IPv4's
+/// too where the system maps them.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let holds = |a: IpAddr, b: IpAddr| a == b || (a.is_unspecified() && (a.is_ipv6() || b.is_ipv4()));
+    a.port() != 0 && a.port() == b.port() && (holds(a.ip(), b.ip()) || holds(b.ip(), a.ip()))
+}
+
+fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstream>], mistakes: &mut Mistakes) -> Vec<Arc<Upstream>> {
+    let mut upstreams: Vec<Arc<Upstream>> = Vec::with_capacity(service.upstreams.len());
+    for declared in &service.upstreams {
+        if upstreams.iter().any(|known| known.name == declared.name.value) {
+            mistakes.push(twice(document, &declared.name, "upstream"));
+            continue;
+        }
+        if declared.endpoints.is_empty() {
+            mistakes.push(at(document, &declared.name, format!("upstream `{}` has no endpoint", declared.name.value)));
+        }
+        let upstream = Upstream {
+            service: service.name.clone(),
+            name: declared.name.value.clone(),
+            endpoints: declared.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect(),
+            protocol: declared.protocol,
+            connect_timeout: declared.connect_timeout,
+            response_timeout: declared.response_timeout,
+            idle_timeout: declared.idle_timeout,
+        };
+        upstreams.push(super::kept(kept, upstream));
+    }
+    upstreams
+}
+
+fn routes(
+    document: &Document,
+    service: &declared::Service,
+    upstreams: &[Arc<Upstream>],
+    all: &mut Vec<Arc<Route>>,
+    mistakes: &mut Mistakes,
+) -> Trie<Arc<Route>> {
+    let mut trie = Trie::new();
+    let first = all.len();
+    let mut declared: Vec<_> = service.routes.iter().collect();
+    // By name, so that the order in which they are written changes nothing.
+    declared.sort_by(|a, b| a.name.value.cmp(&b.name.value));
+    for route in declared {
+        if all.iter().skip(first).any(|known| known.name == route.name.value) {
+            mistakes.push(twice(document, &route.name, "route"));
+            continue;
+        }
+        let Some(upstream) = upstream(document, route, upstreams, mistakes) else { continue };
+        let Ok(index) = u32::try_from(all.len()) else { break };
+        let compiled = Arc::new(Route {
+            index: RouteIndex(index),
+            name: route.name.value.clone(),
+            pattern: route.path.value.clone(),
+            access: route.access,
+            upstream: Arc::clone(upstream),
+            requires_feature: route.requires_feature.as_ref().map(|feature| feature.value.clone()),
+            forward_authorization: route.forward_authorization,
+        });
+        match trie.insert(&route.path, Arc::clone(&compiled)) {
+            Ok(()) => all.push(compiled),
+            Err((there, _)) => {
+                let message =
+                    format!("path `{}` is that of route `{}`: names of parameters make no difference", route.path.value, there.name);
+                mistakes.push(at(document, &route.path, message));
+            }
+        }
+    }
+    trie
+}
+
+/// Where a route goes: what it names, else the only upstream.
+fn upstream<'a>(
+    document: &Document,
+    route: &declared::Route,
+    upstreams: &'a [Arc<Upstream>],
+    mistakes: &mut Mistakes,
+) -> Option<&'a Arc<Upstream>> {
+    let names = || upstreams.iter().map(|upstream| upstream.name.as_str());
+    match (&route.upstream, upstreams) {
+        (Some(name), _) => {
+            let found = upstreams.iter().find(|upstream| upstream.name == name.value);
+            if found.is_none() {
+                let mistake = at(document, name, format!("upstream `{}` does not exist in this service", name.value));
+                mistakes.push(mistake.nearest(name.as_str(), names(), "upstream"));
+            }
+            found
+        }
+        (None, [only]) => Some(only),
+        (None, []) => {
+            let mistake = at(document, &route.name, format!("route `{}` goes nowhere: the service has no upstream", route.name.value));
+            mistakes.push(mistake.hint("add one under `upstreams`"));
+            None
+        }
+        (None, _) => {
+            let mistake = at(document, &route.name, format!("route `{}` must name one of several upstreams", route.name.value));
+            mistakes.push(mistake.hint(format!("add `upstream:` with one of {}", names().collect::<Vec<_>>().join(", "))));
+            None
+        }
+    }
+}
+
+fn twice<T: std::fmt::Display>(document: &Document, name: &Spanned<T>, what: &str) -> crate::diagnostic::Diagnostic {
+    at(document, name, format!("{what} `{}` stands twice in this service", name.value))
+}

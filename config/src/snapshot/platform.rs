@@ -1,0 +1,206 @@
+//! What no tenant owns: services with their routes and upstreams, issuers, bounds before a tenant is known.
+//!
+//! Cost: per request; one walk down the route trie, nothing allocated.
+
+use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
+use crate::path::{Pattern, Trie};
+use crate::snapshot::Scope;
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use crate::declared::identity::Algorithm;
+pub use crate::declared::service::{Access, Endpoint, Protocol};
+
+/// What no tenant owns.
+#[derive(Debug, PartialEq)]
+pub struct Platform {
+    /// By name.
+    pub(crate) services: Vec<Arc<Service>>,
+    /// By `iss`.
+    pub(crate) issuers: Vec<Arc<Issuer>>,
+    pub(crate) api_key_header: Option<http::HeaderName>,
+    pub(crate) bounds: Bounds,
+    pub(crate) trusted_hops: Vec<IpNet>,
+    /// Every route of every service, by [`RouteIndex`].
+    pub(crate) routes: Vec<Arc<Route>>,
+}
+
+/// Place of a route among all routes of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteIndex(pub(crate) u32);
+
+/// One service: where requests come in, which paths exist, where they go.
+#[derive(Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Addresses it is served on.
+    pub listeners: Vec<Listener>,
+    /// Where requests go; a route holds one of them.
+    pub upstreams: Vec<Arc<Upstream>>,
+    pub(crate) routes: Trie<Arc<Route>>,
+    /// Sorted.
+    pub(crate) shared_hosts: Vec<Host>,
+}
+
+/// An address requests come in on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name.
+    pub name: ListenerName,
+    /// Its address; port 0: the system chooses.
+    pub address: SocketAddr,
+}
+
+/// A group of endpoints that answer alike. Two snapshots share it while its declaration does not change, so live state
+/// (connections, health) can be keyed by its identity: service, name and what it declares.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// The service it belongs to.
+    pub service: ServiceName,
+    /// Its name.
+    pub name: UpstreamName,
+    /// Its endpoints, at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Which protocol goes out.
+    pub protocol: Protocol,
+    /// To an established connection.
+    pub connect_timeout: Duration,
+    /// From the request's last byte to the response's head.
+    pub response_timeout: Duration,
+    /// Longest silence within a response's body.
+    pub idle_timeout: Duration,
+}
+
+/// One path of a service.
+#[derive(Debug, PartialEq)]
+pub struct Route {
+    /// Its place among all routes.
+    pub index: RouteIndex,
+    /// Its name.
+    pub name: RouteName,
+    /// Its pattern.
+    pub pattern: Pattern,
+    /// Whether it asks for a credential.
+    pub access: Access,
+    /// Where it goes.
+    pub upstream: Arc<Upstream>,
+    /// A feature the tenant must have.
+    pub requires_feature: Option<Feature>,
+    /// Passes `Authorization` on to the upstream.
+    pub forward_authorization: bool,
+}
+
+/// An issuer of tokens, its keys named only. Two snapshots share it while its declaration does not change.
+#[derive(Debug, PartialEq)]
+pub struct Issuer {
+    /// `iss`.
+    pub issuer: String,
+    /// One of them must be in `aud`.
+    pub audiences: Vec<String>,
+    /// What its tokens may be signed with.
+    pub algorithms: Vec<Algorithm>,
+    /// Name of its key set among the files of the policy: path of the document's folder and the written name joined.
+    pub keys: Arc<str>,
+    /// Claim that names the tenant; always for a platform issuer, never for a tenant's.
+    pub tenant_claim: Option<String>,
+    /// Accepted difference of clocks.
+    pub leeway: Duration,
+    /// Passes `Authorization` on to the upstream.
+    pub forward: bool,
+    /// Whose issuer it is.
+    pub scope: Scope,
+}
+
+/// Bounds on a request, every one of them set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of request line and header section.
+    pub header_bytes_max: u64,
+    /// Number of header fields.
+    pub headers_max: u32,
+    /// Bytes of a body.
+    pub body_bytes_max: u64,
+    /// Time to the end of the head.
+    pub head_timeout: Duration,
+    /// Longest silence within a request's body.
+    pub body_idle_timeout: Duration,
+}
+
+impl Bounds {
+    /// Where no SecurityPolicy says otherwise.
+    pub const DEFAULT: Bounds = Bounds {
+        header_bytes_max: 32 << 10,
+        headers_max: 100,
+        body_bytes_max: 10 << 20,
+        head_timeout: Duration::from_secs(10),
+        body_idle_timeout: Duration::from_secs(30),
+    };
+}
+
+impl Platform {
+    /// Its services, by name.
+    #[must_use]
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
+    /// Issuers that prove any tenant by their `tenant_claim`.
+    #[must_use]
+    pub fn issuers(&self) -> &[Arc<Issuer>] {
+        &self.issuers
+    }
+
+    /// Header that carries API keys.
+    #[must_use]
+    pub fn api_key_header(&self) -> Option<&http::HeaderName> {
+        self.api_key_header.as_ref()
+    }
+
+    /// Bounds that hold before a tenant is known.
+    #[must_use]
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Peers whose forwarding headers are believed.
+    #[must_use]
+    pub fn trusted_hops(&self) -> &[IpNet] {
+        &self.trusted_hops
+    }
+
+    /// How many routes all services have: every [`RouteIndex`] is below it.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.routes.len()
+    }
+}
+
+impl Service {
+    /// The most specific route of a path in normal form: literal before `{x}` before a final `**`.
+    #[must_use]
+    pub fn route(&self, path: &str) -> Option<&Arc<Route>> {
+        self.routes.find(path)
+    }
+
+    /// Every route.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.values()
+    }
+
+    /// Whether this host names nobody, so that proof alone binds.
+    #[must_use]
+    pub fn is_shared_host(&self, host: &str) -> bool {
+        self.shared_hosts.iter().any(|shared| shared.as_str() == host)
+    }
+}
+
+impl RouteIndex {
+    /// As a place in a table.
+    #[must_use]
+    pub fn at(self) -> usize {
+        self.0 as usize
+    }
+}
