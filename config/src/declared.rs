@@ -8,6 +8,9 @@ use crate::name::{DocumentName, TenantId};
 use std::fmt;
 use std::sync::Arc;
 
+pub mod read;
+mod reader;
+mod value;
 pub mod cache;
 pub mod identity;
 pub mod quota;
@@ -19,6 +22,7 @@ pub mod tenant;
 pub use cache::CachePolicy;
 pub use identity::{ApiKey, Identity, Jwks, JwtIssuer};
 pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
+pub use read::{read_document, read_file};
 pub use role::{Role, RoleBinding, Rule, Subject};
 pub use security::SecurityPolicy;
 pub use service::{Access, Listener, Route, Service, Upstream};
@@ -161,9 +165,12 @@ pub enum Enforce {
 pub struct File {
     /// Documents without mistakes.
     pub documents: Vec<Document>,
+    /// Where each of them stands in the text, in bytes; see [`File::texts`].
+    pub ranges: Vec<std::ops::Range<usize>>,
     /// Identities of documents that were recognised but have mistakes: their last good version stays.
     pub broken: Vec<DocumentId>,
-    /// Whether the text itself could not be read to its end, so that documents may be missing from both lists.
+    /// Whether documents may be missing from both lists: the text could not be read to its end, or a document in it cannot
+    /// be told by kind and name.
     pub truncated: bool,
     /// Every mistake.
     pub diagnostics: Diagnostics,

@@ -1,6 +1,10 @@
 //! Kind `CachePolicy`: read and checked from the start; it takes effect with the cache.
 
+use super::read::{Head, Scope};
+use super::reader::{Item, Map, Outcome, wrong};
+use super::value;
 use super::{AppliesTo, Enforce};
+use crate::name::DocumentName;
 use std::time::Duration;
 
 /// What may be kept and for how long.
@@ -38,4 +42,71 @@ pub enum Share {
     User,
     /// Everybody; platform-wide only.
     Public,
+}
+
+impl CachePolicy {
+    /// Where `object_bytes_max` is absent.
+    pub const OBJECT_BYTES_MAX: u64 = 1 << 20;
+
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let enforce = Enforce::read(map);
+        let applies_to = AppliesTo::read(head, map);
+        let ttl = map.optional("ttl", value::duration);
+        let share = map.optional("share", |item| Share::read(item, head.scope));
+        let key = map.optional("key", Key::read);
+        let stale_while_revalidate = map.optional("stale_while_revalidate", value::duration);
+        let stale_if_error = map.optional("stale_if_error", value::duration);
+        let object_bytes_max = map.optional("object_bytes_max", value::size);
+        let tags = map.optional("tags", |item| value::set(item, "tag", value::name::<DocumentName>));
+        let Key { query, headers } = key?.unwrap_or_default();
+        Ok(Self {
+            enforce: enforce?,
+            applies_to: applies_to?,
+            ttl: ttl?,
+            share: share?.unwrap_or_default(),
+            key_query: query,
+            key_headers: headers,
+            stale_while_revalidate: stale_while_revalidate?.unwrap_or_default(),
+            stale_if_error: stale_if_error?.unwrap_or_default(),
+            object_bytes_max: object_bytes_max?.unwrap_or(Self::OBJECT_BYTES_MAX),
+            tags: tags?.unwrap_or_default().into_iter().map(|tag| tag.value.to_string()).collect(),
+        })
+    }
+}
+
+impl Share {
+    fn read(item: &Item<'_>, scope: Scope) -> Outcome<Self> {
+        let share = value::word(item, &[("tenant", Share::Tenant), ("user", Share::User), ("public", Share::Public)])?;
+        if share == Share::Public && scope == Scope::Tenant {
+            let complaint = wrong("`share: public` stands only in platform-wide documents");
+            return Err(item.refuse(complaint.hint("write `tenant` or `user`: what one tenant says must not reach another")));
+        }
+        Ok(share)
+    }
+}
+
+/// What is in the key beside tenant, method and path.
+#[derive(Default)]
+struct Key {
+    query: Option<Vec<String>>,
+    headers: Vec<String>,
+}
+
+impl Key {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let query = map.optional("query", |item| value::set(item, "parameter", value::line(200)));
+        let headers = map.optional("headers", |item| value::set(item, "header", key_header));
+        map.finish();
+        Ok(Self { query: query?.map(value::bare), headers: value::bare(headers?.unwrap_or_default()) })
+    }
+}
+
+/// A request header that may be in a key: a credential in a key would be a secret at rest, and share nothing.
+fn key_header(item: &Item<'_>) -> Outcome<String> {
+    let name = value::header(item)?;
+    if matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie") {
+        return Err(item.refuse(wrong(format!("header `{name}` carries a credential")).hint("write `share: user` instead")));
+    }
+    Ok(name)
 }

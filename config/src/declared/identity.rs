@@ -1,8 +1,12 @@
 //! Kind `Identity`: who may prove to be whom.
 
+use super::read::{Head, Scope};
+use super::reader::{Item, Map, Outcome, spanned, unique, wrong};
+use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::KeyId;
 use crate::unit::UnixSeconds;
+use std::fmt;
 
 /// Token issuers and API keys, of the platform or of one tenant.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,4 +67,184 @@ pub struct ApiKey {
     pub sha256: [u8; 32],
     /// It is refused from then on.
     pub expires: Option<UnixSeconds>,
+}
+
+impl Algorithm {
+    /// Every algorithm, by the name tokens carry.
+    pub const ALL: [(&'static str, Algorithm); 4] =
+        [("EdDSA", Algorithm::EdDsa), ("ES256", Algorithm::Es256), ("RS256", Algorithm::Rs256), ("PS256", Algorithm::Ps256)];
+}
+
+/// The name tokens carry (`alg`).
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::ALL.iter().find(|(_, algorithm)| algorithm == self).map_or("", |(name, _)| name);
+        f.write_str(name)
+    }
+}
+
+impl JwtIssuer {
+    /// Where `leeway` is absent.
+    pub const LEEWAY_SECONDS: u32 = 30;
+    /// More than this between two clocks is no difference of clocks.
+    pub const LEEWAY_SECONDS_MAX: u32 = 300;
+}
+
+impl Identity {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let jwt = map.list("jwt", |item| JwtIssuer::read(item, head.scope));
+        head.platform_only(map, "api_key_header", "one header carries the keys of all tenants");
+        let api_key_header = map.optional("api_key_header", spanned(key_header));
+        if head.scope == Scope::Platform {
+            let complaint = wrong("`api_keys` stands only in a tenant's documents").hint("add `tenant:`; a key belongs to one tenant");
+            map.forbidden("api_keys", complaint);
+        }
+        let api_keys = map.list("api_keys", ApiKey::read);
+        let identity = Self { jwt: jwt?, api_key_header: api_key_header?, api_keys: api_keys? };
+        if identity.jwt.is_empty() && identity.api_key_header.is_none() && identity.api_keys.is_empty() {
+            let complaint = wrong("it declares nothing").expected("`jwt`, `api_keys` or `api_key_header`");
+            return Err(map.item().refuse_absent("jwt", complaint));
+        }
+        unique(map.item(), "issuer", identity.jwt.iter().map(|jwt| &jwt.issuer))?;
+        unique(map.item(), "key", identity.api_keys.iter().map(|key| &key.id))?;
+        Ok(identity)
+    }
+}
+
+impl JwtIssuer {
+    fn read(item: &Item<'_>, scope: Scope) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let issuer = map.required("issuer", spanned(value::line(512)));
+        let audiences = map.required("audiences", |item| value::some_set(item, "audience", value::line(512)));
+        let algorithms = map.required("algorithms", |item| value::some_set(item, "algorithm", algorithm));
+        let jwks = map.required("jwks", spanned(jwks));
+        let tenant_claim = match scope {
+            Scope::Platform => map.required("tenant_claim", spanned(value::line(200))).map(Some),
+            Scope::Tenant => {
+                let complaint = wrong("`tenant_claim` stands only in platform-wide documents");
+                map.forbidden("tenant_claim", complaint.hint("remove it: an issuer of a tenant proves that tenant and no other"));
+                Ok(None)
+            }
+        };
+        let leeway = map.optional("leeway", leeway);
+        let forward = map.optional("forward", value::truth);
+        map.finish();
+        Ok(Self {
+            issuer: issuer?,
+            audiences: value::bare(audiences?),
+            algorithms: value::bare(algorithms?),
+            jwks: jwks?,
+            tenant_claim: tenant_claim?,
+            leeway_seconds: leeway?.unwrap_or(Self::LEEWAY_SECONDS),
+            forward: forward?.unwrap_or_default(),
+        })
+    }
+}
+
+fn algorithm(item: &Item<'_>) -> Outcome<Algorithm> {
+    let text = value::string(item)?;
+    if let Some((_, algorithm)) = Algorithm::ALL.iter().find(|(name, _)| *name == &**text) {
+        return Ok(*algorithm);
+    }
+    let names = Algorithm::ALL.map(|(name, _)| name);
+    let complaint = wrong(format!("{} is no algorithm that tokens may use", item.label())).expected(names.join(", "));
+    let same = names.iter().find(|name| name.eq_ignore_ascii_case(text));
+    Err(item.refuse(match same {
+        Some(name) => complaint.hint(format!("write `{name}`")),
+        None if text.starts_with("HS") => complaint.hint("a shared secret would let every holder make tokens; use a key pair"),
+        None if text.eq_ignore_ascii_case("none") => complaint.hint("a token without signature proves nothing"),
+        None => complaint.nearest(text, names),
+    }))
+}
+
+fn jwks(item: &Item<'_>) -> Outcome<Jwks> {
+    let mut map = item.map()?;
+    if let Some(url) = map.field("url") {
+        return Err(url.refuse(value::not_yet("a key set from a URL", "write `{ file: issuer.jwks.json }`, beside this document")));
+    }
+    let file = map.required("file", |item| {
+        let name = value::line(1_024)(item)?;
+        match name.ends_with('/') {
+            true => Err(item.refuse(wrong("`file` names a folder").expected("a file with a JSON Web Key Set (RFC 7517)"))),
+            false => Ok(name),
+        }
+    });
+    map.finish();
+    Ok(Jwks::File(file?))
+}
+
+fn leeway(item: &Item<'_>) -> Outcome<u32> {
+    let written = value::duration(item)?;
+    let most = JwtIssuer::LEEWAY_SECONDS_MAX;
+    match u32::try_from(written.as_secs()) {
+        Ok(seconds) if seconds <= most && written.subsec_nanos() == 0 => Ok(seconds),
+        _ => Err(item.refuse(wrong("`leeway` is no difference of clocks").expected(format!("whole seconds, at most {most}s")))),
+    }
+}
+
+/// The header that carries API keys: one that means nothing else to anybody between client and upstream.
+fn key_header(item: &Item<'_>) -> Outcome<String> {
+    const TAKEN: [&str; 22] = [
+        "accept",
+        "authorization",
+        "baggage",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "keep-alive",
+        "origin",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "traceparent",
+        "tracestate",
+        "transfer-encoding",
+        "upgrade",
+        "via",
+    ];
+    let name = value::header(item)?;
+    if TAKEN.contains(&name.as_str()) || name.starts_with("x-forwarded-") {
+        let complaint = wrong(format!("header `{name}` has another meaning"));
+        return Err(item.refuse(complaint.expected("a header of its own").hint("write `x-api-key`")));
+    }
+    Ok(name)
+}
+
+impl ApiKey {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let id = map.required("id", spanned(value::name));
+        let sha256 = map.required("sha256", sha256);
+        let expires = map.optional("expires", value::moment);
+        map.finish();
+        Ok(Self { id: id?, sha256: sha256?, expires: expires? })
+    }
+}
+
+/// 64 hexadecimal digits.
+fn sha256(item: &Item<'_>) -> Outcome<[u8; 32]> {
+    let complaint = || wrong(format!("{} is no SHA-256", item.label())).expected("64 hexadecimal digits");
+    // Sixty-four decimal digits read as a number: as rare as it is confusing.
+    let text = value::string(item)?;
+    if text.starts_with("bk1.") {
+        return Err(
+            item.refuse(complaint().hint("write the key's hash, never the key; `bulkhead api-key new` prints both; make a new key"))
+        );
+    }
+    let mut digest = [0; 32];
+    let mut digits = text.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()));
+    for byte in &mut digest {
+        let (Some(Some(high)), Some(Some(low))) = (digits.next(), digits.next()) else { return Err(item.refuse(complaint())) };
+        *byte = high << 4 | low;
+    }
+    match digits.next() {
+        None => Ok(digest),
+        Some(_) => Err(item.refuse(complaint())),
+    }
 }

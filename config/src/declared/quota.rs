@@ -1,8 +1,12 @@
 //! Kind `QuotaPolicy`: how much of the service a tenant, a user, a key or an address may take.
 
 use super::Enforce;
+use super::read::Head;
+use super::reader::{Item, Map, Outcome, spanned, unique, wrong};
+use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{LimitName, PlanName, RouteName, TenantId};
+use crate::text::Value;
 use crate::unit::{Limit, PerPeriod};
 use std::time::Duration;
 
@@ -74,4 +78,92 @@ pub enum Counted {
         /// How many.
         concurrent: Limit,
     },
+}
+
+impl Enforce {
+    /// `enforce`, a field of every policy.
+    pub(super) fn read(map: &mut Map<'_>) -> Outcome<Self> {
+        let read = map.optional("enforce", |item| match item.value() {
+            Value::Str(text) if &**text == "shadow" => {
+                Err(item.refuse(value::not_yet("`enforce: shadow`", "leave `enforce` out until it is")))
+            }
+            _ => value::word(item, &[("enforce", Enforce::Enforce)]),
+        });
+        Ok(read?.unwrap_or_default())
+    }
+}
+
+impl AppliesTo {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let read = map.optional("applies_to", |item| {
+            let mut map = item.map()?;
+            for key in ["plans", "tenants"] {
+                head.platform_only(&mut map, key, "a tenant's own policy is about that tenant alone");
+            }
+            let plans = map.optional("plans", |item| value::some_set(item, "plan", value::name));
+            let tenants = map.optional("tenants", |item| value::some_set(item, "tenant", value::name));
+            let routes = map.optional("routes", |item| value::some_set(item, "route", value::name));
+            map.finish();
+            Ok(Self { plans: plans?, tenants: tenants?, routes: routes? })
+        });
+        Ok(read?.unwrap_or_default())
+    }
+}
+
+impl QuotaPolicy {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let applies_to = AppliesTo::read(head, map);
+        let limits = map.some("limits", LimitRule::read);
+        let enforce = Enforce::read(map);
+        let policy = Self { applies_to: applies_to?, limits: limits?, enforce: enforce? };
+        unique(map.item(), "limit", policy.limits.iter().map(|limit| &limit.name))?;
+        Ok(policy)
+    }
+}
+
+impl LimitRule {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let name = map.required("name", spanned(value::name));
+        let pers = [("tenant", Per::Tenant), ("user", Per::User), ("api_key", Per::ApiKey), ("client_address", Per::ClientAddress)];
+        let per = map.required("per", |item| value::word(item, &pers));
+        let counted = Counted::read(&mut map);
+        map.finish();
+        Ok(Self { name: name?, per: per?, counted: counted? })
+    }
+}
+
+impl Counted {
+    /// Exactly one of `rate` (with `burst`), `requests` (with `window`) and `concurrent`.
+    fn read(map: &mut Map<'_>) -> Outcome<Self> {
+        let rate = map.optional("rate", value::rate);
+        let burst = map.optional("burst", value::whole(1..=u32::MAX));
+        let requests = map.optional("requests", value::limit);
+        let window = map.optional("window", window);
+        let concurrent = map.optional("concurrent", value::limit);
+        let (rate, burst, requests, window, concurrent) = (rate?, burst?, requests?, window?, concurrent?);
+        let item = map.item();
+        let missing = |key: &str, because: &str| Err(item.refuse_absent(key, wrong(format!("`{key}` is missing")).hint(because)));
+        match (rate, requests, concurrent) {
+            (Some(rate), None, None) if window.is_none() => Ok(Counted::Rate { rate, burst: burst.unwrap_or(rate.count.get()) }),
+            (None, Some(requests), None) if burst.is_none() => match window {
+                Some(window) => Ok(Counted::Sliding { requests, window }),
+                None => missing("window", "`requests` are counted in a window, for example `window: 1m`"),
+            },
+            (None, None, Some(concurrent)) if burst.is_none() && window.is_none() => Ok(Counted::Concurrent { concurrent }),
+            (None, None, None) if window.is_some() => missing("requests", "a window counts requests, for example `requests: 5`"),
+            (None, None, None) if burst.is_some() => missing("rate", "a burst belongs to a rate, for example `rate: 200/s`"),
+            _ => {
+                let expected = "exactly one of `rate` (with `burst`), `requests` with `window`, and `concurrent`";
+                Err(item.refuse(wrong(format!("{} does not say what it counts", item.label())).expected(expected)))
+            }
+        }
+    }
+}
+
+fn window(item: &Item<'_>) -> Outcome<Duration> {
+    match value::duration(item)? {
+        short if short < Duration::from_secs(1) => Err(item.refuse(wrong("`window` is shorter than a second").expected("at least `1s`"))),
+        window => Ok(window),
+    }
 }

@@ -1,10 +1,16 @@
 //! Kinds `Role` and `RoleBinding`: what may be done, and by whom.
 
-use crate::diagnostic::Spanned;
+use super::read::{Head, Scope};
+use super::reader::{Complaint, Item, Map, Outcome, spanned, wrong};
+use super::value;
+use crate::diagnostic::{Spanned, nearest};
 use crate::name::{KeyId, RoleName};
 use crate::path::Pattern;
+use crate::text::Value;
 use crate::unit::UnixSeconds;
 use ipnet::IpNet;
+use std::fmt;
+use std::sync::Arc;
 
 /// What may be done.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,4 +106,237 @@ pub enum ClaimValue {
     Int(i64),
     /// A truth value.
     Bool(bool),
+}
+
+impl Role {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        head.platform_only(map, "delegable", "the platform says which of its roles tenants may use");
+        let delegable = map.optional("delegable", value::truth);
+        let inherits = map.optional("inherits", value::names).map(Option::unwrap_or_default);
+        let allow = map.list("allow", spanned(rule));
+        let deny = map.list("deny", spanned(rule));
+        Ok(Self { name: head.name()?, delegable: delegable?.unwrap_or_default(), inherits: inherits?, allow: allow?, deny: deny? })
+    }
+}
+
+/// A rule, short (`GET,HEAD /v1/items`) or long (`methods`, `paths`, `when`).
+fn rule(item: &Item<'_>) -> Outcome<Rule> {
+    match item.value() {
+        Value::Str(text) => short(item, text),
+        Value::Map(_) => long(item),
+        _ => Err(item.refuse(wrong(format!("{} is no rule", item.label())).expected("`METHODS /path`, or `methods`, `paths` and `when`"))),
+    }
+}
+
+fn short(item: &Item<'_>, text: &str) -> Outcome<Rule> {
+    let Some((methods, path)) = text.split_once(' ') else {
+        let complaint = wrong(format!("{} is no rule: methods and a path, with one space between", item.label()));
+        let complaint = complaint.expected("for example `GET /v1/items` or `POST,PUT /v1/items/**`");
+        let hint = if text.starts_with('/') {
+            format!("write `GET {text}`, or `* {text}` for every method")
+        } else {
+            format!("write `{text} /path`")
+        };
+        return Err(item.refuse(complaint.hint(hint)));
+    };
+    if path.starts_with(' ') || path.ends_with(' ') || methods.ends_with(',') {
+        let tight = text.replace(", ", ",");
+        let tight = tight.split_whitespace().collect::<Vec<_>>().join(" ");
+        let complaint = wrong(format!("{} has blanks where none belong", item.label())).expected("`METHODS /path`, with one space");
+        return Err(item.refuse(complaint.hint(format!("write `{tight}`"))));
+    }
+    let methods = methods_of(item, methods.split(','));
+    let path = value::parse_pattern(item, path);
+    Ok(Rule { methods: methods?, paths: vec![path?], when: When::default() })
+}
+
+fn long(item: &Item<'_>) -> Outcome<Rule> {
+    let mut map = item.map()?;
+    let methods = map.required("methods", |item| {
+        let written = value::some_set(item, "method", |item| value::string(item).map(Arc::clone))?;
+        methods_of(item, written.iter().map(|method| &*method.value))
+    });
+    let paths = map.required("paths", |item| value::some_set(item, "path", value::pattern));
+    let when = map.optional("when", When::read);
+    map.finish();
+    Ok(Rule { methods: methods?, paths: value::bare(paths?), when: when?.unwrap_or_default() })
+}
+
+/// Methods as they stand in requests; `None` for `*`, which stands alone.
+fn methods_of<'m>(item: &Item<'_>, methods: impl Iterator<Item = &'m str>) -> Outcome<Option<Vec<String>>> {
+    let mut all: Vec<String> = Vec::new();
+    let mut star = false;
+    for method in methods {
+        star |= method == "*";
+        if let Err(complaint) = method_is_good(method) {
+            return Err(item.refuse(complaint));
+        }
+        if all.iter().any(|known| known == method) {
+            return Err(item.refuse(wrong(format!("method `{method}` stands twice")).hint("remove one")));
+        }
+        all.push(method.to_owned());
+    }
+    match (star, all.len()) {
+        (false, _) => Ok(Some(all)),
+        (true, 1) => Ok(None),
+        (true, _) => Err(item.refuse(wrong("`*` already means every method").hint("remove the other methods, or the `*`"))),
+    }
+}
+
+/// Whether a text is a method, or `*`.
+pub(super) fn method_is_good(method: &str) -> Result<(), Complaint> {
+    const REGISTERED: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
+    if method == "*" || REGISTERED.contains(&method) {
+        return Ok(());
+    }
+    let complaint =
+        wrong(format!("{} is no method", crate::text::show_text(method))).expected("methods in upper case, separated by commas, or `*`");
+    let upper = method.to_ascii_uppercase();
+    let token = !method.is_empty()
+        && method.len() <= 32
+        && method.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b"-_".contains(&b));
+    match nearest(&upper, REGISTERED) {
+        // Methods beyond the registered ones exist (RFC 9110 section 16.1), but `GTE` is none of them.
+        Some(meant) => Err(complaint.hint(format!("did you mean `{meant}`?"))),
+        None if token => Ok(()),
+        None => Err(complaint),
+    }
+}
+
+impl When {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        for (later, instead) in [
+            ("condition", "compare with `source` and `time`, or bind the role by `claim`"),
+            ("headers", "compare with `source` and `time`"),
+            ("claims", "bind the role by `claim` instead"),
+        ] {
+            map.forbidden(later, value::not_yet(&format!("`{later}`"), instead));
+        }
+        let source = map.optional("source", |item| value::some_set(item, "block", value::network));
+        let time = map.optional("time", TimeWindow::read);
+        map.finish();
+        let when = Self { source: value::bare(source?.unwrap_or_default()), time: time? };
+        if when == Self::default() && matches!(item.value(), Value::Map(entries) if entries.is_empty()) {
+            return Err(item.refuse(wrong("`when` says nothing").expected("`source` or `time`").hint("remove it")));
+        }
+        Ok(when)
+    }
+}
+
+impl TimeWindow {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let days = map.optional("days", days);
+        let from = map.optional("from", |item| minute(item, 0..=1_439));
+        let to = map.optional("to", |item| minute(item, 1..=1_440));
+        let zone = map.required("zone", value::zone);
+        map.finish();
+        let (days, from, to, zone) = (days?, from?, to?, zone?);
+        let (from_minute, to_minute) = match (from, to) {
+            (Some(from), Some(to)) if from == to => {
+                let complaint = wrong("`from` and `to` are the same time").expected("two times");
+                return Err(item.refuse(complaint.hint("leave both out for the whole day")));
+            }
+            (Some(from), Some(to)) => (from, to),
+            (None, None) if days.is_some() => (0, 1_440),
+            (None, None) => return Err(item.refuse(wrong("`time` names neither days nor hours").expected("`days`, or `from` and `to`"))),
+            (Some(_), None) => return Err(item.refuse_absent("to", wrong("`to` is missing").hint("`from` and `to` come together"))),
+            (None, Some(_)) => return Err(item.refuse_absent("from", wrong("`from` is missing").hint("`from` and `to` come together"))),
+        };
+        Ok(Self { days: days.unwrap_or([true; 7]), from_minute, to_minute, zone })
+    }
+}
+
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// Days of the week, Monday first.
+fn days(item: &Item<'_>) -> Outcome<[bool; 7]> {
+    let words: Vec<(&str, usize)> = DAYS.into_iter().zip(0..).collect();
+    let list = value::some_set(item, "day", |item| value::word(item, &words).map(Day))?;
+    let mut days = [false; 7];
+    for Day(day) in value::bare(list) {
+        if let Some(on) = days.get_mut(day) {
+            *on = true;
+        }
+    }
+    Ok(days)
+}
+
+/// A day by its place in [`DAYS`].
+struct Day(usize);
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(DAYS.get(self.0).copied().unwrap_or_default())
+    }
+}
+
+/// `08:00` as the minute of the day.
+fn minute(item: &Item<'_>, range: std::ops::RangeInclusive<u16>) -> Outcome<u16> {
+    let text = value::string(item)?;
+    let two =
+        |digits: &str| (digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse::<u16>().ok()).flatten();
+    let read = text.split_once(':').and_then(|(hour, minute)| Some(two(hour)? * 60 + two(minute).filter(|minute| *minute < 60)?));
+    read.filter(|minute| range.contains(minute)).ok_or_else(|| {
+        let show = |minute: u16| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let complaint = wrong(format!("{} is no time of day", item.label()));
+        item.refuse(complaint.expected(format!("hours and minutes from `{}` to `{}`", show(*range.start()), show(*range.end()))))
+    })
+}
+
+impl RoleBinding {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let role = map.required("role", spanned(value::name));
+        let subjects = map.some("subjects", spanned(|item| Subject::read(item, head.scope)));
+        Ok(Self { role: role?, subjects: subjects? })
+    }
+}
+
+impl Subject {
+    fn read(item: &Item<'_>, scope: Scope) -> Outcome<Self> {
+        let mut map = item.map()?;
+        if scope == Scope::Platform {
+            let complaint = wrong("`api_key` stands only in a tenant's binding");
+            map.forbidden("api_key", complaint.hint("add `tenant:` to the binding; a key belongs to one tenant"));
+        }
+        let claim = map.optional("claim", claims);
+        let user = map.optional("user", value::line(512));
+        let api_key = map.optional("api_key", value::name);
+        map.finish();
+        let (claim, user, api_key) = (claim?, user?, api_key?);
+        match (claim, user, api_key) {
+            (Some(claims), None, None) => Ok(Subject::Claim(claims)),
+            (None, Some(user), None) => Ok(Subject::User(user)),
+            (None, None, Some(id)) => Ok(Subject::ApiKey(id)),
+            _ => {
+                Err(item.refuse(wrong(format!("{} is no subject", item.label())).expected("exactly one of `claim`, `user` and `api_key`")))
+            }
+        }
+    }
+}
+
+/// Claims that must all hold.
+fn claims(item: &Item<'_>) -> Outcome<Vec<(String, ClaimValue)>> {
+    let map = item.map()?;
+    let all: Vec<Outcome<(String, ClaimValue)>> = map
+        .fields()
+        .map(|(key, item)| {
+            let value = match item.value() {
+                Value::Str(text) => ClaimValue::Str(text.to_string()),
+                Value::Int(number) => ClaimValue::Int(*number),
+                Value::Bool(truth) => ClaimValue::Bool(*truth),
+                _ => {
+                    let complaint = wrong(format!("{} is compared with no single value", item.label()));
+                    let complaint = complaint.expected("a string, a whole number, `true` or `false`");
+                    return Err(item.refuse(complaint.hint("for one of several values, write a subject for each")));
+                }
+            };
+            Ok((key.text.to_string(), value))
+        })
+        .collect();
+    if all.is_empty() {
+        return Err(item.refuse(wrong("`claim` names no claim").expected("for example `{ roles: reader }`")));
+    }
+    all.into_iter().collect()
 }

@@ -1,6 +1,12 @@
 //! Kind `SecurityPolicy`: limits on requests, CORS, staleness.
 
 use super::Enforce;
+use super::read::Head;
+use super::reader::{Item, Map, Outcome, wrong};
+use super::value;
+use crate::name::Host;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Bounds on what a request may look like. Platform-wide: for all; within a tenant: only tighter.
@@ -46,4 +52,108 @@ pub struct Cors {
     pub max_age: Option<Duration>,
     /// Whether credentials may be sent.
     pub credentials: bool,
+}
+
+impl SecurityPolicy {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let enforce = Enforce::read(map);
+        let request = map.optional("request", RequestBounds::read);
+        let cors = map.optional("cors", Cors::read);
+        let max_staleness = map.optional("max_staleness", value::some_duration);
+        head.platform_only(map, "trusted_hops", "a tenant cannot say whom the platform believes");
+        let trusted_hops = map.optional("trusted_hops", |item| value::set(item, "block", value::network));
+        Ok(Self {
+            enforce: enforce?,
+            request: request?.unwrap_or_default(),
+            cors: cors?,
+            max_staleness: max_staleness?,
+            trusted_hops: value::bare(trusted_hops?.unwrap_or_default()),
+        })
+    }
+}
+
+impl RequestBounds {
+    /// What `header_bytes_max` can be: below, no browser gets through; above, heads are a way to fill memory.
+    pub const HEADER_BYTES: RangeInclusive<u64> = 1_024..=1_048_576;
+    /// What `headers_max` can be.
+    pub const HEADERS: RangeInclusive<u32> = 1..=1_000;
+
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let header_bytes_max = map.optional("header_bytes_max", |item| match value::size(item)? {
+            bytes if Self::HEADER_BYTES.contains(&bytes) => Ok(bytes),
+            _ => Err(item.refuse(wrong("`header_bytes_max` is out of range").expected("a size from 1KiB to 1MiB"))),
+        });
+        let headers_max = map.optional("headers_max", value::whole(Self::HEADERS));
+        let body_bytes_max = map.optional("body_bytes_max", value::size);
+        let head_timeout = map.optional("head_timeout", value::some_duration);
+        let body_idle_timeout = map.optional("body_idle_timeout", value::some_duration);
+        map.finish();
+        Ok(Self {
+            header_bytes_max: header_bytes_max?,
+            headers_max: headers_max?,
+            body_bytes_max: body_bytes_max?,
+            head_timeout: head_timeout?,
+            body_idle_timeout: body_idle_timeout?,
+        })
+    }
+}
+
+impl Cors {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let origins = map.required("origins", |item| value::some_set(item, "origin", origin));
+        let methods = map.optional("methods", |item| value::set(item, "method", method));
+        let headers = map.optional("headers", |item| value::set(item, "header", value::header));
+        let max_age = map.optional("max_age", value::duration);
+        let credentials = map.optional("credentials", value::truth);
+        map.finish();
+        Ok(Self {
+            origins: value::bare(origins?),
+            methods: value::bare(methods?.unwrap_or_default()),
+            headers: value::bare(headers?.unwrap_or_default()),
+            max_age: max_age?,
+            credentials: credentials?.unwrap_or_default(),
+        })
+    }
+}
+
+/// An origin as browsers send it (RFC 6454 section 6.2): scheme, host, and the port where it is not the scheme's own.
+fn origin(item: &Item<'_>) -> Outcome<String> {
+    let text = value::string(item)?;
+    let complaint = || wrong(format!("{} is no origin", item.label())).expected("an origin such as `https://app.example.com`");
+    if &**text == "*" {
+        return Err(item.refuse(complaint().hint("name the origins one by one: any page could act for a signed-in user")));
+    }
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') && !port.contains(']') => (host, Some(port)),
+        _ => (rest, None),
+    };
+    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_good = match literal {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.parse::<Ipv4Addr>().is_ok() || host.parse::<Host>().is_ok_and(|known| known.as_str() == host),
+    };
+    let own = match scheme {
+        "http" => "80",
+        "https" => "443",
+        _ => return Err(item.refuse(complaint())),
+    };
+    let port_good = port.is_none_or(|port| port != own && !port.starts_with('0') && port.parse::<u16>().is_ok());
+    if host_good && port_good {
+        return Ok(text.to_string());
+    }
+    let lower = rest.split('/').next().unwrap_or_default().to_lowercase();
+    let lower = lower.strip_suffix(&format!(":{own}")).unwrap_or(&lower);
+    let meant = format!("{scheme}://{lower}");
+    Err(item.refuse(if meant == **text { complaint() } else { complaint().hint(format!("browsers send `{meant}`")) }))
+}
+
+fn method(item: &Item<'_>) -> Outcome<String> {
+    let text = value::string(item)?;
+    super::role::method_is_good(text)
+        .and_then(|()| if &**text == "*" { Err(wrong("`*` is no method here").hint("name the methods")) } else { Ok(()) })
+        .map(|()| text.to_string())
+        .map_err(|complaint| item.refuse(complaint))
 }

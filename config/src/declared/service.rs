@@ -1,9 +1,14 @@
 //! Kind `Service`: where requests come in, which paths exist, where they go.
 
+use super::read::Head;
+use super::reader::{Item, Map, Outcome, spanned, unique, wrong};
+use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
 use crate::path::Pattern;
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// One service in front of which the sidecar stands.
@@ -93,4 +98,180 @@ pub struct Route {
     pub requires_feature: Option<Spanned<Feature>>,
     /// Passes `Authorization` on to the upstream.
     pub forward_authorization: bool,
+}
+
+impl Upstream {
+    /// Where `connect_timeout` is absent.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+    /// Where `response_timeout` is absent.
+    pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+    /// Where `idle_timeout` is absent.
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+}
+
+/// `http://127.0.0.1:4789`, `http://[::1]:4789`.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "http://[{host}]:{port}") } else { write!(f, "http://{host}:{port}") }
+    }
+}
+
+/// Why a text is no endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnEndpoint {
+    /// `https://`.
+    #[error("TLS towards upstreams is not there yet")]
+    Tls,
+    /// No `http://`.
+    #[error("it does not begin with `http://`")]
+    Scheme,
+    /// No port, or none from 1 to 65535.
+    #[error("it has no port from 1 to 65535")]
+    Port,
+    /// Neither a host name nor an address.
+    #[error("`{0}` is neither a host name nor an address")]
+    Host(String),
+    /// A path, a query, a fragment or a user.
+    #[error("it has more than scheme, host and port")]
+    More,
+}
+
+impl FromStr for Endpoint {
+    type Err = NotAnEndpoint;
+
+    /// Reads `http://host:port`, and nothing more: paths come from the request, and a user would be a secret in a document.
+    fn from_str(text: &str) -> Result<Self, NotAnEndpoint> {
+        if text.starts_with("https://") {
+            return Err(NotAnEndpoint::Tls);
+        }
+        let authority = text.strip_prefix("http://").ok_or(NotAnEndpoint::Scheme)?;
+        if authority.contains(['/', '?', '#', '@']) {
+            return Err(NotAnEndpoint::More);
+        }
+        let (host, port) = authority.rsplit_once(':').ok_or(NotAnEndpoint::Port)?;
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        let port = port.parse().ok().filter(|&port: &u16| port > 0 && digits).ok_or(NotAnEndpoint::Port)?;
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host = match literal {
+            Some(address) => address.parse::<Ipv6Addr>().ok().map(|address| address.to_string()),
+            None => host
+                .parse::<Ipv4Addr>()
+                .map(|address| address.to_string())
+                .or_else(|_| host.parse::<Host>().map(|host| host.to_string()))
+                .ok(),
+        };
+        Ok(Self { host: host.ok_or_else(|| NotAnEndpoint::Host(authority.to_owned()))?, port })
+    }
+}
+
+impl Service {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let shared_hosts = map.optional("shared_hosts", |item| value::set(item, "host", value::host));
+        let listeners = map.some("listeners", Listener::read);
+        let upstreams = map.some("upstreams", Upstream::read);
+        let routes = map.some("routes", Route::read);
+        let service = Self {
+            name: head.name()?,
+            shared_hosts: shared_hosts?.unwrap_or_default(),
+            listeners: listeners?,
+            upstreams: upstreams?,
+            routes: routes?,
+        };
+        let names = [
+            unique(map.item(), "listener", service.listeners.iter().map(|listener| &listener.name)),
+            unique(map.item(), "upstream", service.upstreams.iter().map(|upstream| &upstream.name)),
+            unique(map.item(), "route", service.routes.iter().map(|route| &route.name)),
+        ];
+        names.into_iter().collect::<Outcome<()>>().map(|()| service)
+    }
+}
+
+impl Listener {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let name = map.required("name", spanned(value::name));
+        let address = map.required("address", spanned(address));
+        map.finish();
+        Ok(Self { name: name?, address: address? })
+    }
+}
+
+/// An address with its port.
+fn address(item: &Item<'_>) -> Outcome<SocketAddr> {
+    let complaint =
+        || wrong(format!("{} is no address with a port", item.label())).expected("an address such as `127.0.0.1:8080` or `[::]:8080`");
+    if let crate::text::Value::Int(port @ 0..=65_535) = item.value() {
+        return Err(item.refuse(complaint().hint(format!("write `127.0.0.1:{port}`, or `0.0.0.0:{port}` for all addresses"))));
+    }
+    let text = value::string(item)?;
+    text.parse().map_err(|_| {
+        let hint = match text.rsplit_once(':') {
+            Some(("", port)) => format!("write `0.0.0.0:{port}` for all addresses"),
+            Some(("localhost", port)) => format!("write `127.0.0.1:{port}`"),
+            Some((host, _)) if host.parse::<Host>().is_ok() => "write the address itself: names are not looked up".to_owned(),
+            None if text.parse::<IpAddr>().is_ok() => "add the port".to_owned(),
+            _ => return item.refuse(complaint()),
+        };
+        item.refuse(complaint().hint(hint))
+    })
+}
+
+impl Upstream {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let name = map.required("name", spanned(value::name));
+        let endpoints = map.required("endpoints", |item| value::some_set(item, "endpoint", endpoint));
+        let protocols = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
+        let protocol = map.optional("protocol", |item| value::word(item, &protocols));
+        let connect_timeout = map.optional("connect_timeout", value::some_duration);
+        let response_timeout = map.optional("response_timeout", value::some_duration);
+        let idle_timeout = map.optional("idle_timeout", value::some_duration);
+        map.finish();
+        Ok(Self {
+            name: name?,
+            endpoints: endpoints?,
+            protocol: protocol?.unwrap_or_default(),
+            connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
+            response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
+            idle_timeout: idle_timeout?.unwrap_or(Self::IDLE_TIMEOUT),
+        })
+    }
+}
+
+fn endpoint(item: &Item<'_>) -> Outcome<Endpoint> {
+    let text = value::string(item)?;
+    text.parse().map_err(|why: NotAnEndpoint| {
+        let complaint = wrong(format!("{} is no endpoint: {why}", item.label())).expected("`http://host:port`");
+        let bare = text.trim_start_matches("http://").split(['/', '?', '#']).next().unwrap_or_default();
+        let meant = [format!("http://{bare}"), format!("http://{bare}:80")];
+        let meant = meant.iter().find(|meant| why != NotAnEndpoint::Tls && meant.parse::<Endpoint>().is_ok());
+        item.refuse(match (meant, why) {
+            (Some(meant), _) => complaint.hint(format!("write `{meant}`")),
+            (None, NotAnEndpoint::Tls) => complaint.hint("use `http://` to a peer in the same pod or network"),
+            (None, _) => complaint,
+        })
+    })
+}
+
+impl Route {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let name = map.required("name", spanned(value::name));
+        let path = map.required("path", spanned(value::pattern));
+        let accesses = [("authenticated", Access::Authenticated), ("public", Access::Public)];
+        let access = map.optional("access", |item| value::word(item, &accesses));
+        let upstream = map.optional("upstream", spanned(value::name));
+        let requires_feature = map.optional("requires_feature", spanned(value::name));
+        let forward_authorization = map.optional("forward_authorization", value::truth);
+        map.finish();
+        Ok(Self {
+            name: name?,
+            path: path?,
+            access: access?.unwrap_or_default(),
+            upstream: upstream?,
+            requires_feature: requires_feature?,
+            forward_authorization: forward_authorization?.unwrap_or_default(),
+        })
+    }
 }

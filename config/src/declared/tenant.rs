@@ -1,5 +1,8 @@
 //! Kinds `Tenant` and `Plan`.
 
+use super::read::Head;
+use super::reader::{Item, Map, Outcome, spanned, wrong};
+use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{Feature, Host, PlanName, TenantId};
 
@@ -55,4 +58,99 @@ pub struct Plan {
     pub storage_quota_gb: Option<Spanned<f64>>,
     /// What its tenants have.
     pub features: Vec<Spanned<Feature>>,
+}
+
+/// Largest storage quota, in units of 10^9 bytes: an exabyte.
+const STORAGE_GB_MAX: f64 = 1e9;
+
+impl Tenant {
+    pub(super) fn read(_: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let tenant_id = map.required("tenant_id", spanned(value::name));
+        let name = map.required("name", value::line(200));
+        let email = map.required("email", email);
+        let (api_quota_per_hour, storage_quota_gb, features) = quotas(map);
+        let plan = map.optional("plan", spanned(value::name));
+        let hosts = map.optional("hosts", |item| value::set(item, "host", value::host));
+        let locale = map.optional("locale", locale);
+        let time_zone = map.optional("time_zone", value::zone);
+        let states = [("active", TenantState::Active), ("suspended", TenantState::Suspended), ("offboarding", TenantState::Offboarding)];
+        let state = map.optional("state", |item| value::word(item, &states));
+        Ok(Self {
+            tenant_id: tenant_id?,
+            name: name?,
+            email: email?,
+            api_quota_per_hour: api_quota_per_hour?,
+            storage_quota_gb: storage_quota_gb?,
+            features: features?,
+            plan: plan?,
+            hosts: hosts?.unwrap_or_default(),
+            locale: locale?,
+            time_zone: time_zone?.and_then(|zone| zone.iana_name().map(str::to_owned)),
+            state: state?.unwrap_or_default(),
+        })
+    }
+}
+
+impl Plan {
+    pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
+        let default = map.optional("default", value::truth);
+        let (api_quota_per_hour, storage_quota_gb, features) = quotas(map);
+        Ok(Self {
+            name: head.name()?,
+            default: default?.unwrap_or_default(),
+            api_quota_per_hour: api_quota_per_hour?,
+            storage_quota_gb: storage_quota_gb?,
+            features: features?,
+        })
+    }
+}
+
+type Quotas = (Outcome<Option<Spanned<u32>>>, Outcome<Option<Spanned<f64>>>, Outcome<Vec<Spanned<Feature>>>);
+
+/// What a tenant takes from its plan where it says nothing itself.
+fn quotas(map: &mut Map<'_>) -> Quotas {
+    (
+        map.optional("api_quota_per_hour", spanned(value::whole(0..=u32::MAX))),
+        map.optional("storage_quota_gb", spanned(storage)),
+        map.optional("features", value::names).map(Option::unwrap_or_default),
+    )
+}
+
+fn storage(item: &Item<'_>) -> Outcome<f64> {
+    match value::number_from_zero(item)? {
+        number if number <= STORAGE_GB_MAX => Ok(number),
+        _ => Err(item.refuse(wrong(format!("{} is more than can be meant", item.label())).expected("at most 1000000000 (an exabyte)"))),
+    }
+}
+
+/// An address that mail servers agree on: RFC 5321 without quoted local parts, comments and address literals.
+fn email(item: &Item<'_>) -> Outcome<String> {
+    let text = value::string(item)?;
+    let atext = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
+    let local_good = |local: &str| local.len() <= 64 && local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(atext));
+    let good = text.len() <= 254
+        && text.rsplit_once('@').is_some_and(|(local, domain)| {
+            local_good(local) && !domain.ends_with('.') && !domain.contains('_') && domain.parse::<Host>().is_ok()
+        });
+    if good {
+        return Ok(text.to_string());
+    }
+    Err(item.refuse(wrong(format!("{} is no e-mail address", item.label())).expected("an address such as `admin@example.com`")))
+}
+
+/// A language tag (RFC 5646) by its shape: `en`, `de-AT`, `zh-Hant-TW`.
+fn locale(item: &Item<'_>) -> Outcome<String> {
+    let text = value::string(item)?;
+    let mut subtags = text.split('-');
+    let language = subtags.next().unwrap_or_default();
+    let good = text.len() <= 35
+        && (2..=3).contains(&language.len())
+        && language.chars().all(|c| c.is_ascii_alphabetic())
+        && subtags.all(|subtag| (1..=8).contains(&subtag.len()) && subtag.chars().all(|c| c.is_ascii_alphanumeric()));
+    if good {
+        return Ok(text.to_string());
+    }
+    let complaint = wrong(format!("{} is no language tag", item.label())).expected("a BCP 47 tag such as `en` or `de-AT`");
+    let dashed = text.replace('_', "-");
+    Err(item.refuse(if dashed == **text { complaint } else { complaint.hint(format!("write `{dashed}`")) }))
 }
