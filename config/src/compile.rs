@@ -5,11 +5,11 @@
 //! A part with mistakes stays on its last good version alone (quarantine) and every other part goes on.
 
 use crate::declared::{Document, DocumentId};
-use crate::diagnostic::{Diagnostic, Diagnostics, Span};
+use crate::diagnostic::Diagnostics;
 use crate::name::{Host, TenantId};
 use crate::protocol::{Broken, Offer, Part, Quarantined};
 use crate::snapshot::{Epoch, Shards, Slice, Snapshot};
-use documents::{Documents, part_of};
+use documents::Documents;
 use platform::Ground;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -141,28 +141,20 @@ impl Catalogue {
         self.settle()
     }
 
-    /// Keeps a part on its last good version, or out of service if there is none, whatever is declared of it, until
-    /// [`Catalogue::release`].
-    pub fn hold(&mut self, part: &Part, reason: &str) -> Outcome {
-        let diagnostic = Diagnostic {
-            file: part.to_string().into(),
-            span: Span { line: 1, column: 1 },
-            document: None,
-            pointer: "".into(),
-            message: reason.to_owned(),
-            expected: None,
-            found: None,
-            hint: None,
-        };
-        let mut reason = Diagnostics::new();
-        reason.push(diagnostic);
-        self.edit(part, |declared| declared.held = Some(reason));
+    /// Keeps parts on their last good versions, or out of service where there is none, whatever is declared of them, until
+    /// [`Catalogue::release`]. With each part comes why.
+    pub fn hold(&mut self, parts: impl IntoIterator<Item = (Part, Diagnostics)>) -> Outcome {
+        for (part, reasons) in parts {
+            self.edit(&part, |declared| declared.held = Some(reasons));
+        }
         self.settle()
     }
 
-    /// Lets a part be served as declared again.
-    pub fn release(&mut self, part: &Part) -> Outcome {
-        self.edit(part, |declared| declared.held = None);
+    /// Lets parts be served as declared again.
+    pub fn release(&mut self, parts: &[Part]) -> Outcome {
+        for part in parts {
+            self.edit(part, |declared| declared.held = None);
+        }
         self.settle()
     }
 
@@ -172,14 +164,14 @@ impl Catalogue {
             self.drop_all_but(&put, &broken);
         }
         for id in offer.remove.iter().filter(|id| !put.contains_key(id)) {
-            self.edit(&part_of(id), |declared| declared.remove(id));
+            self.edit(&Part::of(id), |declared| declared.remove(id));
         }
         for (id, document) in put {
             self.files.remove(&document.origin.file);
-            self.edit(&part_of(id), |declared| declared.put(Arc::new(document.clone())));
+            self.edit(&Part::of(id), |declared| declared.put(Arc::new(document.clone())));
         }
         for (id, diagnostics) in std::mem::take(&mut broken.documents) {
-            self.edit(&part_of(&id), |declared| declared.set_broken(id.clone(), diagnostics));
+            self.edit(&Part::of(&id), |declared| declared.set_broken(id.clone(), diagnostics));
         }
         for (file, diagnostics) in broken.files {
             match diagnostics.is_empty() {
@@ -203,7 +195,7 @@ impl Catalogue {
             gone.extend(declared.broken.keys().filter(|id| !stays(id, None)).cloned());
         }
         for id in gone {
-            self.edit(&part_of(&id), |declared| declared.remove(&id));
+            self.edit(&Part::of(&id), |declared| declared.remove(&id));
         }
         self.files.clear();
     }

@@ -1,6 +1,6 @@
 //! Messages between a policy source (a folder, the control plane) and a sidecar: offer, accept, reject.
 
-use crate::declared::{Document, DocumentId};
+use crate::declared::{Document, DocumentId, Kind};
 use crate::diagnostic::Diagnostics;
 use crate::name::TenantId;
 use crate::snapshot::Epoch;
@@ -54,6 +54,18 @@ pub enum Part {
     Tenant(TenantId),
     /// A file whose documents cannot be told apart.
     File(Arc<str>),
+}
+
+impl Part {
+    /// The part a document belongs to.
+    #[must_use]
+    pub fn of(id: &DocumentId) -> Self {
+        match (id.kind, &id.tenant) {
+            (_, Some(tenant)) => Part::Tenant(tenant.clone()),
+            (Kind::Tenant, None) => Part::Tenant(TenantId::from(&id.name)),
+            (_, None) => Part::Platform,
+        }
+    }
 }
 
 impl std::fmt::Display for Part {

@@ -1,10 +1,9 @@
 //! The documents of one part (the platform, or one tenant), in the order of their identities whatever order they came in.
 
 use crate::declared::{
-    Body, CachePolicy, Document, DocumentId, Identity, Kind, Plan, QuotaPolicy, Role, RoleBinding, SecurityPolicy, Service, Tenant,
+    Body, CachePolicy, Document, DocumentId, Identity, Plan, QuotaPolicy, Role, RoleBinding, SecurityPolicy, Service, Tenant,
 };
-use crate::name::{Host, TenantId};
-use crate::protocol::Part;
+use crate::name::Host;
 use std::sync::Arc;
 
 /// Documents sorted by identity. A part with few documents, as most tenants have, stays small.
@@ -81,14 +80,5 @@ impl Documents {
     /// Whether both declare the same, wherever it stands.
     pub(super) fn declare_the_same(&self, other: &Documents) -> bool {
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| Arc::ptr_eq(a, b) || (a.id == b.id && a.body == b.body))
-    }
-}
-
-/// The part a document belongs to.
-pub(super) fn part_of(id: &DocumentId) -> Part {
-    match (id.kind, &id.tenant) {
-        (_, Some(tenant)) => Part::Tenant(tenant.clone()),
-        (Kind::Tenant, None) => Part::Tenant(TenantId::from(&id.name)),
-        (_, None) => Part::Platform,
     }
 }
