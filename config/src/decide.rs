@@ -80,27 +80,46 @@ pub enum Denial {
 
 /// What a decision tells of its steps. Every method does nothing unless implemented.
 pub trait Trace {
-    /// Whether anything listens: where it costs something to know more, `false` skips it.
+    /// Whether anything listens: then every rule is asked every question, instead of stopping where the verdict is certain.
     const LISTENS: bool;
-    /// A rule on the route was looked at.
-    fn rule(&mut self, _rule: &Arc<RuleId>, _outcome: RuleOutcome) {}
+    /// A rule on the route was asked. Without a miss it matches.
+    fn rule(&mut self, _rule: &Arc<RuleId>, _misses: Misses) {}
 }
 
-/// What a rule said to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuleOutcome {
-    /// It matches and decides or could decide.
-    Matches,
+/// What about a request a rule does not match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Miss {
     /// The principal does not hold its role.
-    RoleNotHeld,
-    /// Another method.
-    OtherMethod,
-    /// Another path.
-    OtherPath,
-    /// The client's address is outside its ranges.
-    OtherSource,
+    Role,
     /// The clock is outside its window.
-    OtherTime,
+    Time,
+    /// The client's address is outside its ranges.
+    Source,
+    /// Another path.
+    Path,
+    /// Another method.
+    Method,
+}
+
+/// Misses of one rule, as a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Misses(u8);
+
+impl Misses {
+    /// Whether the rule matches.
+    #[must_use]
+    pub fn is_match(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Each miss.
+    pub fn iter(self) -> impl Iterator<Item = Miss> {
+        [Miss::Role, Miss::Time, Miss::Source, Miss::Path, Miss::Method].into_iter().filter(move |&miss| self.0 & (1 << miss as u8) != 0)
+    }
+
+    fn with(self, miss: Miss) -> Self {
+        Self(self.0 | 1 << miss as u8)
+    }
 }
 
 /// Tells nobody.
@@ -146,9 +165,9 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
         if verdict.is_some() && !T::LISTENS {
             break;
         }
-        let outcome = ask(rule, held, facts);
-        trace.rule(&rule.id, outcome);
-        if outcome == RuleOutcome::Matches && verdict.is_none() {
+        let misses = ask::<T>(rule, held, facts);
+        trace.rule(&rule.id, misses);
+        if misses.is_match() && verdict.is_none() {
             verdict = Some(match rule.id.effect {
                 Effect::Allow => Ok(()),
                 Effect::Deny => Err(Denial::Denied(Arc::clone(&rule.id))),
@@ -158,25 +177,33 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
     verdict.unwrap_or(Err(Denial::NotPermitted))
 }
 
-/// What one rule says, cheapest question first.
-fn ask(rule: &CompiledRule, held: RoleSet, facts: &Facts<'_>) -> RuleOutcome {
-    if !held.has(usize::from(rule.role)) {
-        return RuleOutcome::RoleNotHeld;
+/// Whether a rule matches in one respect.
+type Holds = fn(&CompiledRule, RoleSet, &Facts<'_>) -> bool;
+
+/// What one rule asks of a request, cheapest question first.
+const QUESTIONS: [(Miss, Holds); 5] = [
+    (Miss::Role, |rule, held, _| held.has(usize::from(rule.role))),
+    (Miss::Method, |rule, _, facts| rule.methods.has(facts.method)),
+    (Miss::Path, |rule, _, facts| rule.paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(facts.path)))),
+    (Miss::Source, |rule, _, facts| rule.when.as_ref().is_none_or(|when| comes_from(&when.source, facts.source))),
+    (Miss::Time, |rule, _, facts| rule.when.as_ref().and_then(|when| when.time.as_ref()).is_none_or(|window| window.holds(facts.now))),
+];
+
+/// Whether an address is in one of the ranges; no range means anywhere. An IPv4 client of an IPv6 socket is an IPv4 client.
+fn comes_from(ranges: &[ipnet::IpNet], source: IpAddr) -> bool {
+    ranges.is_empty() || ranges.iter().any(|range| range.contains(&source.to_canonical()))
+}
+
+/// What one rule says: its first miss, or all of them where somebody listens.
+fn ask<T: Trace>(rule: &CompiledRule, held: RoleSet, facts: &Facts<'_>) -> Misses {
+    let mut misses = Misses::default();
+    for (miss, holds) in QUESTIONS {
+        if !holds(rule, held, facts) {
+            misses = misses.with(miss);
+            if !T::LISTENS {
+                break;
+            }
+        }
     }
-    if !rule.methods.has(facts.method) {
-        return RuleOutcome::OtherMethod;
-    }
-    if let Some(paths) = &rule.paths
-        && !paths.iter().any(|pattern| pattern.matches(facts.path))
-    {
-        return RuleOutcome::OtherPath;
-    }
-    let Some(when) = &rule.when else { return RuleOutcome::Matches };
-    if !when.source.is_empty() && !when.source.iter().any(|range| range.contains(&facts.source)) {
-        return RuleOutcome::OtherSource;
-    }
-    match &when.time {
-        Some(window) if !window.holds(facts.now) => RuleOutcome::OtherTime,
-        _ => RuleOutcome::Matches,
-    }
+    misses
 }
