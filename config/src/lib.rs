@@ -14,4 +14,5 @@ pub mod snapshot;
 pub mod compile;
 pub mod decide;
 pub mod explain;
+pub mod effective;
 pub mod protocol;

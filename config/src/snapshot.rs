@@ -6,7 +6,7 @@
 //!
 //! Cost: per request; lookups hash once and allocate nothing.
 
-use crate::declared::TenantState;
+use crate::declared::{Body, Document, Tenant, TenantState};
 use crate::name::{Feature, Host, PlanName, TenantId};
 use crate::unit::Limit;
 use std::borrow::Borrow;
@@ -58,6 +58,35 @@ pub struct Slice {
     pub(crate) api_quota_per_hour: Option<Limit>,
     pub(crate) storage_quota_gb: Option<f64>,
     pub(crate) policy: Arc<Policy>,
+    pub(crate) written: Written,
+}
+
+/// The Tenant document a slice was compiled from: what it says of the tenant beyond what is served, and which values are its own.
+/// Shared with the catalogue, so a slice pays a pointer.
+#[derive(Clone)]
+pub(crate) struct Written(pub(crate) Option<Arc<Document>>);
+
+impl Written {
+    pub(crate) fn tenant(&self) -> Option<&Tenant> {
+        match &self.0.as_deref()?.body {
+            Body::Tenant(tenant) => Some(tenant),
+            _ => None,
+        }
+    }
+}
+
+/// Equal wherever it stands.
+impl PartialEq for Written {
+    fn eq(&self, other: &Self) -> bool {
+        self.tenant() == other.tenant()
+    }
+}
+
+/// Shown as nothing: it holds places, and what is served of it stands beside it.
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("_")
+    }
 }
 
 /// Whether a tenant is served.
@@ -168,7 +197,7 @@ impl Slice {
 
     /// Whether both serve alike, wherever their declarations stand.
     pub(crate) fn means_the_same(&self, other: &Slice) -> bool {
-        let Slice { id, hosts, plan, state, features, api_quota_per_hour, storage_quota_gb, policy } = self;
+        let Slice { id, hosts, plan, state, features, api_quota_per_hour, storage_quota_gb, policy, written } = self;
         *id == other.id
             && *hosts == other.hosts
             && *plan == other.plan
@@ -176,6 +205,7 @@ impl Slice {
             && *features == other.features
             && *api_quota_per_hour == other.api_quota_per_hour
             && *storage_quota_gb == other.storage_quota_gb
+            && *written == other.written
             && policy.means_the_same(&other.policy)
     }
 }

@@ -22,6 +22,8 @@ pub struct Platform {
     pub(crate) issuers: Vec<Arc<Issuer>>,
     pub(crate) api_key_header: Option<http::HeaderName>,
     pub(crate) bounds: Bounds,
+    /// Where a tenant's own policies are not tighter.
+    pub(crate) max_staleness: Option<Duration>,
     pub(crate) trusted_hops: Vec<IpNet>,
     /// Every route of every service, by [`RouteIndex`].
     pub(crate) routes: Vec<Arc<Route>>,
