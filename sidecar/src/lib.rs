@@ -8,5 +8,6 @@ pub mod request;
 pub mod problem;
 pub mod policy;
 pub mod telemetry;
+pub(crate) mod operator_http;
 pub mod probes;
 pub mod admin;

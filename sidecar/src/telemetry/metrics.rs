@@ -159,6 +159,11 @@ impl Metrics {
         self.facts.workers.iter().map(|worker| worker.last_beat()).collect()
     }
 
+    /// Lines dropped of each log.
+    pub fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.facts.logs.iter().map(|(log, dropped)| (*log, dropped.lines()))
+    }
+
     /// Connections open now, on all workers.
     #[must_use]
     pub fn connections(&self) -> u64 {
