@@ -131,11 +131,6 @@ fn upstream<'a>(
             found
         }
         (None, [only]) => Some(only),
-        (None, []) => {
-            let mistake = at(document, &route.name, format!("route `{}` goes nowhere: the service has no upstream", route.name.value));
-            mistakes.push(mistake.hint("add one under `upstreams`"));
-            None
-        }
         (None, _) => {
             let mistake = at(document, &route.name, format!("route `{}` must name one of several upstreams", route.name.value));
             mistakes.push(mistake.hint(format!("add `upstream:` with one of {}", names().collect::<Vec<_>>().join(", "))));

@@ -50,11 +50,7 @@ fn each_mistake_of_the_platform_is_named_in_its_place() {
         ),
         (
             "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\nupstreams: [{ name: a, endpoints: [\"http://a:1\"] }, { name: b, endpoints: [\"http://a:1\"] }]\nroutes: [{ name: r, path: / }]\n",
-            &["p:4:18: Service s: route `r` must name one of several upstreams; add `upstream:` with one of a, b"],
-        ),
-        (
-            "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\nupstreams: []\nroutes: [{ name: r, path: / }]\n",
-            &["p:3:18: Service s: route `r` goes nowhere: the service has no upstream; add one under `upstreams`"],
+            &["p:5:18: Service s: route `r` must name one of several upstreams; add `upstream:` with one of a, b"],
         ),
         (
             "kind: Identity\nname: a\njwt: [{ issuer: i, audiences: [x], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: t }]\n---\nkind: Identity\nname: b\njwt: [{ issuer: i, audiences: [x], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: t }]\n",
