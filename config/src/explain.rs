@@ -171,8 +171,7 @@ impl Question {
 
 impl Explanation {
     /// With nothing but what would be answered, and why.
-    #[must_use]
-    pub fn new(snapshot: &Snapshot, request: String, verdict: Verdict, because: impl Into<String>) -> Self {
+    fn new(snapshot: &Snapshot, request: String, verdict: Verdict, because: impl Into<String>) -> Self {
         Self {
             verdict,
             because: because.into(),

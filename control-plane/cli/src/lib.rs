@@ -1,1 +1,67 @@
-//! x
+//! The operator's command line: runs a bulkhead on this machine, checks documents, explains decisions.
+//!
+//! One command per file; `up` alone knows the sidecar. What a command finds goes to stdout, in a form for people or as JSON;
+//! what it has to say about its work goes to stderr, so that `$(bulkhead token …)` is the token and nothing else.
+
+#![expect(dead_code, reason = "the demo and what registers a bulkhead wait for the command that starts one")]
+
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+mod args;
+mod exit;
+mod fault;
+mod output;
+mod context;
+mod files;
+mod documents;
+mod transport;
+mod admin;
+mod answer;
+mod issuer;
+mod demo;
+mod validate;
+mod shell;
+mod token;
+mod explain;
+mod config;
+mod status;
+mod api_key;
+mod completion;
+
+use args::{Cli, Command};
+use exit::Exit;
+use fault::Failure;
+use output::Out;
+
+/// Runs one command line, the program's name first, and says how it ended ([`Exit`] has the codes).
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(refusal) => return refused(&refusal),
+    };
+    let mut out = Out::new(cli.global.output);
+    let outcome = dispatch(&cli, &mut out);
+    outcome.unwrap_or_else(|failure| out.failed(&failure)).into()
+}
+
+fn dispatch(cli: &Cli, out: &mut Out) -> Result<Exit, Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Validate(args) => validate::run(args, out),
+        Command::Explain(args) => explain::run(args, global, out),
+        Command::Config(args) => config::run(args, global, out),
+        Command::Status(args) => status::run(args, global, out),
+        Command::ApiKey(args) => api_key::run(args, global, out),
+        Command::Token(args) => token::run(args, global, out),
+        Command::Completion(args) => completion::run(args, out),
+    }
+}
+
+/// Help and version go to stdout and are no mistake; a wrong command line is.
+fn refused(refusal: &clap::Error) -> ExitCode {
+    // A reader that has gone needs no help text.
+    let _ = refusal.print();
+    if refusal.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
+}

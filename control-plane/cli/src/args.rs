@@ -1,0 +1,63 @@
+//! The command line: what every command shares, and the list of commands. Each command's own arguments stand in its file.
+
+use crate::output::Format;
+use crate::{api_key, completion, config, exit, explain, status, token, validate};
+use std::path::PathBuf;
+
+/// Keep the tenants of a service apart: run the sidecar, check documents, explain decisions.
+#[derive(Debug, clap::Parser)]
+#[command(name = "bulkhead", version, after_help = exit::HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Form of the results
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human, hide_possible_values = true, value_name = "human|json")]
+    pub(crate) output: Format,
+    /// Data directory of the bulkhead that is meant [else: BULKHEAD_DATA_DIR, the context]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "context")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Context that is meant; `up` registers itself as `dev`
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+}
+
+/// One command per file.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Validate(validate::Args),
+    Explain(explain::Args),
+    Status(status::Args),
+    Config(config::Args),
+    Token(token::Args),
+    ApiKey(api_key::Args),
+    Completion(completion::Args),
+}
+
+/// The environments there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Environment {
+    /// On a developer's machine: demo documents, a token issuer whose key lies in the data directory.
+    Dev,
+    /// As prod, smaller.
+    Staging,
+    /// The real one.
+    Prod,
+}
+
+impl Environment {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Environment::Dev => "dev",
+            Environment::Staging => "staging",
+            Environment::Prod => "prod",
+        }
+    }
+}

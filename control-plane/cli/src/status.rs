@@ -1,0 +1,181 @@
+//! `bulkhead status`: what runs, what it serves, and what of it is not as declared.
+
+use crate::admin::Admin;
+use crate::answer::{self, list, number, plain, text};
+use crate::args::Global;
+use crate::context::{self, Place};
+use crate::exit::Exit;
+use crate::fault::Failure;
+use crate::output::{BAD, FAINT, Format, GOOD, Out, WARN, paint};
+use crate::validate::render::{self, Weight, printable};
+use clap::builder::styling::Style;
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::fs;
+
+/// Show what runs, what it serves, and what of it is not as declared
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(_: &Args, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
+    let place = context::find(global)?;
+    let mut status = Admin::of(&place).get("/status")?;
+    if let (Some(fields), Some(addresses)) = (status.as_object_mut(), addresses(&place)) {
+        fields.entry("addresses").or_insert(addresses);
+    }
+    match out.format() {
+        Format::Json => out.json(&status)?,
+        Format::Human => out.raw(&show(&status))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// What it listens on, as it wrote it down at its start.
+fn addresses(place: &Place) -> Option<Value> {
+    serde_json::from_slice(&fs::read(place.data_dir.join("addresses.json")).ok()?).ok()
+}
+
+fn show(status: &Value) -> String {
+    let mut lines = Lines(String::new());
+    lines.process(status.get("process").unwrap_or(&Value::Null));
+    lines.listeners(status.get("addresses").unwrap_or(&Value::Null));
+    lines.policy(status);
+    for held in list(status, "quarantined") {
+        lines.quarantined(held);
+    }
+    for trial in list(status, "trials") {
+        lines.trial(trial);
+    }
+    for warning in list(status, "warnings") {
+        lines.diagnostic(Weight::Warning, warning);
+    }
+    if let Some(trouble) = text(status, "last_good_trouble") {
+        lines.add(WARN, "last good", trouble);
+    }
+    let restart: Vec<String> = list(status, "settings_that_need_a_restart").iter().map(plain).collect();
+    if !restart.is_empty() {
+        lines.add(WARN, "restart", format!("{} take effect with the next start", restart.join(", ")));
+    }
+    lines.0
+}
+
+struct Lines(String);
+
+// Writing to a String cannot fail.
+impl Lines {
+    fn add(&mut self, style: Style, what: &str, text: impl AsRef<str>) {
+        let _ = writeln!(self.0, "{} {}", paint(style, format_args!("{what:<10}")), printable(text.as_ref()));
+    }
+
+    fn process(&mut self, process: &Value) {
+        let flag = |key| process.get(key).and_then(Value::as_bool).unwrap_or_default();
+        let (style, state) = match (flag("draining"), flag("ready")) {
+            (true, _) => (WARN, "draining"),
+            (false, true) => (GOOD, "ready"),
+            (false, false) => (BAD, "not ready"),
+        };
+        let count = |key| number(process, key).unwrap_or_default();
+        let version = text(process, "version").unwrap_or_default();
+        let told = format!(
+            "for {}, version {version}, process {}, {} workers, {} connections",
+            answer::span(count("uptime_seconds")),
+            count("pid"),
+            count("workers"),
+            count("connections")
+        );
+        self.add(style, state, told);
+        let dropped = process.get("log_lines_dropped").and_then(Value::as_object).into_iter().flatten();
+        for (log, lines) in dropped.filter(|(_, lines)| lines.as_u64() != Some(0)) {
+            self.add(WARN, "dropped", format!("{lines} lines of the {log} log: it is written slower than filled"));
+        }
+    }
+
+    fn listeners(&mut self, addresses: &Value) {
+        for listener in list(addresses, "listeners") {
+            let [service, name, address] = ["service", "name", "address"].map(|key| text(listener, key).unwrap_or_default());
+            self.add(FAINT, "listener", format!("http://{address}  {name} of service {service}"));
+        }
+        if let Some(probes) = text(addresses, "probes") {
+            self.add(FAINT, "probes", format!("http://{probes}  /livez, /startupz, /readyz, /metrics"));
+        }
+    }
+
+    fn policy(&mut self, status: &Value) {
+        let Some(epoch) = answer::epoch(status) else {
+            return self.add(BAD, "policy", "none is served yet");
+        };
+        let count = |key| number(status, key).unwrap_or_default();
+        let age = answer::span(count("age_seconds"));
+        let told = format!("epoch {epoch} for {age}: {} services, {} tenants", count("services"), count("tenants"));
+        self.add(FAINT, "policy", told);
+        if let Some(source) = text(status, "source") {
+            self.add(FAINT, "source", source);
+        }
+    }
+
+    fn quarantined(&mut self, held: &Value) {
+        let instead = match text(held, "serving").as_deref() {
+            Some("last_good") => "its last good version is served",
+            _ => "nothing is served of it",
+        };
+        self.add(BAD, "held", format!("{}: {instead}", text(held, "part").unwrap_or_default()));
+        for mistake in list(held, "mistakes") {
+            self.diagnostic(Weight::Mistake, mistake);
+        }
+    }
+
+    /// Where a part stands that an unclean end cast doubt on.
+    fn trial(&mut self, trial: &Value) {
+        let told = match text(trial, "phase").as_deref() {
+            // Every change begins so; it is no news.
+            Some("probation") | None => return,
+            Some("suspect") => "was live when the process ended badly; if that happens again, it is left out for a while".to_owned(),
+            Some("withheld") => "is left out: the process ended badly twice with it; it is tried again after a minute".to_owned(),
+            Some("retried") => "is tried again after the process ended badly with it".to_owned(),
+            Some("condemned") => "is left out until its documents change: the process ended badly whenever it was live".to_owned(),
+            Some(other) => other.to_owned(),
+        };
+        self.add(WARN, "on trial", format!("{} {told}", text(trial, "part").unwrap_or_default()));
+    }
+
+    fn diagnostic(&mut self, weight: Weight, told: &Value) {
+        let diagnostic = answer::diagnostic(told);
+        let source = fs::read_to_string(&*diagnostic.file).ok();
+        let _ = write!(self.0, "{}", render::diagnostic(weight, &diagnostic, source.as_deref()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::show;
+    use serde_json::json;
+
+    #[test]
+    fn a_held_part_is_shown_with_its_mistakes_and_what_is_served_instead() {
+        let status = json!({
+            "source": "/srv/documents", "epoch": { "incarnation": 1, "revision": 7 }, "age_seconds": 90, "services": 1, "tenants": 2,
+            "quarantined": [{ "part": "tenant globex", "serving": "last_good", "mistakes": [
+                { "file": "/nowhere/globex.yaml", "line": 4, "column": 7, "document": "Tenant globex", "pointer": "/plan",
+                  "message": "plan `fre` does not exist", "expected": null, "found": null, "hint": "did you mean `free`?" }] }],
+            "trials": [{ "part": "tenant acme_corp", "phase": "probation" }],
+            "settings_that_need_a_restart": ["core.sidecar.workers"],
+            "process": { "version": "0.1.0", "pid": 42, "uptime_seconds": 3_700, "ready": true, "draining": false, "workers": 2,
+                "connections": 3, "log_lines_dropped": { "access": 0, "application": 5 } },
+            "addresses": { "listeners": [{ "service": "demo", "name": "http", "address": "127.0.0.1:8080" }], "probes": "0.0.0.0:4791" },
+        });
+        let expected = "\
+ready      for 1 h 1 min, version 0.1.0, process 42, 2 workers, 3 connections
+dropped    5 lines of the application log: it is written slower than filled
+listener   http://127.0.0.1:8080  http of service demo
+probes     http://0.0.0.0:4791  /livez, /startupz, /readyz, /metrics
+policy     epoch 1.7 for 1 min: 1 services, 2 tenants
+source     /srv/documents
+held       tenant globex: its last good version is served
+error: plan `fre` does not exist
+ --> /nowhere/globex.yaml:4:7 (Tenant globex, /plan)
+  = help: did you mean `free`?
+restart    core.sidecar.workers take effect with the next start
+";
+        assert_eq!(anstream::adapter::strip_str(&show(&status)).to_string(), expected);
+    }
+}

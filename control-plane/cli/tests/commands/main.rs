@@ -1,0 +1,10 @@
+//! Every command as a user runs it: the real binary, its streams and its exit code.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+mod completion;
+mod context;
+mod explain;
+mod help;
+mod validate;
