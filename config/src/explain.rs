@@ -171,7 +171,8 @@ impl Question {
 
 impl Explanation {
     /// With nothing but what would be answered, and why.
-    fn new(snapshot: &Snapshot, request: String, verdict: Verdict, because: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn new(snapshot: &Snapshot, request: String, verdict: Verdict, because: impl Into<String>) -> Self {
         Self {
             verdict,
             because: because.into(),

@@ -1,18 +1,21 @@
 //! Admin: what an operator asks a running sidecar and tells it, as JSON over HTTP/1.1.
 //!
 //! On `DIR/admin.sock` (mode 0600), because loopback is shared with the application in the pod; `--admin-port` opens the same on
-//! loopback, behind a token. `GET /status`, `GET /config[?tenant=ID][&origin=true]`, `POST /drain`. No secret is ever answered:
-//! a snapshot holds none, and settings show theirs redacted.
+//! loopback, behind a token. `GET /status`, `GET /config[?tenant=ID][&origin=true]`, `GET /explain?decision=ID`, `POST /explain`
+//! with a question, `POST /drain`. No secret is ever answered: a snapshot holds none, and settings show theirs redacted.
 
+mod explain;
 mod socket;
 mod token;
 
+pub use explain::Replay;
 pub use socket::{Socket, SocketError};
 pub use token::{Token, TokenError};
 
 use crate::clock::{Clock, Origin};
 use crate::operator_http::{Answer, Handler, Problem, Request, parameters, serve};
 use crate::probes::Health;
+use crate::telemetry::decisions::DecisionId;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use bulkhead_config::diagnostic::nearest;
@@ -32,6 +35,8 @@ pub trait Sidecar: Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
     /// Every setting in effect.
     fn settings(&self) -> Vec<Setting>;
+    /// A decision that some worker still remembers.
+    fn decision(&self, id: DecisionId) -> impl Future<Output = Option<Replay>> + Send;
     /// Begins to drain; answers at once.
     fn drain(&self);
 }
@@ -101,15 +106,18 @@ pub async fn run<S: Sidecar>(socket: Socket, loopback: Option<Loopback>, admin: 
     }
 }
 
-const PATHS: &str = "/status, /config, /drain";
+const PATHS: &str = "/status, /config, /explain, /drain";
 
 impl<S: Sidecar> Handler for Admin<S> {
     async fn answer(&self, request: Request) -> Answer {
         let outcome = match (&request.method, request.path.as_str()) {
             (&Method::GET, "/status") => self.status(&request),
             (&Method::GET, "/config") => self.config(&request),
+            (&Method::GET, "/explain") => self.explain_decision(&request).await,
+            (&Method::POST, "/explain") => self.explain_question(&request),
             (&Method::POST, "/drain") => self.drain(&request),
             (method, "/status" | "/config") => return Answer::method_not_allowed(method, "GET"),
+            (method, "/explain") => return Answer::method_not_allowed(method, "GET, POST"),
             (method, "/drain") => return Answer::method_not_allowed(method, "POST"),
             (_, path) => return Answer::unknown_path(path, PATHS),
         };
@@ -148,6 +156,29 @@ impl<S: Sidecar> Admin<S> {
         let snapshot = self.sidecar.snapshot();
         let slice = snapshot.tenant(&id).ok_or_else(|| unknown_tenant(&id, &snapshot))?;
         Ok(Answer::json(StatusCode::OK, &effective::of(&snapshot, slice, show)))
+    }
+
+    async fn explain_decision(&self, request: &Request) -> Result<Answer, Problem> {
+        let [decision] = parameters(&request.query, ["decision"])?;
+        let bad = |code, status, detail: String, fix: &str| Problem { status, code, detail, fix: fix.to_owned() };
+        let text = decision.ok_or_else(|| {
+            let detail = "the query names no decision".to_owned();
+            bad("missing_parameter", StatusCode::BAD_REQUEST, detail, "add `?decision=d-…`, or POST a question")
+        })?;
+        let id = text.parse::<DecisionId>().map_err(|why| {
+            bad("invalid_parameter", StatusCode::BAD_REQUEST, why.to_string(), "copy `decision_id` from the answer, or from the access log")
+        })?;
+        let replay = self.sidecar.decision(id).await.ok_or_else(|| {
+            let fix = "each worker keeps its latest 1,024 refusals and 256 allowed requests; send the request again, or describe it";
+            bad("unknown_decision", StatusCode::NOT_FOUND, format!("no decision `{id}` is remembered here"), fix)
+        })?;
+        Ok(Answer::json(StatusCode::OK, &explain::decision(&self.sidecar.snapshot(), &replay)))
+    }
+
+    fn explain_question(&self, request: &Request) -> Result<Answer, Problem> {
+        let [] = parameters(&request.query, [])?;
+        let now = Clock::new(self.origin).now().unix();
+        Ok(Answer::json(StatusCode::OK, &explain::question(&self.sidecar.snapshot(), &request.body, now)?))
     }
 
     fn drain(&self, request: &Request) -> Result<Answer, Problem> {
@@ -204,13 +235,16 @@ impl<S: Sidecar> Handler for Guarded<S> {
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::clock::Now;
     use crate::operator_http::tests::ask;
+    use crate::telemetry::decisions::{Decisions, Ids};
     use crate::telemetry::log::Level;
     use crate::telemetry::metrics::Counted;
     use crate::telemetry::spool::Sink;
     use bulkhead_config::compile::Catalogue;
     use bulkhead_config::declared::read_file;
     use bulkhead_config::protocol::{Offer, Put};
+    use bulkhead_config::snapshot::{Credential, Principal, RoleSet};
     use std::num::NonZeroUsize;
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -219,6 +253,7 @@ mod tests {
     struct Fixed {
         snapshot: Arc<Snapshot>,
         drained: Arc<AtomicBool>,
+        remembered: Vec<Replay>,
     }
 
     impl Sidecar for Fixed {
@@ -231,6 +266,9 @@ mod tests {
         fn settings(&self) -> Vec<Setting> {
             let setting = |key: &str, shown: &str| Setting { key: key.to_owned(), shown: shown.to_owned(), origin: "default".to_owned() };
             vec![setting("core.cache.default_ttl", "3600"), setting("core.security.encryption_key", "[redacted]")]
+        }
+        async fn decision(&self, id: DecisionId) -> Option<Replay> {
+            self.remembered.iter().find(|replay| replay.id == id).cloned()
         }
         fn drain(&self) {
             self.drained.store(true, Ordering::Relaxed);
@@ -245,14 +283,18 @@ mod tests {
 
     impl World {
         async fn start() -> Self {
+            Self::remembering(snapshot(), Vec::new()).await
+        }
+
+        async fn remembering(snapshot: Arc<Snapshot>, remembered: Vec<Replay>) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let socket = Socket::open(folder.path()).unwrap();
             let loopback = Loopback::open(0, Token::open(folder.path()).unwrap()).await.unwrap();
             let port = loopback.address().port();
-            let counted = Counted { workers: NonZeroUsize::MIN, refusals: &[], upstream_steps: &[], logs: Vec::new() };
+            let counted = Counted { workers: NonZeroUsize::MIN, refusals: [].into(), upstream_steps: [].into(), logs: Vec::new() };
             let drained = Arc::new(AtomicBool::new(false));
             let admin = Admin {
-                sidecar: Fixed { snapshot: snapshot(), drained: Arc::clone(&drained) },
+                sidecar: Fixed { snapshot, drained: Arc::clone(&drained), remembered },
                 health: Arc::new(Health::default()),
                 metrics: Arc::new(Metrics::new(counted).unwrap()),
                 log: Log::start(Sink::Other(Box::new(std::io::sink())), Level::Info).unwrap(),
@@ -263,8 +305,13 @@ mod tests {
         }
 
         async fn ask(&self, line: &str) -> (u16, Value) {
+            self.send(line, "").await
+        }
+
+        async fn send(&self, line: &str, body: &str) -> (u16, Value) {
             let stream = UnixStream::connect(self.folder.path().join("admin.sock")).await.unwrap();
-            let (status, body) = ask(stream, &format!("{line} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\n\r\n")).await;
+            let head = format!("{line} HTTP/1.1\r\nhost: admin\r\ncontent-length: {}\r\n\r\n", body.len());
+            let (status, body) = ask(stream, &(head + body)).await;
             (status, serde_json::from_str(&body).unwrap())
         }
 
@@ -315,6 +362,79 @@ mod tests {
         assert_eq!(status, 404);
         assert_eq!(problem["code"], "unknown_tenant");
         assert_eq!(problem["fix"], "did you mean `acme_corp`?");
+    }
+
+    #[tokio::test]
+    async fn a_described_request_is_explained() {
+        let world = World::start().await;
+        let question = r#"{"method": "DELETE", "path": "/v1/items/7", "tenant": "acme_corp", "roles": ["reader"]}"#;
+        let (status, told) = world.send("POST /explain", question).await;
+        assert_eq!(status, 200);
+        assert_eq!((&told["verdict"], &told["code"]), (&json!("refused"), &json!("not_permitted")));
+        let (status, problem) = world.send("POST /explain", r#"{"method": "GET"}"#).await;
+        assert_eq!((status, &problem["code"]), (400, &json!("invalid_question")));
+    }
+
+    /// A reader of acme_corp who asked to delete an item, as a worker remembers it.
+    fn replay(snapshot: &Snapshot, refusal: Option<(&'static str, StatusCode)>) -> Replay {
+        let slice = snapshot.tenant("acme_corp").unwrap();
+        let reader = slice.policy().roles().iter().position(|role| role.name.as_str() == "reader").unwrap();
+        let credential = Credential::ApiKey("ci".parse().unwrap());
+        Replay {
+            id: Decisions::<()>::new(Ids::new().unwrap(), 0).name(),
+            at: Now { mono_ns: 0, unix_ms: 1_795_632_660_007 },
+            source: [127, 0, 0, 1].into(),
+            method: Method::DELETE,
+            host: "acme.localhost".to_owned(),
+            path: "/v1/items/7".to_owned(),
+            path_is_cut: false,
+            route: snapshot.platform().services()[0].route("/v1/items/7").cloned(),
+            slice: Some(Arc::clone(slice)),
+            principal: Some((Principal { user: "ci".into(), credential }, RoleSet::EMPTY.with(reader))),
+            refusal,
+            epoch: snapshot.epoch(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_remembered_decision_is_explained_by_what_it_was_made_on() {
+        let snapshot = snapshot();
+        let by_rules = replay(&snapshot, Some(("not_permitted", StatusCode::FORBIDDEN)));
+        let by_quota = Replay { method: Method::GET, ..replay(&snapshot, Some(("quota_exceeded", StatusCode::TOO_MANY_REQUESTS))) };
+        let by_token = Replay { principal: None, ..replay(&snapshot, Some(("invalid_token", StatusCode::UNAUTHORIZED))) };
+        let nobodys = Replay { slice: None, ..replay(&snapshot, Some(("unknown_tenant", StatusCode::NOT_FOUND))) };
+        let allowed = Replay { method: Method::GET, ..replay(&snapshot, None) };
+        let cases = [
+            (by_rules, "not_permitted", "editor"),
+            (by_quota, "quota_exceeded", "the rules allow it"),
+            (by_token, "invalid_token", "before the rules were asked"),
+            (nobodys, "unknown_tenant", "before a tenant was known"),
+            (allowed, "", "GET /v1/items/{id}"),
+        ];
+        let world = World::remembering(snapshot, cases.iter().map(|(replay, ..)| replay.clone()).collect()).await;
+        for (replay, code, words) in cases {
+            let (status, told) = world.ask(&format!("GET /explain?decision={}", replay.id)).await;
+            assert_eq!(status, 200);
+            assert_eq!(told["code"], if code.is_empty() { Value::Null } else { code.into() }, "{told}");
+            assert_eq!(told["verdict"], if code.is_empty() { "allowed" } else { "refused" });
+            assert_eq!(told["status"].as_u64(), replay.refusal.map(|(_, status)| status.as_u16().into()));
+            assert_eq!(told["decision"]["id"], replay.id.to_string());
+            assert_eq!(told["decision"]["at"], "2026-11-25T18:51:00.007Z");
+            assert!(told.to_string().contains(words), "`{words}` is not in {told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_decision_nobody_remembers_is_not_found() {
+        let world = World::start().await;
+        for (query, status, code) in [
+            ("?decision=d-0123456789abcdef", 404, "unknown_decision"),
+            ("?decision=nonsense", 400, "invalid_parameter"),
+            ("", 400, "missing_parameter"),
+        ] {
+            let (answered, problem) = world.ask(&format!("GET /explain{query}")).await;
+            assert_eq!((answered, &problem["code"]), (status, &json!(code)), "{query}");
+        }
     }
 
     #[tokio::test]

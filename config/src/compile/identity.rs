@@ -26,9 +26,7 @@ pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>
             add_issuer(&mut found.issuers, document, declared, scope, before, mistakes);
         }
         for key in &identity.api_keys {
-            if scope == Scope::Platform {
-                mistakes.push(at(document, &key.id, "an API key belongs to a tenant").hint("add `tenant:` to this Identity"));
-            } else if found.api_keys.iter().any(|(known, _)| *known == key.id.value) {
+            if found.api_keys.iter().any(|(known, _)| *known == key.id.value) {
                 let mistake = at(document, &key.id, format!("API key `{}` stands twice in this tenant", key.id.value));
                 mistakes.push(mistake.hint("the id is part of the key's text: make another key with an id of its own"));
             } else {
@@ -65,18 +63,6 @@ fn add_issuer(
         let mistake = at(document, &declared.issuer, format!("issuer `{}` stands twice among {whose}", declared.issuer.value));
         mistakes.push(mistake.hint("a token is verified by one declaration: merge them"));
         return;
-    }
-    // Without the claim a token of the platform's issuer would prove no tenant; with it, a tenant's own would prove any.
-    match (scope, &declared.tenant_claim) {
-        (Scope::Platform, None) => {
-            let mistake = at(document, &declared.issuer, "a platform-wide issuer needs `tenant_claim`");
-            mistakes.push(mistake.hint("name the claim that holds the tenant's id, or move the issuer into an Identity with `tenant:`"));
-        }
-        (Scope::Tenant, Some(claim)) => {
-            let mistake = at(document, claim, "an issuer of a tenant proves that tenant only, so it has no `tenant_claim`");
-            mistakes.push(mistake.hint("leave it out"));
-        }
-        _ => {}
     }
     let Jwks::File(written) = &declared.jwks.value;
     let issuer = Issuer {

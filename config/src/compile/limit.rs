@@ -2,6 +2,7 @@
 
 use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, at};
+use super::platform::Ground;
 use crate::declared::{AppliesTo, Document, QuotaPolicy};
 use crate::diagnostic::Spanned;
 use crate::name::{PlanName, RouteName, TenantId};
@@ -32,16 +33,13 @@ pub(super) fn compile(documents: &Documents, names: &Names<'_>, mistakes: &mut M
 fn quota(document: &Document, policy: &QuotaPolicy, names: &Names<'_>, mistakes: &mut Mistakes) -> Quota {
     let applies_to = &policy.applies_to;
     names.check(document, applies_to, mistakes);
-    let mut limits: Vec<LimitSpec> = Vec::with_capacity(policy.limits.len());
-    for limit in &policy.limits {
-        let id = LimitId { tenant: document.id.tenant.clone(), policy: document.id.name.clone(), limit: limit.name.value.clone() };
-        if limits.iter().any(|known| known.id == id) {
-            let mistake = at(document, &limit.name, format!("limit `{}` stands twice in this policy", limit.name.value));
-            mistakes.push(mistake.hint("what is used of a limit is kept by its name, so each needs its own"));
-            continue;
-        }
-        limits.push(LimitSpec { id, per: limit.per, counted: limit.counted, names_routes: applies_to.routes.is_some() });
-    }
+    let limits = policy.limits.iter().map(|limit| LimitSpec {
+        id: LimitId { tenant: document.id.tenant.clone(), policy: document.id.name.clone(), limit: limit.name.value.clone() },
+        per: limit.per,
+        counted: limit.counted,
+        names_routes: applies_to.routes.is_some(),
+    });
+    let limits = limits.collect();
     Quota { plans: bare(&applies_to.plans), tenants: bare(&applies_to.tenants), routes: bare(&applies_to.routes), limits }
 }
 
@@ -88,7 +86,12 @@ pub(super) struct Names<'a> {
     pub(super) routes: &'a [Arc<Route>],
 }
 
-impl Names<'_> {
+impl<'a> Names<'a> {
+    /// What a tenant's policy may name.
+    pub(super) fn of(ground: &'a Ground) -> Self {
+        Names { plans: ground.plans.keys().collect(), routes: ground.routes() }
+    }
+
     /// Checks the plans and routes that a policy names. Tenants are not asked for here: a platform policy that names a tenant
     /// who left, or whose document cannot be read, must not take the platform with it.
     pub(super) fn check(&self, document: &Document, applies_to: &AppliesTo, mistakes: &mut Mistakes) {

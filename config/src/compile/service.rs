@@ -4,7 +4,6 @@ use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, at};
 use crate::declared;
 use crate::declared::Document;
-use crate::diagnostic::Spanned;
 use crate::name::ListenerName;
 use crate::path::Trie;
 use crate::snapshot::{Listener, Route, RouteIndex, Service, Upstream};
@@ -24,7 +23,7 @@ pub(super) fn compile(documents: &Documents, before: &[Arc<Service>], mistakes: 
     let mut taken = Vec::new();
     for (document, declared) in documents.services() {
         let listeners = listeners(document, declared, &mut taken, mistakes);
-        let upstreams = upstreams(document, declared, &kept, mistakes);
+        let upstreams = upstreams(declared, &kept);
         let routes = routes(document, declared, &upstreams, &mut all.routes, mistakes);
         let mut shared_hosts: Vec<_> = declared.shared_hosts.iter().map(|host| host.value.clone()).collect();
         shared_hosts.sort();
@@ -41,12 +40,8 @@ struct Taken {
 }
 
 fn listeners(document: &Document, service: &declared::Service, taken: &mut Vec<Taken>, mistakes: &mut Mistakes) -> Vec<Listener> {
-    let mut listeners: Vec<Listener> = Vec::with_capacity(service.listeners.len());
+    let mut listeners = Vec::with_capacity(service.listeners.len());
     for declared in &service.listeners {
-        if listeners.iter().any(|known| known.name == declared.name.value) {
-            mistakes.push(twice(document, &declared.name, "listener"));
-            continue;
-        }
         let address = declared.address.value;
         if let Some(other) = taken.iter().find(|other| collide(other.address, address)) {
             let message = format!("address {address} is taken by {} ({})", other.whose, other.address);
@@ -70,28 +65,17 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && (holds(a.ip(), b.ip()) || holds(b.ip(), a.ip()))
 }
 
-fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstream>], mistakes: &mut Mistakes) -> Vec<Arc<Upstream>> {
-    let mut upstreams: Vec<Arc<Upstream>> = Vec::with_capacity(service.upstreams.len());
-    for declared in &service.upstreams {
-        if upstreams.iter().any(|known| known.name == declared.name.value) {
-            mistakes.push(twice(document, &declared.name, "upstream"));
-            continue;
-        }
-        if declared.endpoints.is_empty() {
-            mistakes.push(at(document, &declared.name, format!("upstream `{}` has no endpoint", declared.name.value)));
-        }
-        let upstream = Upstream {
-            service: service.name.clone(),
-            name: declared.name.value.clone(),
-            endpoints: declared.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect(),
-            protocol: declared.protocol,
-            connect_timeout: declared.connect_timeout,
-            response_timeout: declared.response_timeout,
-            idle_timeout: declared.idle_timeout,
-        };
-        upstreams.push(super::kept(kept, upstream));
-    }
-    upstreams
+fn upstreams(service: &declared::Service, kept: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
+    let upstream = |declared: &declared::Upstream| Upstream {
+        service: service.name.clone(),
+        name: declared.name.value.clone(),
+        endpoints: declared.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect(),
+        protocol: declared.protocol,
+        connect_timeout: declared.connect_timeout,
+        response_timeout: declared.response_timeout,
+        idle_timeout: declared.idle_timeout,
+    };
+    service.upstreams.iter().map(|declared| super::kept(kept, upstream(declared))).collect()
 }
 
 fn routes(
@@ -102,15 +86,10 @@ fn routes(
     mistakes: &mut Mistakes,
 ) -> Trie<Arc<Route>> {
     let mut trie = Trie::new();
-    let first = all.len();
     let mut declared: Vec<_> = service.routes.iter().collect();
     // By name, so that the order in which they are written changes nothing.
     declared.sort_by(|a, b| a.name.value.cmp(&b.name.value));
     for route in declared {
-        if all.iter().skip(first).any(|known| known.name == route.name.value) {
-            mistakes.push(twice(document, &route.name, "route"));
-            continue;
-        }
         let Some(upstream) = upstream(document, route, upstreams, mistakes) else { continue };
         let Ok(index) = u32::try_from(all.len()) else { break };
         let compiled = Arc::new(Route {
@@ -152,19 +131,10 @@ fn upstream<'a>(
             found
         }
         (None, [only]) => Some(only),
-        (None, []) => {
-            let mistake = at(document, &route.name, format!("route `{}` goes nowhere: the service has no upstream", route.name.value));
-            mistakes.push(mistake.hint("add one under `upstreams`"));
-            None
-        }
         (None, _) => {
             let mistake = at(document, &route.name, format!("route `{}` must name one of several upstreams", route.name.value));
             mistakes.push(mistake.hint(format!("add `upstream:` with one of {}", names().collect::<Vec<_>>().join(", "))));
             None
         }
     }
-}
-
-fn twice<T: std::fmt::Display>(document: &Document, name: &Spanned<T>, what: &str) -> crate::diagnostic::Diagnostic {
-    at(document, name, format!("{what} `{}` stands twice in this service", name.value))
 }

@@ -23,10 +23,6 @@ pub(super) struct Compiled {
 /// Compiles a tenant's documents on the ground of the platform. All or nothing: on a mistake the caller keeps what it has.
 pub(super) fn compile(id: &TenantId, documents: &Documents, ground: &Ground, before: Option<&Slice>) -> Result<Compiled, Diagnostics> {
     let mut mistakes = Mistakes::default();
-    for document in documents.iter().filter(|document| matches!(document.id.kind, Kind::Service | Kind::Plan)) {
-        let message = format!("a {} is platform-wide: a tenant narrows what there is, it adds nothing", document.id.kind);
-        mistakes.push(in_document(document, "/tenant", message).hint("leave `tenant` out"));
-    }
     let Some((document, tenant)) = documents.tenant() else {
         orphans(id, documents, &mut mistakes);
         return Err(mistakes.mistakes);
@@ -37,6 +33,9 @@ pub(super) fn compile(id: &TenantId, documents: &Documents, ground: &Ground, bef
         false => Arc::clone(plan.map_or(&ground.planless, |(_, plan)| &plan.policy)),
         true => own_policy(id, documents, ground, name, before.map(|slice| &slice.policy), &mut mistakes),
     };
+    for (document, cache) in documents.caches() {
+        Names::of(ground).check(document, &cache.applies_to, &mut mistakes);
+    }
     let plan = plan.map(|(_, plan)| plan);
     let own_quota = tenant.api_quota_per_hour.as_ref().map(|quota| Limit::from(quota.value));
     let own_storage = tenant.storage_quota_gb.as_ref().map(|quota| quota.value);
@@ -91,11 +90,7 @@ fn own_policy(
     let issuers_before = before.map_or(&[][..], |policy| &policy.issuers);
     let identities = identity::compile(documents, Scope::Tenant, issuers_before, mistakes);
     let roles = RoleTable::of_tenant(&ground.roles, documents, mistakes);
-    let names = Names { plans: ground.plans.keys().collect(), routes: ground.routes() };
-    let own_quotas = limit::compile(documents, &names, mistakes);
-    for (document, cache) in documents.caches() {
-        names.check(document, &cache.applies_to, mistakes);
-    }
+    let own_quotas = limit::compile(documents, &Names::of(ground), mistakes);
     let platforms = ground.quotas.iter().filter(|quota| quota.applies(plan, Some(id)));
     let limits = LimitTable::of(platforms.chain(&own_quotas), ground.routes());
     let security = security::of_tenant(&ground.security, documents, mistakes);

@@ -12,6 +12,7 @@ use crate::telemetry::spool::{Dropped, Lines, Sink, Spool, SpoolError};
 use crate::telemetry::stamp::Stamp;
 use bulkhead_config::name::{RoleName, RouteName, TenantId};
 use bulkhead_config::snapshot::{Epoch, Policy, RoleSet};
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -181,47 +182,53 @@ fn compose(line: &mut Vec<u8>, timestamp: &[u8], entry: &Entry<'_>) {
         Outcome::Refused(status, _) => (level(status), "request refused", Some(status)),
         Outcome::Left => (Level::Info, "client left", None),
     };
-    line.extend_from_slice(b"{\"timestamp\":\"");
+    bytes(line, "{\"timestamp\":\"");
     line.extend_from_slice(timestamp);
-    line.extend_from_slice(b"\",\"level\":\"");
-    line.extend_from_slice(level.as_str().as_bytes());
-    line.extend_from_slice(b"\",\"component\":\"core.access\",\"tenant_id\":");
+    bytes(line, "\",\"level\":\"");
+    bytes(line, level.as_str());
+    bytes(line, "\",\"component\":\"core.access\",\"tenant_id\":");
     match entry.tenant {
         Some(tenant) => json::string(line, tenant.as_str()),
-        None => line.extend_from_slice(b"null"),
+        None => bytes(line, "null"),
     }
-    json::member(line, "message", message);
-    json::key(line, "latency_ms");
+    bytes(line, ",\"message\":\"");
+    bytes(line, message);
+    bytes(line, "\",\"latency_ms\":");
     json::millis(line, entry.latency);
-    json::member(line, "method", entry.method);
-    json::member(line, "path", entry.path);
-    optional(line, "route", entry.route.map(RouteName::as_str));
+    text(line, ",\"method\":", Some(entry.method));
+    text(line, ",\"path\":", Some(entry.path));
+    text(line, ",\"route\":", entry.route.map(RouteName::as_str));
     if let Some(status) = status {
-        number(line, "status", status.into());
+        number(line, ",\"status\":", status.into());
     }
     if let Outcome::Refused(_, code) = entry.outcome {
-        json::member(line, "code", code);
+        text(line, ",\"code\":", Some(code));
     }
-    optional(line, "user", entry.user);
+    text(line, ",\"user\":", entry.user);
     if let Some((policy, held)) = entry.roles {
         roles(line, policy.roles().iter().enumerate().filter(|(bit, _)| held.has(*bit)).map(|(_, role)| &role.name));
     }
-    json::key(line, "decision_id");
-    line.push(b'"');
+    bytes(line, ",\"decision_id\":\"");
     line.extend_from_slice(&entry.decision.text());
-    line.push(b'"');
-    optional(line, "trace_id", entry.trace_id);
-    shown(line, "source", format_args!("{}", entry.source));
-    optional(line, "host", entry.host);
+    bytes(line, "\"");
+    text(line, ",\"trace_id\":", entry.trace_id);
+    bytes(line, ",\"source\":\"");
+    address(line, entry.source);
+    bytes(line, "\"");
+    text(line, ",\"host\":", entry.host);
     match entry.upstream {
-        Some(Peer::Address(address)) => shown(line, "upstream", format_args!("{address}")),
-        Some(Peer::Named(authority)) => json::member(line, "upstream", authority),
+        Some(Peer::Address(peer)) => {
+            bytes(line, ",\"upstream\":\"");
+            let _ = write!(line, "{peer}"); // a Vec takes everything, and an address needs no escape
+            bytes(line, "\"");
+        }
+        Some(Peer::Named(authority)) => text(line, ",\"upstream\":", Some(authority)),
         None => {}
     }
-    number(line, "bytes_in", entry.bytes_in);
-    number(line, "bytes_out", entry.bytes_out);
-    number(line, "epoch", entry.epoch.revision);
-    line.extend_from_slice(b"}\n");
+    number(line, ",\"bytes_in\":", entry.bytes_in);
+    number(line, ",\"bytes_out\":", entry.bytes_out);
+    number(line, ",\"epoch\":", entry.epoch.revision);
+    bytes(line, "}\n");
 }
 
 /// A client's mistake is a normal day; an answer of 5xx is not.
@@ -229,35 +236,49 @@ fn level(status: u16) -> Level {
     if status < 500 { Level::Info } else { Level::Warn }
 }
 
-fn optional(line: &mut Vec<u8>, key: &str, text: Option<&str>) {
+fn bytes(line: &mut Vec<u8>, text: &str) {
+    line.extend_from_slice(text.as_bytes());
+}
+
+/// A member, if there is one; `name` is written as it is, comma and colon included.
+fn text(line: &mut Vec<u8>, name: &str, text: Option<&str>) {
     if let Some(text) = text {
-        json::member(line, key, text);
+        bytes(line, name);
+        json::string(line, text);
     }
 }
 
-fn number(line: &mut Vec<u8>, key: &str, number: u64) {
-    json::key(line, key);
+fn number(line: &mut Vec<u8>, name: &str, number: u64) {
+    bytes(line, name);
     json::whole(line, number);
 }
 
-/// An address: what it is shown as needs no escape.
-fn shown(line: &mut Vec<u8>, key: &str, address: std::fmt::Arguments<'_>) {
-    json::key(line, key);
-    line.push(b'"');
-    let _ = std::io::Write::write_fmt(line, address); // a Vec takes everything
-    line.push(b'"');
+/// Formatting costs more than the rest of a line, so the common kind of address does without.
+fn address(line: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    bytes(line, ".");
+                }
+                json::whole(line, octet.into());
+            }
+        }
+        IpAddr::V6(v6) => {
+            let _ = write!(line, "{v6}"); // a Vec takes everything
+        }
+    }
 }
 
 fn roles<'a>(line: &mut Vec<u8>, names: impl Iterator<Item = &'a RoleName>) {
-    json::key(line, "roles");
-    line.push(b'[');
+    bytes(line, ",\"roles\":[");
     for (at, name) in names.enumerate() {
         if at > 0 {
-            line.push(b',');
+            bytes(line, ",");
         }
         json::string(line, name.as_str());
     }
-    line.push(b']');
+    bytes(line, "]");
 }
 
 #[cfg(test)]

@@ -70,17 +70,11 @@ pub(crate) fn millis(line: &mut Vec<u8>, duration: Duration) {
     }
 }
 
-/// Appends `,"key":`; `key` is one of ours and needs no escape.
-pub(crate) fn key(line: &mut Vec<u8>, key: &str) {
+/// Appends `,"name":`; `name` is one of ours and needs no escape.
+pub(crate) fn name(line: &mut Vec<u8>, name: &str) {
     line.extend_from_slice(b",\"");
-    line.extend_from_slice(key.as_bytes());
+    line.extend_from_slice(name.as_bytes());
     line.extend_from_slice(b"\":");
-}
-
-/// Appends `,"key":"text"`.
-pub(crate) fn member(line: &mut Vec<u8>, name: &str, text: &str) {
-    key(line, name);
-    string(line, text);
 }
 
 #[cfg(test)]

@@ -234,21 +234,22 @@ fn compose(line: &Line<'_>) -> Vec<u8> {
     out.extend_from_slice(b"\",\"level\":\"");
     out.extend_from_slice(line.level.as_str().as_bytes());
     out.push(b'"');
-    json::member(&mut out, "component", line.component);
-    json::key(&mut out, "tenant_id");
+    json::name(&mut out, "component");
+    json::string(&mut out, line.component);
+    json::name(&mut out, "tenant_id");
     match line.tenant {
         Some(tenant) => json::string(&mut out, tenant.as_str()),
         None => out.extend_from_slice(b"null"),
     }
-    json::key(&mut out, "message");
+    json::name(&mut out, "message");
     json::string(&mut out, cut(&line.message.to_string()));
-    json::key(&mut out, "latency_ms");
+    json::name(&mut out, "latency_ms");
     match line.latency {
         Some(latency) => json::millis(&mut out, latency),
         None => out.extend_from_slice(b"null"),
     }
     for (name, value) in line.more {
-        json::key(&mut out, name);
+        json::name(&mut out, name);
         match value {
             Value::Text(text) => json::string(&mut out, cut(text)),
             Value::Shown(shown) => json::string(&mut out, cut(&shown.to_string())),

@@ -31,9 +31,9 @@ pub struct Counted {
     /// How many workers write cells.
     pub workers: NonZeroUsize,
     /// Codes of our own answers.
-    pub refusals: &'static [&'static str],
+    pub refusals: Arc<[&'static str]>,
     /// Steps at which an upstream can fail.
-    pub upstream_steps: &'static [&'static str],
+    pub upstream_steps: Arc<[&'static str]>,
     /// Drop counters of logs, by name.
     pub logs: Vec<(&'static str, Dropped)>,
 }
@@ -48,8 +48,8 @@ pub struct Metrics {
 struct Facts {
     series: Table,
     workers: Box<[Arc<WorkerCells>]>,
-    refusals: &'static [&'static str],
-    upstream_steps: &'static [&'static str],
+    refusals: Arc<[&'static str]>,
+    upstream_steps: Arc<[&'static str]>,
     logs: Vec<(&'static str, Dropped)>,
     api_quota_usage: OnceLock<ApiQuotaUsage>,
     panics: AtomicU64,
@@ -77,10 +77,10 @@ impl Metrics {
     /// When two families of ours contradict each other; a test shows that they do not.
     pub fn new(counted: Counted) -> Result<Self, prometheus::Error> {
         let Counted { workers, refusals, upstream_steps, logs } = counted;
-        let cells = || Arc::new(WorkerCells::new(refusals, upstream_steps));
+        let cells = (0..workers.get()).map(|_| Arc::new(WorkerCells::new(&refusals, &upstream_steps))).collect();
         let facts = Arc::new(Facts {
             series: Table::new(workers),
-            workers: (0..workers.get()).map(|_| cells()).collect(),
+            workers: cells,
             refusals,
             upstream_steps,
             logs,
@@ -194,7 +194,7 @@ mod tests {
     fn metrics() -> Metrics {
         let workers = NonZeroUsize::new(2).unwrap();
         let logs = vec![("access", Dropped::default())];
-        Metrics::new(Counted { workers, refusals: &["no_route"], upstream_steps: &["connect"], logs }).unwrap()
+        Metrics::new(Counted { workers, refusals: ["no_route"].into(), upstream_steps: ["connect"].into(), logs }).unwrap()
     }
 
     fn has(text: &str, line: &str) {

@@ -2,6 +2,7 @@
 //!
 //! Cost: per request; a plain load, addition and store of a cache line that no other worker writes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One counter. INVARIANT (one writer): only the thread whose worker owns it adds to it, so no atomic addition is needed.
@@ -62,7 +63,7 @@ pub struct WorkerCells {
 }
 
 impl WorkerCells {
-    pub(super) fn new(refusals: &'static [&'static str], upstream_steps: &'static [&'static str]) -> Self {
+    pub(super) fn new(refusals: &Arc<[&'static str]>, upstream_steps: &Arc<[&'static str]>) -> Self {
         Self {
             opened: Cell::default(),
             closed: Cell::default(),
@@ -131,13 +132,13 @@ impl WorkerCells {
 /// A cell for each of a few known labels, and a last one for what is not among them.
 #[derive(Debug)]
 pub(super) struct Labelled {
-    labels: &'static [&'static str],
+    labels: Arc<[&'static str]>,
     cells: Box<[Cell]>,
 }
 
 impl Labelled {
-    fn new(labels: &'static [&'static str]) -> Self {
-        Self { labels, cells: (0..=labels.len()).map(|_| Cell::default()).collect() }
+    fn new(labels: &Arc<[&'static str]>) -> Self {
+        Self { labels: Arc::clone(labels), cells: (0..=labels.len()).map(|_| Cell::default()).collect() }
     }
 
     /// A few dozen comparisons of lengths and bytes: only refusals and failures come here.

@@ -126,8 +126,8 @@ fn workers(facts: &Facts, samples: &mut Samples) {
             samples.counter(name, &[(label, value)], sum(&|worker| of(worker).read(at)));
         }
     };
-    labelled("bulkhead_refusals_total", "code", facts.refusals, super::WorkerCells::refusals);
-    labelled("bulkhead_upstream_failures_total", "step", facts.upstream_steps, super::WorkerCells::upstream_failures);
+    labelled("bulkhead_refusals_total", "code", &facts.refusals, super::WorkerCells::refusals);
+    labelled("bulkhead_upstream_failures_total", "step", &facts.upstream_steps, super::WorkerCells::upstream_failures);
 }
 
 fn policy(facts: &Facts, samples: &mut Samples) {

@@ -1,0 +1,9 @@
+//! What documents mean once compiled: through the public face only, as the planes use it.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+mod decisions;
+mod explanations;
+mod mistakes;
+mod quarantine;
+mod swaps;

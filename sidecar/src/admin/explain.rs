@@ -1,0 +1,135 @@
+//! Explain: why a described request would get through or not, and why a remembered one did or did not.
+//!
+//! A remembered decision is explained by the slice and the roles it was made with, whatever changed since.
+
+use crate::clock::Now;
+use crate::operator_http::Problem;
+use crate::telemetry::decisions::DecisionId;
+use bulkhead_config::decide::Facts;
+use bulkhead_config::explain::{Explanation, Question, Verdict, explain, explain_facts};
+use bulkhead_config::snapshot::{Epoch, Principal, RoleSet, Route, Slice, Snapshot};
+use bulkhead_config::unit::UnixSeconds;
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A remembered decision on its way to whoever explains it.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    /// Its name.
+    pub id: DecisionId,
+    /// When it was made.
+    pub at: Now,
+    /// The client's address.
+    pub source: IpAddr,
+    /// The method.
+    pub method: http::Method,
+    /// The host.
+    pub host: String,
+    /// The path in normal form.
+    pub path: String,
+    /// Whether the path was too long to be remembered whole.
+    pub path_is_cut: bool,
+    /// The tenant's slice, once one was named or proved.
+    pub slice: Option<Arc<Slice>>,
+    /// The route.
+    pub route: Option<Arc<Route>>,
+    /// Who was proved, with the roles they held.
+    pub principal: Option<(Principal, RoleSet)>,
+    /// The code of the refusal, and its status.
+    pub refusal: Option<(&'static str, StatusCode)>,
+    /// The policy it was decided under.
+    pub epoch: Epoch,
+}
+
+/// Answers a question as JSON; `now` is the time of a question that gives none.
+pub(super) fn question(snapshot: &Snapshot, body: &[u8], now: UnixSeconds) -> Result<Value, Problem> {
+    let question = Question::from_json(body, now).map_err(|detail| Problem {
+        status: StatusCode::BAD_REQUEST,
+        code: "invalid_question",
+        detail,
+        fix: "send a JSON object with at least `method` and `path`".to_owned(),
+    })?;
+    Ok(explain(snapshot, &question).to_json())
+}
+
+/// An explanation with the members that a question's has, and `decision`: what was asked and what became of it.
+pub(super) fn decision(snapshot: &Snapshot, replay: &Replay) -> Value {
+    let mut answer = explanation(snapshot, replay).to_json();
+    if let Some(members) = answer.as_object_mut() {
+        members.insert("decision".to_owned(), asked(replay));
+    }
+    answer
+}
+
+fn explanation(snapshot: &Snapshot, replay: &Replay) -> Explanation {
+    let Some(slice) = &replay.slice else { return without_tenant(snapshot, replay) };
+    let mut told = explain_facts(snapshot, slice, &facts(replay));
+    told.epoch = replay.epoch;
+    match (replay.refusal, told.verdict) {
+        (None, Verdict::Allowed) => {}
+        // The rules decided it, and the replay says which.
+        (Some((code, _)), Verdict::Refused { problem, .. }) if problem == code => {}
+        (Some((code, status)), rules) => {
+            told.because = match rules {
+                Verdict::Allowed => format!("it was refused with `{code}`; the rules allow it: {}", told.because),
+                _ => format!("it was refused with `{code}`, before the rules were asked"),
+            };
+            told.verdict = Verdict::Refused { status: status.as_u16(), problem: code };
+            told.nearest.clear();
+        }
+        (None, _) if replay.path_is_cut => {
+            told.because = "it was allowed; its path was too long to be remembered whole, so the rule cannot be told".to_owned();
+            told.verdict = Verdict::Allowed;
+            told.nearest.clear();
+        }
+        // Facts and policy are the same, so this cannot be; and if it is, nobody shall take the replay for what happened.
+        (None, _) => {
+            told.because = format!("it was allowed, and its replay is not: {}; please report this defect", told.because);
+            told.verdict = Verdict::Allowed;
+        }
+    }
+    told
+}
+
+/// No rule was asked: there was nobody whose rules to ask.
+fn without_tenant(snapshot: &Snapshot, replay: &Replay) -> Explanation {
+    let (verdict, because) = match replay.refusal {
+        Some((code, status)) => {
+            let verdict = Verdict::Refused { status: status.as_u16(), problem: code };
+            (verdict, format!("it was refused with `{code}`, before a tenant was known"))
+        }
+        None => (Verdict::Allowed, "it was answered without a tenant".to_owned()),
+    };
+    let request = format!("{} {}", replay.method, replay.path);
+    Explanation { epoch: replay.epoch, ..Explanation::new(snapshot, request, verdict, because) }
+}
+
+fn facts(replay: &Replay) -> Facts<'_> {
+    Facts {
+        route: replay.route.as_ref(),
+        method: &replay.method,
+        path: &replay.path,
+        source: replay.source,
+        principal: replay.principal.as_ref().map(|(principal, held)| (principal, *held)),
+        now: replay.at.unix(),
+    }
+}
+
+fn asked(replay: &Replay) -> Value {
+    let at = i64::try_from(replay.at.unix_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    json!({
+        "id": replay.id.to_string(),
+        "at": at.map(|at| format!("{at:.3}")),
+        "source": replay.source.to_string(),
+        "method": replay.method.as_str(),
+        "host": replay.host,
+        "path": replay.path,
+        "path_is_cut": replay.path_is_cut,
+        "user": replay.principal.as_ref().map(|(principal, _)| &*principal.user),
+        "outcome": if replay.refusal.is_some() { "refused" } else { "allowed" },
+        "code": replay.refusal.map(|(code, _)| code),
+        "epoch": { "incarnation": replay.epoch.incarnation, "revision": replay.epoch.revision },
+    })
+}
