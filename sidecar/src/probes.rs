@@ -75,7 +75,7 @@ impl Handler for Probes {
             "/livez" => report("livez", &request.query, workers(&self.metrics.beats(), Clock::new(self.origin).now().mono_ns)),
             "/startupz" => report("startupz", &request.query, vec![self.started()]),
             "/readyz" => report("readyz", &request.query, vec![self.policy(), self.drain()]),
-            "/metrics" => self.scrape(&request.query),
+            "/metrics" => self.scrape(&request.query).await,
             path => Answer::unknown_path(path, PATHS),
         }
     }
@@ -115,7 +115,7 @@ impl Probes {
         check("drain", !self.health.is_draining(), "it finishes what it has and takes nothing new")
     }
 
-    fn scrape(&self, query: &str) -> Answer {
+    async fn scrape(&self, query: &str) -> Answer {
         if let Err(problem) = parameters(query, []) {
             return problem.into();
         }
@@ -124,7 +124,10 @@ impl Probes {
             let fix = "set it to true; it takes effect at once".to_owned();
             return Problem { status: StatusCode::NOT_FOUND, code: "metrics_off", detail, fix }.into();
         }
-        match self.metrics.render() {
+        let metrics = Arc::clone(&self.metrics);
+        // A thousand tenants take milliseconds to write, and this runtime has connections to accept meanwhile.
+        let written = tokio::task::spawn_blocking(move || metrics.render().map_err(|cause| cause.to_string())).await;
+        match written.unwrap_or_else(|cause| Err(cause.to_string())) {
             Ok(text) => Answer { content_type: metrics::CONTENT_TYPE, ..Answer::text(StatusCode::OK, text) },
             Err(cause) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics cannot be written: {cause}\n")),
         }

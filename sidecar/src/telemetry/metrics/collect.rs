@@ -254,3 +254,53 @@ fn whole(number: u64) -> f64 {
 fn count(number: usize) -> f64 {
     whole(u64::try_from(number).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::{Counted, Metrics};
+    use super::*;
+    use bulkhead_config::diagnostic::Diagnostics;
+    use bulkhead_config::protocol::{Part, Quarantined, Serving};
+    use bulkhead_config::snapshot::Epoch;
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
+
+    /// Metrics with at least one sample of every family.
+    fn busy() -> Metrics {
+        let logs = vec![("access", crate::telemetry::spool::Dropped::default())];
+        let (refusals, upstream_steps) = (["no_route"].into(), ["connect"].into());
+        let metrics = Metrics::new(Counted { workers: NonZeroUsize::MIN, refusals, upstream_steps, logs }).unwrap();
+        let series = metrics.series(0, &"acme_corp".parse().unwrap());
+        series.record(MethodClass::Read, StatusClass::Success, Duration::from_millis(1));
+        metrics.api_quota_usage_from(Box::new(|_| Some(0.5)));
+        let part = Quarantined { part: Part::Platform, diagnostics: Diagnostics::new(), serving: Serving::Held };
+        metrics.policy(Epoch { incarnation: 1, revision: 1 }, &[part]);
+        metrics.system(system::Reading { cpu: Some(0.5), memory: Some((1, 2)), disk: Some(0.5) });
+        metrics
+    }
+
+    #[test]
+    fn every_family_is_exported_with_the_labels_it_declares() {
+        let gathered = busy().registry.gather();
+        let names: Vec<_> = gathered.iter().map(MetricFamily::name).collect();
+        for (name, kind, labels, help) in FAMILIES {
+            let family = gathered.iter().find(|family| family.name() == name);
+            let family = family.unwrap_or_else(|| unreachable!("{name} is not among {names:?}"));
+            assert_eq!((family.get_field_type(), family.help()), (kind, help), "{name}");
+            for sample in family.get_metric() {
+                let shown: Vec<_> = sample.get_label().iter().map(LabelPair::name).collect();
+                assert_eq!(shown, labels, "{name}");
+            }
+        }
+        assert_eq!(gathered.len(), FAMILIES.len());
+    }
+
+    #[test]
+    fn counters_end_in_total_and_every_text_is_a_sentence() {
+        for (name, kind, _, help) in FAMILIES {
+            assert_eq!(name.ends_with("_total"), kind == COUNTER, "{name}");
+            assert!(help.ends_with('.'), "{name}");
+        }
+    }
+}
