@@ -1,0 +1,418 @@
+//! One reading of a folder after another: what changed since the last one, as an offer.
+//!
+//! Only files whose stamp changed are read, and only those whose bytes changed are parsed. What cannot be read takes nothing
+//! away: a document is removed when its file was read without mistakes and without it, or is gone. A document that stands in two
+//! files counts in neither, or the order of reading would decide.
+
+use super::file::{self, Contents, Digest, KEY_FILE_BYTES_MAX, digest};
+use super::list::{Listing, Stamp, list};
+use crate::clock::{Clock, Origin as ClockOrigin};
+use bulkhead_config::declared::{DocumentId, Origin};
+use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
+use bulkhead_config::protocol::{Broken, Offer, Put};
+use bulkhead_config::text::Budget;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Documents of one unreadable file that are named one by one; of more, the file is named.
+const NAMED_MAX: usize = 64;
+
+/// What is known of a folder.
+pub(crate) struct Scan {
+    root: PathBuf,
+    files: BTreeMap<Arc<Path>, Seen>,
+    /// In which files a document stands.
+    holders: HashMap<DocumentId, Vec<Arc<Path>>>,
+    /// Documents that stand in several.
+    rivals: BTreeSet<DocumentId>,
+    keys: BTreeMap<Arc<str>, KeyFile>,
+    /// What was last told to be broken.
+    broken: Vec<Broken>,
+    clock: Clock,
+    is_first: bool,
+}
+
+/// A file as it was last read.
+struct Seen {
+    /// As the user named the folder, and the path within it.
+    shown: Arc<str>,
+    /// `None`: it is read again, whatever its stamp.
+    stamp: Option<Stamp>,
+    /// `None`: it could not be read.
+    digest: Option<Digest>,
+    /// By identity.
+    holds: Vec<(DocumentId, Held)>,
+    mistakes: Diagnostics,
+    /// Key sets that its documents name.
+    keys: Vec<Arc<str>>,
+}
+
+/// How a file holds a document.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Held {
+    /// It was read.
+    Good { digest: Digest, span: Span },
+    /// It was recognised, with mistakes.
+    Broken,
+    /// It was there, and mistakes in the file leave open whether it is gone.
+    Hidden,
+}
+
+/// A key set that documents name.
+#[derive(Default)]
+struct KeyFile {
+    stamp: Option<Stamp>,
+    /// What was last told of it; the inner `None`: that it cannot be read.
+    told: Option<Option<Digest>>,
+    trouble: Option<String>,
+}
+
+/// What one reading finds.
+#[derive(Default)]
+struct Round {
+    /// Documents to tell anew.
+    touched: BTreeSet<DocumentId>,
+    /// Documents of the files that were parsed.
+    fresh: HashMap<Arc<Path>, HashMap<DocumentId, Put>>,
+}
+
+impl Scan {
+    /// Knows nothing yet of the folder (or single file) `root`.
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            files: BTreeMap::new(),
+            holders: HashMap::new(),
+            rivals: BTreeSet::new(),
+            keys: BTreeMap::new(),
+            broken: Vec::new(),
+            clock: Clock::new(ClockOrigin::begin()),
+            is_first: true,
+        }
+    }
+
+    /// The folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads the folder: what changed since the last reading, `None` when nothing did. `enter` is called for each directory
+    /// before what is in it is looked at.
+    pub(crate) fn read(&mut self, enter: &mut dyn FnMut(&Path, &Metadata)) -> Option<Offer> {
+        self.clock.correct();
+        let listing = list(&self.root, enter);
+        let mut round = Round::default();
+        for (path, stamp) in &listing.files {
+            self.refresh(path, *stamp, &mut round);
+        }
+        self.forget_gone(&listing, &mut round);
+        self.reread_holders(&listing, &mut round);
+
+        let mut offer = Offer { complete: std::mem::take(&mut self.is_first), ..Offer::default() };
+        self.tell_documents(round, &mut offer);
+        self.tell_keys(enter, &mut offer);
+        let broken = self.all_broken(&listing);
+        let before = std::mem::replace(&mut self.broken, broken);
+        offer.broken = self.news_of_broken(&before);
+        let is_news = !offer.put.is_empty() || !offer.remove.is_empty() || !offer.files.is_empty() || !offer.broken.is_empty();
+        (offer.complete || is_news).then_some(offer)
+    }
+
+    /// Reads a file if it may have changed, and parses it if it did.
+    fn refresh(&mut self, path: &Path, stamp: Stamp, round: &mut Round) {
+        let now_ms = self.clock.now().unix_ms;
+        let known = self.files.get_mut(path);
+        if known.as_ref().is_some_and(|seen| seen.stamp == Some(stamp)) {
+            return;
+        }
+        let settled = stamp.is_settled(now_ms).then_some(stamp);
+        let shown = known.as_ref().map_or_else(|| path.to_string_lossy().into(), |seen| Arc::clone(&seen.shown));
+        let (digest, contents) = match file::bytes(path, Budget::FILE.bytes) {
+            Err(why) => (None, Contents::unreadable(unreadable(&shown, &why))),
+            Ok(bytes) => {
+                let digest = digest(&bytes);
+                if let Some(seen) = known
+                    && seen.digest == Some(digest)
+                {
+                    seen.stamp = settled;
+                    return;
+                }
+                // Emptied by a save in progress or by a full disk far more often than on purpose.
+                let emptied = bytes.is_empty() && self.files.get(path).is_some_and(|seen| !seen.holds.is_empty());
+                (Some(digest), if emptied { Contents::unreadable(empty(&shown)) } else { file::parse(&shown, &bytes) })
+            }
+        };
+        self.learn(path, Seen { stamp: settled, digest, ..Seen::of(shown, &contents) }, contents, round);
+    }
+
+    /// Takes over what a file holds now.
+    fn learn(&mut self, path: &Path, mut seen: Seen, contents: Contents, round: &mut Round) {
+        let path: Arc<Path> = path.into();
+        let before = self.files.remove(&path);
+        if let Some(before) = &before {
+            seen.keep(before, contents.hides);
+        }
+        let old = before.map(|seen| seen.holds).unwrap_or_default();
+        for (id, held) in &seen.holds {
+            match find(&old, id) {
+                Some(known) if known == held => {}
+                Some(_) => {
+                    round.touched.insert(id.clone());
+                }
+                None => {
+                    self.holders.entry(id.clone()).or_default().push(Arc::clone(&path));
+                    round.touched.insert(id.clone());
+                }
+            }
+        }
+        for (id, _) in old {
+            if find(&seen.holds, &id).is_none() {
+                self.let_go(&path, id, round);
+            }
+        }
+        round.fresh.insert(Arc::clone(&path), contents.puts.into_iter().map(|put| (put.document.id.clone(), put)).collect());
+        self.files.insert(path, seen);
+    }
+
+    /// A file no longer holds a document.
+    fn let_go(&mut self, path: &Path, id: DocumentId, round: &mut Round) {
+        if let Some(holders) = self.holders.get_mut(&id) {
+            holders.retain(|holder| **holder != *path);
+        }
+        round.touched.insert(id);
+    }
+
+    /// Files that are not there any more take their documents along.
+    fn forget_gone(&mut self, listing: &Listing, round: &mut Round) {
+        let gone = |path: &Path| !listing.files.contains_key(path) && !listing.may_hide(path);
+        let gone: Vec<Arc<Path>> = self.files.keys().filter(|path| gone(path)).cloned().collect();
+        for path in gone {
+            for (id, _) in self.files.remove(&path).map(|seen| seen.holds).unwrap_or_default() {
+                self.let_go(&path, id, round);
+            }
+        }
+    }
+
+    /// Where a rival is gone, the file that is left tells its document, which nobody kept.
+    fn reread_holders(&mut self, listing: &Listing, round: &mut Round) {
+        loop {
+            let unread = |id: &DocumentId| match self.holders.get(id).map(Vec::as_slice) {
+                Some([only]) if !round.fresh.contains_key(only) => Some(Arc::clone(only)),
+                _ => None,
+            };
+            let paths: BTreeSet<Arc<Path>> = round.touched.iter().filter_map(unread).collect();
+            if paths.is_empty() {
+                return;
+            }
+            for path in paths {
+                if let Some(seen) = self.files.get_mut(&path) {
+                    (seen.stamp, seen.digest) = (None, None);
+                }
+                match listing.files.get(&*path) {
+                    Some(stamp) => self.refresh(&path, *stamp, round),
+                    None => {
+                        round.fresh.insert(path, HashMap::new());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Puts and removes what was touched.
+    fn tell_documents(&mut self, mut round: Round, offer: &mut Offer) {
+        for id in round.touched {
+            let holders = self.holders.get(&id).map_or(&[][..], Vec::as_slice);
+            if holders.len() > 1 {
+                self.rivals.insert(id);
+                continue;
+            }
+            self.rivals.remove(&id);
+            match holders.first() {
+                Some(only) => offer.put.extend(round.fresh.get_mut(only).and_then(|puts| puts.remove(&id))),
+                None => {
+                    self.holders.remove(&id);
+                    offer.remove.push(id);
+                }
+            }
+        }
+    }
+
+    /// Reads the key sets that documents name and that may have changed.
+    fn tell_keys(&mut self, enter: &mut dyn FnMut(&Path, &Metadata), offer: &mut Offer) {
+        let named: BTreeSet<Arc<str>> = self.files.values().flat_map(|seen| seen.keys.iter().cloned()).collect();
+        self.keys.retain(|name, _| named.contains(name));
+        let now_ms = self.clock.now().unix_ms;
+        for name in named {
+            let path = Path::new(&*name);
+            if let Some((folder, metadata)) = path.parent().and_then(|folder| Some((folder, here(folder).metadata().ok()?))) {
+                enter(here(folder), &metadata);
+            }
+            let key = self.keys.entry(Arc::clone(&name)).or_default();
+            let stamp = path.metadata().ok().map(|metadata| Stamp::of(&metadata));
+            if stamp.is_some() && key.stamp == stamp {
+                continue;
+            }
+            key.stamp = stamp.filter(|stamp| stamp.is_settled(now_ms));
+            let read = file::bytes(path, KEY_FILE_BYTES_MAX);
+            let told = read.as_ref().ok().map(|bytes| digest(bytes));
+            if key.told != Some(told) {
+                key.told = Some(told);
+                offer.files.push((name, read.as_ref().ok().map(|bytes| bytes.as_slice().into())));
+            }
+            key.trouble = read.err();
+        }
+    }
+
+    /// What to say of what cannot be read. What is wrong with a document is said as a whole whenever any of it changed; what is
+    /// wrong with a file always, because a document that is put out of it would count as its recovery.
+    fn news_of_broken(&self, before: &[Broken]) -> Vec<Broken> {
+        let of = |all: &[Broken], broken: &Broken| {
+            let same = all.iter().filter(|known| known.id == broken.id && (broken.id.is_some() || known.file == broken.file));
+            same.map(|known| (Arc::clone(&known.file), known.diagnostics.clone())).collect::<Vec<_>>()
+        };
+        let is_news = |broken: &&Broken| broken.id.is_none() || of(before, broken) != of(&self.broken, broken);
+        let mut news: Vec<Broken> = self.broken.iter().filter(is_news).cloned().collect();
+        let mended = before.iter().filter(|known| known.id.is_none() && of(&self.broken, known).is_empty());
+        news.extend(mended.map(|known| Broken { diagnostics: Diagnostics::new(), ..known.clone() }));
+        if news.iter().all(|broken| broken.id.is_none() && of(before, broken) == of(&self.broken, broken)) {
+            news.clear();
+        }
+        news
+    }
+
+    /// Everything that cannot be read, in the order of files.
+    fn all_broken(&self, listing: &Listing) -> Vec<Broken> {
+        let mut all: Vec<Broken> = self.files.values().flat_map(Seen::broken).collect();
+        for id in &self.rivals {
+            let holders = self.holders.get(id).map_or(&[][..], Vec::as_slice);
+            let origins: Vec<Origin> = holders.iter().filter_map(|path| self.files.get(path)?.origin(id)).collect();
+            let rivalry = |origin: &Origin| one(file::rivalry(id, origin, &origins));
+            all.extend(origins.iter().map(|origin| Broken {
+                file: Arc::clone(&origin.file),
+                id: Some(id.clone()),
+                diagnostics: rivalry(origin),
+            }));
+        }
+        for (path, why) in &listing.unlisted {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            if *path == self.root
+                || path.is_dir()
+                || super::list::holds_documents(&name)
+                || self.files.keys().any(|file| file.starts_with(path))
+            {
+                let shown: Arc<str> = path.to_string_lossy().into();
+                all.push(Broken { diagnostics: one(unreadable(&shown, why)), file: shown, id: None });
+            }
+        }
+        for (name, key) in &self.keys {
+            if let Some(why) = &key.trouble {
+                all.push(Broken { file: Arc::clone(name), id: None, diagnostics: one(keys_unreadable(name, why)) });
+            }
+        }
+        all.sort_by(|a, b| (&a.file, &a.id).cmp(&(&b.file, &b.id)));
+        all
+    }
+}
+
+impl Seen {
+    /// What a parsed file holds.
+    fn of(shown: Arc<str>, contents: &Contents) -> Self {
+        let good = contents
+            .puts
+            .iter()
+            .map(|put| (put.document.id.clone(), Held::Good { digest: digest(put.text.as_bytes()), span: put.document.origin.span }));
+        let broken = contents.broken.iter().map(|id| (id.clone(), Held::Broken));
+        let mut holds: Vec<(DocumentId, Held)> = good.chain(broken).collect();
+        holds.sort_by(|(a, _), (b, _)| a.cmp(b));
+        holds.dedup_by(|(a, _), (b, _)| a == b);
+        Self { shown, stamp: None, digest: None, holds, mistakes: contents.mistakes.clone(), keys: contents.names() }
+    }
+
+    /// Keeps what an earlier reading found and this one could not see: documents, and key sets that their last good versions
+    /// name.
+    fn keep(&mut self, before: &Seen, hides: bool) {
+        if hides {
+            let unseen = before.holds.iter().map(|(id, _)| id).filter(|id| find(&self.holds, id).is_none());
+            let unseen: Vec<_> = unseen.map(|id| (id.clone(), Held::Hidden)).collect();
+            self.holds.extend(unseen);
+            self.holds.sort_by(|(a, _), (b, _)| a.cmp(b));
+        }
+        if self.holds.iter().any(|(_, held)| !matches!(held, Held::Good { .. })) {
+            self.keys.extend(before.keys.iter().cloned());
+            self.keys.sort();
+            self.keys.dedup();
+        }
+    }
+
+    /// Where a document stands in this file.
+    fn origin(&self, id: &DocumentId) -> Option<Origin> {
+        let span = match find(&self.holds, id)? {
+            Held::Good { span, .. } => *span,
+            Held::Broken | Held::Hidden => {
+                self.mistakes.iter().find(|mistake| file::is_about(mistake, id)).map(|mistake| mistake.span).unwrap_or_default()
+            }
+        };
+        Some(Origin { file: Arc::clone(&self.shown), span })
+    }
+
+    /// What is wrong in this file, document by document where that can be told.
+    fn broken(&self) -> Vec<Broken> {
+        let with = |state: Held| self.holds.iter().filter(move |(_, held)| *held == state).map(|(id, _)| id);
+        let mut all = Vec::new();
+        let mut others: Vec<&Diagnostic> = self.mistakes.iter().collect();
+        for id in with(Held::Broken) {
+            let (about, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|mistake| file::is_about(mistake, id));
+            others = rest;
+            all.push(self.is_broken(Some(id), &about));
+        }
+        let hidden: Vec<&DocumentId> = with(Held::Hidden).take(NAMED_MAX + 1).collect();
+        if others.is_empty() && !hidden.is_empty() {
+            others.extend(self.mistakes.iter());
+        }
+        if hidden.is_empty() || hidden.len() > NAMED_MAX {
+            all.extend((!others.is_empty()).then(|| self.is_broken(None, &others)));
+        } else {
+            all.extend(hidden.into_iter().map(|id| self.is_broken(Some(id), &others)));
+        }
+        all
+    }
+
+    fn is_broken(&self, id: Option<&DocumentId>, mistakes: &[&Diagnostic]) -> Broken {
+        let mut diagnostics = Diagnostics::new();
+        for mistake in mistakes {
+            diagnostics.push((*mistake).clone());
+        }
+        Broken { file: Arc::clone(&self.shown), id: id.cloned(), diagnostics }
+    }
+}
+
+/// Looks up a sorted list.
+fn find<'a>(holds: &'a [(DocumentId, Held)], id: &DocumentId) -> Option<&'a Held> {
+    let at = holds.binary_search_by(|(known, _)| known.cmp(id)).ok()?;
+    holds.get(at).map(|(_, held)| held)
+}
+
+/// The folder of a file that was named without one.
+fn here(folder: &Path) -> &Path {
+    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+fn one(mistake: Diagnostic) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    diagnostics.push(mistake);
+    diagnostics
+}
+
+fn unreadable(shown: &Arc<str>, why: &str) -> Diagnostic {
+    file::mistake(shown, format!("it cannot be read: {why}"), "what was read from it before is kept until it can be read or is deleted")
+}
+
+fn empty(shown: &Arc<str>) -> Diagnostic {
+    file::mistake(shown, "the file is empty".to_owned(), "what it held is kept; delete the file to remove its documents")
+}
+
+fn keys_unreadable(name: &Arc<str>, why: &str) -> Diagnostic {
+    file::mistake(name, format!("this key set cannot be read: {why}"), "tokens are verified with the keys that were read last, if any")
+}
