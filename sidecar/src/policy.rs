@@ -1,7 +1,36 @@
 //! The live policy: offers of one source compiled, kept and swapped in.
+//!
+//! `run` is the only writer. It takes an offer, has it compiled where nobody waits (`receive.rs`), and what came of it is swapped
+//! in for every worker at once; a request reads one policy from start to end. What may be served after the process died of it
+//! is for `last_good.rs` to say.
+//!
+//! Cost: none per request; workers read [`Live`] through a cache of their own.
 
-use bulkhead_config::protocol::{Offer, Report};
+use crate::clock::{Clock, Origin};
+use crate::telemetry::log::Log;
+use crate::telemetry::metrics::Metrics;
+use arc_swap::ArcSwap;
+use bulkhead_config::protocol::{Offer, Quarantined, Report};
+use bulkhead_config::snapshot::Snapshot;
 use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+
+mod folder;
+mod receive;
+mod contain;
+mod last_good;
+mod status;
+mod tell;
+
+pub use folder::{Folder, FolderError};
+pub use last_good::PROBATION;
+pub use status::Status;
+
+use last_good::LastGood;
+use receive::{Change, Receiver};
 
 /// Where policy comes from: a folder, the control plane, or the process that embeds this one. A sidecar has exactly one.
 pub trait PolicySource: Send + 'static {
@@ -9,4 +38,170 @@ pub trait PolicySource: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Offer>> + Send;
     /// What became of the last one.
     fn report(&mut self, report: &Report);
+    /// What it is, for people.
+    fn describe(&self) -> String;
+}
+
+/// What is served, as a whole: a request reads one of these from start to end.
+#[derive(Debug)]
+pub struct Policy {
+    /// What was compiled.
+    pub snapshot: Arc<Snapshot>,
+    /// Every part that is not served as declared.
+    pub quarantined: Arc<[Quarantined]>,
+    /// Since when it is served, in milliseconds since 1970-01-01 UTC.
+    pub since_unix_ms: u64,
+}
+
+/// The policy of this moment. Shared as `Arc<Live>`; a worker reads it through an `arc_swap::Cache`.
+pub type Live = ArcSwap<Policy>;
+
+impl Policy {
+    /// Nothing declared: what is served until the first offer was taken.
+    #[must_use]
+    pub fn empty() -> Self {
+        let snapshot = Arc::clone(bulkhead_config::compile::Catalogue::new().snapshot());
+        Self { snapshot, quarantined: Arc::new([]), since_unix_ms: 0 }
+    }
+}
+
+/// What the live policy needs of the process around it.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// What it writes.
+    pub live: Arc<Live>,
+    /// What it tells of itself.
+    pub status: Arc<Status>,
+    /// Where changes are logged.
+    pub log: Log,
+    /// Where changes are counted.
+    pub metrics: Arc<Metrics>,
+    /// Where this process began to count time.
+    pub origin: Origin,
+    /// Where the last-known-good is kept, in `policy/`.
+    pub data_dir: PathBuf,
+    /// How long a version must be served to be good; see [`PROBATION`].
+    pub probation: Duration,
+}
+
+/// A policy that has begun to be served.
+pub struct Keeper<S> {
+    surroundings: Surroundings,
+    source: S,
+    /// Absent only while it works.
+    receiver: Option<Receiver>,
+    retired: Vec<Arc<Policy>>,
+    clock: Clock,
+}
+
+/// Why no policy is served.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The source has nothing to say.
+    #[error("the source of policy ({0}) ended before it said what is declared")]
+    NoOffer(String),
+    /// A defect of ours.
+    #[error("a defect of Bulkhead stopped the policy from being taken in; the log says where")]
+    Defect,
+}
+
+/// How often replaced policies are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+/// Replaced policies that are kept for workers to let go of first.
+const RETIRED_MAX: usize = 64;
+
+/// Takes the first offer: when this returns, what it declares is served, but for what is in quarantine.
+///
+/// # Errors
+/// When there is no offer.
+pub async fn begin<S: PolicySource>(surroundings: Surroundings, mut source: S) -> Result<Keeper<S>, PolicyError> {
+    let clock = Clock::new(surroundings.origin);
+    let (data_dir, probation, now) = (surroundings.data_dir.clone(), surroundings.probation, clock.now());
+    let opened = spawn_blocking(move || LastGood::open(&data_dir, probation, now)).await;
+    let (last_good, findings) = opened.map_err(|_| PolicyError::Defect)?;
+    tell::findings(&surroundings.log, &findings, &last_good);
+    let Some(offer) = source.next().await else { return Err(PolicyError::NoOffer(source.describe())) };
+    let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good);
+    let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), retired: Vec::new(), clock };
+    keeper.take(offer).await?;
+    Ok(keeper)
+}
+
+impl<S: PolicySource> Keeper<S> {
+    /// Follows the source until `stop` is ready, then ends in order: the next start has nothing to suspect.
+    ///
+    /// # Errors
+    /// On a defect of ours: what is served stays, and changes are taken in no more.
+    pub async fn follow(mut self, stop: impl Future<Output = ()>) -> Result<(), PolicyError> {
+        let mut stop = std::pin::pin!(stop);
+        let mut has_ended = false;
+        loop {
+            self.clock.correct();
+            let due = self.receiver.as_ref().and_then(|receiver| receiver.last_good().ledger.wait(self.clock.now()));
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                offer = self.source.next(), if !has_ended => match offer {
+                    Some(offer) => self.take(offer).await?,
+                    None => {
+                        has_ended = true;
+                        self.surroundings.log.warn("core.config", None, "the source of policy has ended; what is served stays", &[]);
+                    }
+                },
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => self.tick().await?,
+                () = tokio::time::sleep(SWEEP), if !self.retired.is_empty() => self.sweep(),
+            }
+        }
+    }
+
+    async fn take(&mut self, offer: Offer) -> Result<(), PolicyError> {
+        let began = self.clock.now();
+        let change = self.work(move |receiver, clock| Some(receiver.take(offer, clock.now()))).await?;
+        if let Some(change) = change {
+            self.tell(change, self.clock.now().since(began));
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), PolicyError> {
+        let began = self.clock.now();
+        if let Some(change) = self.work(|receiver, clock| receiver.tick(clock.now())).await? {
+            self.tell(change, self.clock.now().since(began));
+        }
+        Ok(())
+    }
+
+    /// Compiling and writing take their time: this thread serves probes meanwhile.
+    async fn work<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Receiver, &Clock) -> T + Send + 'static) -> Result<T, PolicyError> {
+        let mut receiver = self.receiver.take().ok_or(PolicyError::Defect)?;
+        let clock = Clock::new(self.surroundings.origin);
+        let done = spawn_blocking(move || {
+            let result = work(&mut receiver, &clock);
+            (receiver, result)
+        });
+        let (receiver, result) = done.await.map_err(|_| PolicyError::Defect)?;
+        self.surroundings.status.ledger(receiver.last_good());
+        self.receiver = Some(receiver);
+        Ok(result)
+    }
+
+    /// What became of a change: to the source, the metrics, the status and the log.
+    fn tell(&mut self, change: Change, took: Duration) {
+        let Surroundings { live, status, log, metrics, .. } = &self.surroundings;
+        self.source.report(&change.report);
+        metrics.policy(change.report.epoch, &change.report.quarantined);
+        status.served(&live.load(), self.source.describe(), &change.warnings);
+        tell::change(log, &change, took);
+        self.retired.extend(change.retired);
+    }
+
+    /// Drops replaced policies that no worker reads any more; a big one takes its time, so not here.
+    fn sweep(&mut self) {
+        let (kept, mut idle): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.retired).into_iter().partition(|policy| Arc::strong_count(policy) > 1);
+        self.retired = kept;
+        let surplus = self.retired.len().saturating_sub(RETIRED_MAX);
+        idle.extend(self.retired.drain(..surplus));
+        spawn_blocking(move || drop(idle));
+    }
 }

@@ -1,0 +1,314 @@
+//! Takes one offer after another: compiles it, settles what may be served, writes that down, swaps it in.
+//!
+//! Runs where it may take its time, one call at a time; workers only ever see the result. A start first restores what was
+//! served last and then takes what is declared now as a change of it, so that whatever protects a running process from a bad
+//! change protects a start from one that was made meanwhile.
+
+use super::contain::Contained;
+use super::last_good::{LastGood, Text, Texts};
+use super::{Live, Policy};
+use crate::clock::Now;
+use bulkhead_config::compile::Outcome;
+use bulkhead_config::declared::DocumentId;
+use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
+use bulkhead_config::protocol::{Broken, Offer, Part, Put, Quarantined, Report, Serving};
+use bulkhead_config::snapshot::Epoch;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// What stands between the source of policy and the workers.
+pub(super) struct Receiver {
+    catalogue: Contained,
+    last_good: LastGood,
+    /// Every document as it was last read, by part.
+    declared: HashMap<Part, Texts>,
+    live: Arc<Live>,
+    quarantined: Arc<[Quarantined]>,
+    has_begun: bool,
+}
+
+/// What became of an offer, or of the passing of time.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// What the source is told.
+    pub(super) report: Report,
+    /// What was served before, if something else is served now; to be dropped where nobody waits for it.
+    pub(super) retired: Option<Arc<Policy>>,
+    /// In quarantine since this change, or for another reason than before.
+    pub(super) fallen: Vec<Quarantined>,
+    /// No longer in quarantine.
+    pub(super) risen: Vec<Part>,
+    /// What is odd, but served.
+    pub(super) warnings: Diagnostics,
+}
+
+impl Receiver {
+    /// Goes on after the last revision that an earlier process served.
+    pub(super) fn new(live: Arc<Live>, last_good: LastGood) -> Self {
+        let epoch = Epoch { incarnation: 1, revision: last_good.revision() };
+        Self { catalogue: Contained::since(epoch), last_good, declared: HashMap::new(), live, quarantined: Arc::new([]), has_begun: false }
+    }
+
+    /// What may be served, and what is on trial.
+    pub(super) fn last_good(&self) -> &LastGood {
+        &self.last_good
+    }
+
+    /// Takes an offer. What it declares is served when this returns, but for what is in quarantine.
+    pub(super) fn take(&mut self, offer: Offer, now: Now) -> Change {
+        if std::mem::replace(&mut self.has_begun, true) { self.change(offer, now) } else { self.begin(offer, now) }
+    }
+
+    /// Does what is due: versions that have been served for long enough are good, those that were withheld for as long are
+    /// served again.
+    pub(super) fn tick(&mut self, now: Now) -> Option<Change> {
+        let held: HashSet<&Part> = self.quarantined.iter().filter(|part| part.serving == Serving::Held).map(|part| &part.part).collect();
+        let settled = self.last_good.ledger.settle(now, |part| held.contains(part));
+        let revision = self.revision();
+        self.last_good.record(&settled, revision, now);
+        let due = self.last_good.ledger.due(now);
+        let change = NonZeroUsize::new(due.len()).map(|together| self.retry(&due, together, now));
+        self.last_good.sync(now);
+        change
+    }
+
+    /// The first offer. What was served last is restored, then what the offer says is taken as a change of it.
+    fn begin(&mut self, offer: Offer, now: Now) -> Change {
+        let mut puts: HashMap<DocumentId, Put> = offer.put.into_iter().map(|put| (put.document.id.clone(), put)).collect();
+        self.declare(puts.values(), &[]);
+        self.keep_unread(&offer.broken);
+        let mut news = self.forget_gone();
+
+        let base = self.served_last(&puts);
+        let based: HashMap<DocumentId, Arc<str>> = base.iter().map(|put| (put.document.id.clone(), Arc::clone(&put.text))).collect();
+        let restored = self.catalogue.apply(&Offer { complete: true, put: base, ..Offer::default() });
+        let withheld = self.withheld();
+        if !withheld.is_empty() {
+            self.catalogue.hold(withheld);
+        }
+        let put = self.differing(&mut puts, &based);
+        let remove = based.into_keys().filter(|id| !self.is_declared(id)).collect();
+        let rest = Offer { complete: false, put, remove, broken: offer.broken, files: offer.files };
+        let served = self.catalogue.apply(&rest);
+
+        if self.last_good.is_first_start() {
+            news.extend(self.trust(&served));
+        } else {
+            news.extend(self.earn(self.declared.keys().cloned().collect(), &served, now));
+        }
+        self.last_good.ledger.serving(now);
+        self.publish(Outcome { changed: union(restored.changed, &served.changed), ..served }, &news, now)
+    }
+
+    /// Any later offer.
+    fn change(&mut self, offer: Offer, now: Now) -> Change {
+        let offer = self.spelled_out(offer);
+        let mut touched = self.declare(&offer.put, &offer.remove);
+        let mut news = self.forget_gone();
+        let mut outcome = self.catalogue.apply(&offer);
+        // Documents that were withheld or failed the compiler, and are others now.
+        let changed = touched.iter().filter(|part| self.catalogue.is_held(part) && self.may_serve(part)).cloned().collect::<Vec<_>>();
+        if !changed.is_empty() {
+            let released = self.catalogue.release(&changed);
+            outcome = Outcome { changed: union(outcome.changed, &released.changed), ..released };
+        }
+        // What was in quarantine may be served now, because what it rests on is.
+        touched.extend(self.quarantined.iter().map(|quarantined| quarantined.part.clone()));
+        news.extend(self.earn(touched, &outcome, now));
+        self.publish(outcome, &news, now)
+    }
+
+    /// Serves again what was withheld.
+    fn retry(&mut self, due: &[Part], together: NonZeroUsize, now: Now) -> Change {
+        for part in due {
+            self.last_good.ledger.retried(part, together, now);
+        }
+        // Before they are served: should this process die of them, the next one has to know.
+        let revision = self.revision();
+        self.last_good.record(due, revision, now);
+        let outcome = self.catalogue.release(due);
+        let refused: Vec<Part> = due.iter().filter(|part| is_among(&outcome.quarantined, part)).cloned().collect();
+        for part in &refused {
+            self.last_good.ledger.refuse(part);
+        }
+        self.publish(outcome, &refused, now)
+    }
+
+    /// Swaps in what was compiled, once it is written down.
+    fn publish(&mut self, outcome: Outcome, news: &[Part], now: Now) -> Change {
+        let quarantined: Arc<[Quarantined]> = outcome.quarantined.into();
+        let before = std::mem::replace(&mut self.quarantined, Arc::clone(&quarantined));
+        let epoch = outcome.snapshot.epoch();
+        self.last_good.record(news, epoch.revision, now);
+        let is_same = Arc::ptr_eq(&self.live.load().snapshot, &outcome.snapshot) && before == quarantined;
+        let policy = Policy { snapshot: outcome.snapshot, quarantined: Arc::clone(&quarantined), since_unix_ms: now.unix_ms };
+        let retired = (!is_same).then(|| self.live.swap(Arc::new(policy)));
+        self.last_good.sync(now);
+
+        let known: HashMap<&Part, &Diagnostics> = before.iter().map(|known| (&known.part, &known.diagnostics)).collect();
+        let fallen = quarantined.iter().filter(|new| known.get(&new.part) != Some(&&new.diagnostics)).cloned().collect();
+        let parts: HashSet<&Part> = quarantined.iter().map(|quarantined| &quarantined.part).collect();
+        let risen = before.iter().map(|known| &known.part).filter(|part| !parts.contains(part)).cloned().collect();
+        let accepted = outcome.changed.into_iter().filter(|part| !parts.contains(part)).collect();
+        let report = Report { epoch, accepted, quarantined: quarantined.to_vec() };
+        Change { report, retired, fallen, risen, warnings: outcome.warnings }
+    }
+
+    fn revision(&self) -> u64 {
+        self.live.load().snapshot.epoch().revision
+    }
+}
+
+/// What is declared, and how it stands to what was served.
+impl Receiver {
+    /// Takes in documents that were read or are gone. The parts they belong to.
+    fn declare<'a>(&mut self, put: impl IntoIterator<Item = &'a Put>, remove: &[DocumentId]) -> BTreeSet<Part> {
+        let mut edits: HashMap<Part, (Vec<Text>, Vec<&DocumentId>)> = HashMap::new();
+        for put in put {
+            edits.entry(Part::of(&put.document.id)).or_default().0.push(Text::of(put));
+        }
+        for id in remove {
+            edits.entry(Part::of(id)).or_default().1.push(id);
+        }
+        let mut touched = BTreeSet::new();
+        for (part, (put, remove)) in edits {
+            let texts = self.declared.entry(part.clone()).or_default();
+            *texts = texts.with(put, &remove);
+            touched.insert(part);
+        }
+        touched
+    }
+
+    /// At a start, documents that cannot be read now are declared as they were last read by an earlier process.
+    fn keep_unread(&mut self, broken: &[Broken]) {
+        let ids: HashSet<&DocumentId> = broken.iter().filter_map(|broken| broken.id.as_ref()).collect();
+        let files: HashSet<&str> = broken.iter().filter(|broken| broken.id.is_none()).map(|broken| &*broken.file).collect();
+        if ids.is_empty() && files.is_empty() {
+            return;
+        }
+        for (part, entry) in self.last_good.ledger.parts() {
+            let Some(before) = entry.declared() else { continue };
+            let declared = self.declared.get(part).cloned().unwrap_or_default();
+            let unread = |text: &&Text| (ids.contains(&text.id) || files.contains(&*text.file)) && !declared.has(&text.id);
+            let unread: Vec<Text> = before.iter().filter(unread).cloned().collect();
+            if !unread.is_empty() {
+                self.declared.insert(part.clone(), declared.with(unread, &[]));
+            }
+        }
+    }
+
+    /// Parts that are declared no more.
+    fn forget_gone(&mut self) -> Vec<Part> {
+        self.declared.retain(|_, texts| !texts.is_empty());
+        let gone = |part: &&Part| !self.declared.contains_key(*part);
+        let gone: Vec<Part> = self.last_good.ledger.parts().map(|(part, _)| part).filter(gone).cloned().collect();
+        gone.into_iter().filter(|part| self.last_good.ledger.gone(part)).collect()
+    }
+
+    /// What earlier processes served last of the parts that are still declared: their own documents where they changed since.
+    fn served_last(&self, puts: &HashMap<DocumentId, Put>) -> Vec<Put> {
+        let mut base = Vec::new();
+        for (part, declared) in &self.declared {
+            // On the first start there is nothing but what is declared.
+            let served = match self.last_good.ledger.entry(part) {
+                Some(entry) => entry.served(),
+                None if self.last_good.is_first_start() => Some(declared),
+                None => None,
+            };
+            for text in served.into_iter().flat_map(Texts::iter) {
+                match puts.get(&text.id) {
+                    Some(put) if put.text == text.text => base.push(put.clone()),
+                    // What another version of this program wrote may be unreadable: then nothing is restored of it.
+                    _ => base.extend(text.read().ok()),
+                }
+            }
+        }
+        base
+    }
+
+    /// Documents that are declared otherwise than in the base.
+    fn differing(&self, puts: &mut HashMap<DocumentId, Put>, based: &HashMap<DocumentId, Arc<str>>) -> Vec<Put> {
+        let texts = self.declared.values().flat_map(Texts::iter);
+        let differing = texts.filter(|text| based.get(&text.id) != Some(&text.text));
+        differing.filter_map(|text| puts.remove(&text.id).or_else(|| text.read().ok())).collect()
+    }
+
+    /// A complete offer as a change of what is declared.
+    fn spelled_out(&self, mut offer: Offer) -> Offer {
+        if std::mem::take(&mut offer.complete) {
+            let mut stays: HashSet<&DocumentId> = offer.put.iter().map(|put| &put.document.id).collect();
+            stays.extend(offer.broken.iter().filter_map(|broken| broken.id.as_ref()));
+            let files: HashSet<&str> = offer.broken.iter().filter(|broken| broken.id.is_none()).map(|broken| &*broken.file).collect();
+            let gone = |text: &&Text| !stays.contains(&text.id) && !files.contains(&*text.file);
+            offer.remove = self.declared.values().flat_map(Texts::iter).filter(gone).map(|text| text.id.clone()).collect();
+        }
+        offer
+    }
+
+    fn is_declared(&self, id: &DocumentId) -> bool {
+        self.declared.get(&Part::of(id)).is_some_and(|texts| texts.has(id))
+    }
+
+    /// Whether nothing speaks against serving what is declared of a part.
+    fn may_serve(&self, part: &Part) -> bool {
+        self.declared.get(part).is_none_or(|texts| self.last_good.ledger.may_serve(part, texts))
+    }
+
+    /// Parts whose declared version is withheld, and why.
+    fn withheld(&self) -> Vec<(Part, Diagnostics)> {
+        let held = self.last_good.ledger.trials().filter(|(part, _, _)| !self.may_serve(part));
+        held.filter_map(|(part, _, phase)| Some((part.clone(), withheld(self.declared.get(part)?, phase.why_not()?)))).collect()
+    }
+
+    /// Notes in the ledger what is served of these parts now. Those for which that is news.
+    fn earn(&mut self, parts: BTreeSet<Part>, outcome: &Outcome, now: Now) -> Vec<Part> {
+        let quarantined: HashSet<&Part> = outcome.quarantined.iter().map(|quarantined| &quarantined.part).collect();
+        let changed: HashSet<&Part> = outcome.changed.iter().collect();
+        let ledger = &mut self.last_good.ledger;
+        let mut is_news = |part: &Part| {
+            let Some(texts) = self.declared.get(part).filter(|_| !quarantined.contains(part)) else { return false };
+            if changed.contains(part) { ledger.activate(part, texts, now) } else { ledger.restate(part, texts) }
+        };
+        parts.into_iter().filter(|part| is_news(part)).collect()
+    }
+
+    /// What the very first start serves is good: there is nothing to fall back on.
+    fn trust(&mut self, outcome: &Outcome) -> Vec<Part> {
+        let quarantined: HashSet<&Part> = outcome.quarantined.iter().map(|quarantined| &quarantined.part).collect();
+        let served: Vec<_> = self.declared.iter().filter(|(part, _)| !quarantined.contains(part)).collect();
+        for (part, texts) in &served {
+            self.last_good.ledger.trust((*part).clone(), (*texts).clone());
+        }
+        served.into_iter().map(|(part, _)| part.clone()).collect()
+    }
+}
+
+/// That a version is held back, at its first document.
+fn withheld(texts: &Texts, why: &str) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new();
+    if let Some(first) = texts.iter().next() {
+        diagnostics.push(Diagnostic {
+            file: Arc::clone(&first.file),
+            span: Span { line: first.line, column: 1 },
+            document: Some(first.id.to_string().into()),
+            pointer: "".into(),
+            message: why.to_owned(),
+            expected: None,
+            found: None,
+            hint: Some("change the document to have it served anew".to_owned()),
+        });
+    }
+    diagnostics
+}
+
+fn is_among(quarantined: &[Quarantined], part: &Part) -> bool {
+    quarantined.iter().any(|known| known.part == *part)
+}
+
+fn union(mut parts: Vec<Part>, more: &[Part]) -> Vec<Part> {
+    parts.extend_from_slice(more);
+    parts.sort();
+    parts.dedup();
+    parts
+}

@@ -1,0 +1,130 @@
+//! What the live policy tells of itself: for `bulkhead status`, the admin socket and the probes.
+
+use super::Policy;
+use super::last_good::{LastGood, Phase};
+use arc_swap::ArcSwap;
+use bulkhead_config::diagnostic::{Diagnostic, Diagnostics};
+use bulkhead_config::protocol::{Part, Quarantined, Serving};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Parts on trial that are named; the others are counted.
+const TRIALS_MAX: usize = 1_000;
+
+/// What is told at the moment. Written beside the path, read by whoever asks.
+#[derive(Debug, Default)]
+pub struct Status {
+    served: ArcSwap<Served>,
+    trials: ArcSwap<Trials>,
+    restart: ArcSwap<Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+struct Served {
+    policy: Option<Facts>,
+    source: String,
+    warnings: Diagnostics,
+}
+
+#[derive(Debug)]
+struct Facts {
+    incarnation: u64,
+    revision: u64,
+    since_unix_ms: u64,
+    services: usize,
+    tenants: usize,
+    quarantined: Arc<[Quarantined]>,
+}
+
+#[derive(Debug, Default)]
+struct Trials {
+    list: Vec<(Part, Phase)>,
+    count: usize,
+    trouble: Option<String>,
+}
+
+impl Status {
+    /// Whether a policy with at least one service is served.
+    #[must_use]
+    pub fn is_served(&self) -> bool {
+        self.served.load().policy.as_ref().is_some_and(|facts| facts.services > 0)
+    }
+
+    /// Settings that were changed and take effect with the next start.
+    pub fn needs_restart(&self, keys: Vec<String>) {
+        self.restart.store(Arc::new(keys));
+    }
+
+    /// Everything, as JSON. Ages are counted up to `now_unix_ms`.
+    #[must_use]
+    pub fn to_json(&self, now_unix_ms: u64) -> Value {
+        let (served, trials) = (self.served.load(), self.trials.load());
+        let facts = served.policy.as_ref();
+        json!({
+            "source": served.source,
+            "epoch": facts.map(|facts| json!({ "incarnation": facts.incarnation, "revision": facts.revision })),
+            "age_seconds": facts.map(|facts| now_unix_ms.saturating_sub(facts.since_unix_ms) / 1_000),
+            "services": facts.map(|facts| facts.services),
+            "tenants": facts.map(|facts| facts.tenants),
+            "quarantined": facts.map_or_else(Vec::new, |facts| facts.quarantined.iter().map(quarantined).collect()),
+            "trials": trials.list.iter().map(|(part, phase)| trial(part, *phase)).collect::<Vec<_>>(),
+            "trial_count": trials.count,
+            "last_good_trouble": trials.trouble,
+            "warnings": served.warnings.iter().map(mistake).collect::<Vec<_>>(),
+            "settings_that_need_a_restart": **self.restart.load(),
+        })
+    }
+
+    pub(super) fn served(&self, policy: &Policy, source: String, warnings: &Diagnostics) {
+        let epoch = policy.snapshot.epoch();
+        let facts = Facts {
+            incarnation: epoch.incarnation,
+            revision: epoch.revision,
+            since_unix_ms: policy.since_unix_ms,
+            services: policy.snapshot.platform().services().len(),
+            tenants: policy.snapshot.tenant_count(),
+            quarantined: Arc::clone(&policy.quarantined),
+        };
+        self.served.store(Arc::new(Served { policy: Some(facts), source, warnings: warnings.clone() }));
+    }
+
+    pub(super) fn ledger(&self, last_good: &LastGood) {
+        let list = last_good.ledger.trials().take(TRIALS_MAX).map(|(part, _, phase)| (part.clone(), phase)).collect();
+        let count = last_good.ledger.trial_count();
+        self.trials.store(Arc::new(Trials { list, count, trouble: last_good.trouble().map(str::to_owned) }));
+    }
+}
+
+fn quarantined(quarantined: &Quarantined) -> Value {
+    let serving = match quarantined.serving {
+        Serving::LastGood => "last_good",
+        Serving::Held => "held",
+    };
+    let mistakes: Vec<Value> = quarantined.diagnostics.iter().map(mistake).collect();
+    json!({ "part": quarantined.part.to_string(), "serving": serving, "mistakes": mistakes })
+}
+
+fn trial(part: &Part, phase: Phase) -> Value {
+    let phase = match phase {
+        Phase::Probation => "probation",
+        Phase::Suspect => "suspect",
+        Phase::Withheld { .. } => "withheld",
+        Phase::Retried { .. } => "retried",
+        Phase::Condemned => "condemned",
+    };
+    json!({ "part": part.to_string(), "phase": phase })
+}
+
+fn mistake(mistake: &Diagnostic) -> Value {
+    json!({
+        "file": &*mistake.file,
+        "line": mistake.span.line,
+        "column": mistake.span.column,
+        "document": mistake.document.as_deref(),
+        "pointer": &*mistake.pointer,
+        "message": mistake.message,
+        "expected": mistake.expected,
+        "found": mistake.found,
+        "hint": mistake.hint,
+    })
+}

@@ -1,0 +1,84 @@
+//! What is logged of a change: the parts that are served now, and each one that is not, with where and why.
+
+use super::last_good::{Findings, LastGood};
+use super::receive::Change;
+use crate::telemetry::log::{Level, Line, Log, Value};
+use bulkhead_config::name::TenantId;
+use bulkhead_config::protocol::{Part, Serving};
+use std::time::Duration;
+
+const COMPONENT: &str = "core.config";
+/// Parts that are named in one line, and lines that tell of one part each.
+const NAMED_MAX: usize = 20;
+
+/// One change.
+pub(super) fn change(log: &Log, change: &Change, took: Duration) {
+    let report = &change.report;
+    if !report.accepted.is_empty() {
+        let parts = names(&report.accepted);
+        let more = [
+            ("revision", Value::from(report.epoch.revision)),
+            ("parts", Value::from(&parts)),
+            ("quarantined", Value::from(report.quarantined.len())),
+        ];
+        let line =
+            Line { level: Level::Info, component: COMPONENT, tenant: None, message: &"policy is live", latency: Some(took), more: &more };
+        log.write(&line);
+    }
+    for fallen in change.fallen.iter().take(NAMED_MAX) {
+        let part = fallen.part.to_string();
+        let (message, serving) = match fallen.serving {
+            Serving::LastGood => ("not served as declared: the last good version stays", "last_good"),
+            Serving::Held => ("not served as declared: there is no good version, so its requests are refused", "held"),
+        };
+        let more = [("part", Value::from(&part)), ("serving", serving.into()), ("mistakes", Value::Shown(&fallen.diagnostics))];
+        log.warn(COMPONENT, tenant(&fallen.part), message, &more);
+    }
+    if let Some(others @ 1..) = change.fallen.len().checked_sub(NAMED_MAX) {
+        log.warn(COMPONENT, None, "more parts are not served as declared; the status names them all", &[("parts", others.into())]);
+    }
+    if !change.risen.is_empty() {
+        let parts = names(&change.risen);
+        let tenant = if let [part] = change.risen.as_slice() { tenant(part) } else { None };
+        log.info(COMPONENT, tenant, "served as declared again", &[("parts", Value::from(&parts))]);
+    }
+}
+
+/// What an earlier process left.
+pub(super) fn findings(log: &Log, findings: &Findings, last_good: &LastGood) {
+    for damage in &findings.damage {
+        let more = [("damage", Value::from(damage)), ("kept_as", "policy/journal.damaged".into())];
+        log.warn(COMPONENT, None, "the journal of good versions is damaged; what its hashes prove is used", &more);
+    }
+    if findings.is_lost {
+        log.warn(COMPONENT, None, "no earlier version is known; starting from what is declared alone", &[]);
+    }
+    if let Some(why) = last_good.trouble() {
+        log.warn(
+            COMPONENT,
+            None,
+            "good versions cannot be kept on disk; after a crash only what is declared counts",
+            &[("why", why.into())],
+        );
+    }
+    if findings.is_unclean {
+        let trials: Vec<Part> = last_good.ledger.trials().map(|(part, _, _)| part.clone()).collect();
+        let more = [("suspects", Value::Text(&names(&trials)))];
+        log.warn(COMPONENT, None, "the process before this one did not end in order", &more);
+    }
+}
+
+fn names(parts: &[Part]) -> String {
+    let mut names = parts.iter().take(NAMED_MAX).map(Part::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(others @ 1..) = parts.len().checked_sub(NAMED_MAX) {
+        names.push_str(&format!(" and {others} more"));
+    }
+    names
+}
+
+fn tenant(part: &Part) -> Option<&TenantId> {
+    match part {
+        Part::Tenant(tenant) => Some(tenant),
+        Part::Platform | Part::File(_) => None,
+    }
+}
