@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub mod read;
 mod reader;
 mod value;
+mod schema;
 pub mod cache;
 pub mod identity;
 pub mod quota;

@@ -82,6 +82,12 @@ impl Value {
         entries.iter().find(|(known, _)| &*known.text == key).map(|(_, node)| node)
     }
 
+    /// The keys, if this is a mapping.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let entries = if let Value::Map(entries) = self { entries.as_slice() } else { &[] };
+        entries.iter().map(|(key, _)| &*key.text)
+    }
+
     /// The text, if this is a string.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {

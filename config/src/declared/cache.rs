@@ -2,9 +2,11 @@
 
 use super::read::{Head, Scope};
 use super::reader::{Item, Map, Outcome, wrong};
+use super::schema::{self, Schema, optional};
 use super::value;
 use super::{AppliesTo, Enforce};
 use crate::name::DocumentName;
+use serde_json::json;
 use std::time::Duration;
 
 /// What may be kept and for how long.
@@ -102,11 +104,45 @@ impl Key {
     }
 }
 
+/// Headers that carry a credential.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
 /// A request header that may be in a key: a credential in a key would be a secret at rest, and share nothing.
 fn key_header(item: &Item<'_>) -> Outcome<String> {
     let name = value::header(item)?;
-    if matches!(name.as_str(), "authorization" | "proxy-authorization" | "cookie") {
+    if CREDENTIALS.contains(&name.as_str()) {
         return Err(item.refuse(wrong(format!("header `{name}` carries a credential")).hint("write `share: user` instead")));
     }
     Ok(name)
+}
+
+impl CachePolicy {
+    pub(super) fn schema() -> schema::Parts {
+        let share = "Who may be answered from one stored response; `public`: platform-wide only.";
+        let fields = vec![
+            optional("enforce", Enforce::schema()),
+            optional("applies_to", AppliesTo::schema()),
+            optional("ttl", schema::duration("Freshness where the response names none; left out: `core.cache.default_ttl`.")),
+            optional("share", schema::word(share, &["tenant", "user", "public"])),
+            optional("key", Key::schema()),
+            optional("stale_while_revalidate", schema::duration("Serves stale while it is refreshed (RFC 5861).")),
+            optional("stale_if_error", schema::duration("Serves stale when the upstream fails (RFC 5861).")),
+            optional("object_bytes_max", schema::size("Larger responses are not kept; left out: 1MiB.")),
+            optional("tags", schema::names("Names for purges.")),
+        ];
+        let tenant = json!({ "properties": { "applies_to": AppliesTo::without_scope(), "share": { "not": { "const": "public" } } } });
+        ("What may be kept and for how long.", fields, schema::by_scope(Some(tenant), None))
+    }
+}
+
+impl Key {
+    fn schema() -> Schema {
+        let header =
+            schema::with(schema::header("A header."), "not", json!({ "pattern": format!("^({})$", schema::any_case(&CREDENTIALS)) }));
+        let fields = vec![
+            optional("query", schema::set_of("Query parameters; left out: all.", schema::line("A parameter.", 200))),
+            optional("headers", schema::set_of("Request headers.", header)),
+        ];
+        schema::object("What is in the key beside tenant, method and path.", fields)
+    }
 }

@@ -1,11 +1,13 @@
 //! Kind `Identity`: who may prove to be whom.
 
 use super::read::{Head, Scope};
-use super::reader::{Item, Map, Outcome, spanned, unique, wrong};
+use super::reader::{Item, Map, Outcome, named, spanned, wrong};
+use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::KeyId;
 use crate::unit::UnixSeconds;
+use serde_json::json;
 use std::fmt;
 
 /// Token issuers and API keys, of the platform or of one tenant.
@@ -92,21 +94,19 @@ impl JwtIssuer {
 
 impl Identity {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
-        let jwt = map.list("jwt", |item| JwtIssuer::read(item, head.scope));
+        let jwt = map.list("jwt", named("issuer", "issuer", |item| JwtIssuer::read(item, head.scope)));
         head.platform_only(map, "api_key_header", "one header carries the keys of all tenants");
         let api_key_header = map.optional("api_key_header", spanned(key_header));
         if head.scope == Scope::Platform {
             let complaint = wrong("`api_keys` stands only in a tenant's documents").hint("add `tenant:`; a key belongs to one tenant");
             map.forbidden("api_keys", complaint);
         }
-        let api_keys = map.list("api_keys", ApiKey::read);
+        let api_keys = map.list("api_keys", named("key", "id", ApiKey::read));
         let identity = Self { jwt: jwt?, api_key_header: api_key_header?, api_keys: api_keys? };
         if identity.jwt.is_empty() && identity.api_key_header.is_none() && identity.api_keys.is_empty() {
             let complaint = wrong("it declares nothing").expected("`jwt`, `api_keys` or `api_key_header`");
             return Err(map.item().refuse_absent("jwt", complaint));
         }
-        unique(map.item(), "issuer", identity.jwt.iter().map(|jwt| &jwt.issuer))?;
-        unique(map.item(), "key", identity.api_keys.iter().map(|key| &key.id))?;
         Ok(identity)
     }
 }
@@ -182,32 +182,34 @@ fn leeway(item: &Item<'_>) -> Outcome<u32> {
     }
 }
 
+/// Header names that mean something to somebody between client and upstream; so does what begins with `x-forwarded-`.
+const TAKEN: [&str; 22] = [
+    "accept",
+    "authorization",
+    "baggage",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "origin",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "traceparent",
+    "tracestate",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
 /// The header that carries API keys: one that means nothing else to anybody between client and upstream.
 fn key_header(item: &Item<'_>) -> Outcome<String> {
-    const TAKEN: [&str; 22] = [
-        "accept",
-        "authorization",
-        "baggage",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-type",
-        "cookie",
-        "expect",
-        "forwarded",
-        "host",
-        "keep-alive",
-        "origin",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "traceparent",
-        "tracestate",
-        "transfer-encoding",
-        "upgrade",
-        "via",
-    ];
     let name = value::header(item)?;
     if TAKEN.contains(&name.as_str()) || name.starts_with("x-forwarded-") {
         let complaint = wrong(format!("header `{name}` has another meaning"));
@@ -246,5 +248,61 @@ fn sha256(item: &Item<'_>) -> Outcome<[u8; 32]> {
     match digits.next() {
         None => Ok(digest),
         Some(_) => Err(item.refuse(complaint())),
+    }
+}
+
+impl Identity {
+    pub(super) fn schema() -> schema::Parts {
+        let header = schema::header("Header that carries API keys; platform-wide only.");
+        let header = schema::with(
+            header,
+            "not",
+            json!({ "pattern": format!("^(({})$|{})", schema::any_case(&TAKEN), schema::any_case(&["x-forwarded-"])) }),
+        );
+        let fields = vec![
+            optional("jwt", schema::list("Issuers of tokens.", JwtIssuer::schema())),
+            optional("api_key_header", header),
+            optional("api_keys", schema::list("API keys of the tenant.", ApiKey::schema())),
+        ];
+        let filled = |key: &str| json!({ "required": [key], "properties": { key: { "minItems": 1 } } });
+        let mut more = schema::by_scope(
+            Some(json!({ "properties": { "api_key_header": false, "jwt": { "items": schema::without(&["tenant_claim"]) } } })),
+            Some(json!({ "properties": { "api_keys": false, "jwt": { "items": { "required": ["tenant_claim"] } } } })),
+        );
+        more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), { "required": ["api_key_header"] }])));
+        ("Who may prove to be whom: issuers of tokens, API keys.", fields, more)
+    }
+}
+
+impl JwtIssuer {
+    fn schema() -> Schema {
+        let algorithm = json!({ "enum": Algorithm::ALL.map(|(name, _)| name) });
+        let audiences = schema::set_of("One of them must be in `aud`.", schema::line("An audience.", 512));
+        let file = schema::line("A file with a JSON Web Key Set (RFC 7517), beside the document that names it.", 1_024);
+        let file = schema::with(file, "not", json!({ "pattern": "/$" }));
+        let claim = "Claim that names the tenant; required platform-wide, forbidden within a tenant.";
+        let fields = vec![
+            required("issuer", schema::line("`iss` of its tokens.", 512)),
+            required("audiences", schema::some(audiences)),
+            required("algorithms", schema::some(schema::set_of("What its tokens may be signed with.", algorithm))),
+            required("jwks", schema::object("Its keys.", vec![required("file", file)])),
+            optional("tenant_claim", schema::line(claim, 200)),
+            optional("leeway", schema::text("Accepted difference of clocks, at most 300s; left out: 30s.", "^[0-9]+(ms|s|m)$", &["30s"])),
+            optional("forward", schema::truth("Whether `Authorization` is passed on to the upstream.")),
+        ];
+        schema::object("An issuer of tokens.", fields)
+    }
+}
+
+impl ApiKey {
+    fn schema() -> Schema {
+        let sha256 = "SHA-256 of the key's whole text in hexadecimal; `bulkhead api-key new` prints it.";
+        let moment = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$";
+        let fields = vec![
+            required("id", schema::name("Its id, unique within the tenant.")),
+            required("sha256", json!({ "type": "string", "description": sha256, "pattern": "^[0-9A-Fa-f]{64}$" })),
+            optional("expires", schema::text("It is refused from then on (RFC 3339).", moment, &["2027-06-30T00:00:00Z"])),
+        ];
+        schema::object("An API key, known by its hash.", fields)
     }
 }

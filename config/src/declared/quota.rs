@@ -2,12 +2,14 @@
 
 use super::Enforce;
 use super::read::Head;
-use super::reader::{Item, Map, Outcome, spanned, unique, wrong};
+use super::reader::{Item, Map, Outcome, named, spanned, wrong};
+use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{LimitName, PlanName, RouteName, TenantId};
 use crate::text::Value;
 use crate::unit::{Limit, PerPeriod};
+use serde_json::json;
 use std::time::Duration;
 
 /// Limits; all policies that match a request stack.
@@ -113,11 +115,9 @@ impl AppliesTo {
 impl QuotaPolicy {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
         let applies_to = AppliesTo::read(head, map);
-        let limits = map.some("limits", LimitRule::read);
+        let limits = map.some("limits", named("limit", "name", LimitRule::read));
         let enforce = Enforce::read(map);
-        let policy = Self { applies_to: applies_to?, limits: limits?, enforce: enforce? };
-        unique(map.item(), "limit", policy.limits.iter().map(|limit| &limit.name))?;
-        Ok(policy)
+        Ok(Self { applies_to: applies_to?, limits: limits?, enforce: enforce? })
     }
 }
 
@@ -165,5 +165,64 @@ fn window(item: &Item<'_>) -> Outcome<Duration> {
     match value::duration(item)? {
         short if short < Duration::from_secs(1) => Err(item.refuse(wrong("`window` is shorter than a second").expected("at least `1s`"))),
         window => Ok(window),
+    }
+}
+
+impl Enforce {
+    pub(super) fn schema() -> Schema {
+        schema::word("Whether it refuses.", &["enforce"])
+    }
+}
+
+impl AppliesTo {
+    pub(super) fn schema() -> Schema {
+        let some = |description: &str| schema::some(schema::names(description));
+        let fields = vec![
+            optional("plans", some("Tenants on these plans; platform-wide only.")),
+            optional("tenants", some("These tenants; platform-wide only.")),
+            optional("routes", some("These routes.")),
+        ];
+        schema::object("Which requests it is about; what is left out means all.", fields)
+    }
+
+    /// What a tenant's policy may not say: it is about that tenant alone.
+    pub(super) fn without_scope() -> Schema {
+        schema::without(&["plans", "tenants"])
+    }
+}
+
+impl QuotaPolicy {
+    pub(super) fn schema() -> schema::Parts {
+        let fields = vec![
+            optional("enforce", Enforce::schema()),
+            optional("applies_to", AppliesTo::schema()),
+            required("limits", schema::some(schema::list("Its limits; a request must pass them all.", LimitRule::schema()))),
+        ];
+        let more = schema::by_scope(Some(json!({ "properties": { "applies_to": AppliesTo::without_scope() } })), None);
+        ("How much of the service a tenant, a user, a key or an address may take. All policies that match stack.", fields, more)
+    }
+}
+
+impl LimitRule {
+    fn schema() -> Schema {
+        let burst = schema::whole("How many may come at once; left out: as many as the rate's number.", &(1..=u32::MAX));
+        let pers = ["tenant", "user", "api_key", "client_address"];
+        let fields = vec![
+            required("name", schema::name("Its name; what is left of it survives edits under this name.")),
+            required("per", schema::word("What has a budget of its own.", &pers)),
+            optional("rate", schema::text("A steady rate.", "^0*[1-9][0-9]*/[smhd]$", &["200/s", "1000/h"])),
+            optional("burst", burst),
+            optional("requests", schema::limit("How many in any `window`; 0: none.")),
+            optional("window", schema::some_duration("The span that slides; at least 1s.")),
+            optional("concurrent", schema::limit("How many in flight at once; 0: none.")),
+        ];
+        let way = |needed: &[&str], forbidden: &[&str]| schema::with(schema::without(forbidden), "required", json!(needed));
+        let ways = json!([
+            way(&["rate"], &["requests", "window", "concurrent"]),
+            way(&["requests", "window"], &["rate", "burst", "concurrent"]),
+            way(&["concurrent"], &["rate", "burst", "requests", "window"]),
+        ]);
+        let description = "One limit: `rate` with `burst`, `requests` with `window`, or `concurrent`.";
+        schema::with(schema::object(description, fields), "oneOf", ways)
     }
 }

@@ -7,7 +7,6 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Span, Spanned, nearest};
 use crate::text::{Key, MISTAKES_MAX, Mistake, Node, Value, below, show, show_text};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 /// Proof that a mistake was written into the [`Book`]. Only the book makes one.
@@ -40,6 +39,11 @@ impl Book {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.list.borrow().is_empty()
+    }
+
+    /// Takes back what was said of a field that turned out to stand there under a misspelt name.
+    fn withdraw(&self, pointer: &str) {
+        self.list.borrow_mut().retain(|known| *known.pointer != *pointer);
     }
 
     /// Writes down what is wrong with the text as a whole.
@@ -140,7 +144,7 @@ impl<'a> Item<'a> {
     /// The entries, if it is a mapping.
     pub(crate) fn map(&self) -> Outcome<Map<'a>> {
         match &self.node.value {
-            Value::Map(entries) => Ok(Map { item: self.clone(), entries, known: Vec::new() }),
+            Value::Map(entries) => Ok(Map { item: self.clone(), entries, known: Vec::new(), missing: Vec::new() }),
             _ => Err(self.refuse(wrong(format!("{} is no mapping", self.label())).expected("a mapping"))),
         }
     }
@@ -149,13 +153,23 @@ impl<'a> Item<'a> {
     pub(crate) fn items(&self) -> Outcome<impl Iterator<Item = Item<'a>> + use<'a>> {
         let Value::List(nodes) = &self.node.value else {
             let hint = match &self.node.value {
-                Value::Str(text) => format!("write `[{text}]`"),
+                Value::Str(text) if !text.contains(['"', '\\', '\n']) => format!("write `[\"{text}\"]`"),
                 _ => "items stand in brackets, or each on a line of its own after `- `".to_owned(),
             };
             return Err(self.refuse(wrong(format!("{} is no list", self.label())).expected("a list").hint(hint)));
         };
         let (pointer, book) = (Arc::clone(&self.pointer), self.book);
         Ok(nodes.iter().enumerate().map(move |(at, node)| Item { node, pointer: below(&pointer, &at.to_string()), book }))
+    }
+
+    /// Refuses an empty list.
+    pub(crate) fn not_empty(&self) -> Outcome<()> {
+        match self.value() {
+            Value::List(nodes) if nodes.is_empty() => {
+                Err(self.refuse(wrong(format!("{} is empty", self.label())).expected("at least one item")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads every item of a list; all mistakes in it are found.
@@ -181,6 +195,7 @@ pub(crate) struct Map<'a> {
     item: Item<'a>,
     entries: &'a [(Key, Node)],
     known: Vec<&'static str>,
+    missing: Vec<&'static str>,
 }
 
 impl<'a> Map<'a> {
@@ -215,18 +230,11 @@ impl<'a> Map<'a> {
     pub(crate) fn required<T>(&mut self, key: &'static str, read: impl FnOnce(&Item<'a>) -> Outcome<T>) -> Outcome<T> {
         match self.field(key) {
             Some(item) => read(&item),
-            None => Err(self.missing(key)),
+            None => {
+                self.missing.push(key);
+                Err(self.item.refuse_absent(key, wrong(format!("`{key}` is missing"))))
+            }
         }
-    }
-
-    /// Says that a field is missing.
-    fn missing(&self, key: &str) -> Reported {
-        let mut complaint = wrong(format!("`{key}` is missing"));
-        let unknown = self.entries.iter().map(|(key, _)| &*key.text).filter(|key| !self.known.contains(key));
-        if let Some(meant) = nearest(key, unknown) {
-            complaint = complaint.hint(format!("is `{meant}` meant to be it?"));
-        }
-        self.item.refuse_absent(key, complaint)
     }
 
     /// A field that may be left out.
@@ -241,7 +249,7 @@ impl<'a> Map<'a> {
 
     /// A list that must be there and hold something.
     pub(crate) fn some<T>(&mut self, key: &'static str, read: impl FnMut(&Item<'a>) -> Outcome<T>) -> Outcome<Vec<T>> {
-        self.required(key, |item| not_empty(item, read))
+        self.required(key, |item| item.not_empty().and_then(|()| item.each(read)))
     }
 
     /// A field that must not be there. It is no known field, unless it is asked for elsewhere.
@@ -258,9 +266,14 @@ impl<'a> Map<'a> {
             if self.known.contains(&&*key.text) {
                 continue;
             }
-            let complaint = wrong(format!("unknown field {}", show_text(&key.text))).nearest(&key.text, self.known.iter().copied());
-            let complaint = match complaint.hint {
-                Some(_) => complaint,
+            let complaint = wrong(format!("unknown field {}", show_text(&key.text)));
+            // A misspelt field is one mistake, not one that is unknown and one that is missing.
+            let missed = nearest(&key.text, self.missing.iter().copied());
+            if let Some(meant) = missed {
+                self.item.book.withdraw(&below(&self.item.pointer, meant));
+            }
+            let complaint = match missed.or_else(|| nearest(&key.text, self.known.iter().copied())) {
+                Some(meant) => complaint.hint(format!("did you mean `{meant}`?")),
                 None => complaint.hint(format!("fields here: {}", self.known.join(", "))),
             };
             self.item.book.write(key.span, &below(&self.item.pointer, &key.text), None, complaint);
@@ -268,28 +281,36 @@ impl<'a> Map<'a> {
     }
 }
 
-/// Reads a list that must hold something.
-pub(crate) fn not_empty<'a, T>(item: &Item<'a>, read: impl FnMut(&Item<'a>) -> Outcome<T>) -> Outcome<Vec<T>> {
-    if let Value::List(nodes) = item.value()
-        && nodes.is_empty()
-    {
-        return Err(item.refuse(wrong(format!("{} is empty", item.label())).expected("at least one item")));
+/// A reader of lists whose items carry a name that stands once. `what` is what an item is.
+pub(crate) fn named<'a, T>(
+    what: &'static str,
+    key: &'static str,
+    read: impl Fn(&Item<'a>) -> Outcome<T>,
+) -> impl FnMut(&Item<'a>) -> Outcome<T> {
+    let mut seen = Seen::default();
+    move |item| {
+        let name = item.value().get(key).filter(|node| node.value.as_str().is_some());
+        let fresh = name.map_or(Ok(()), |node| {
+            let item = Item { node, pointer: below(&item.pointer, key), book: item.book };
+            seen.once(what, node.value.as_str().unwrap_or_default(), &item)
+        });
+        let value = read(item);
+        fresh.and(value)
     }
-    item.each(read)
 }
 
-/// Refuses what stands twice in a list, naming the line of the first.
-pub(crate) fn unique<'l, T: fmt::Display + 'l>(book: &Item<'_>, what: &str, list: impl IntoIterator<Item = &'l Spanned<T>>) -> Outcome<()> {
-    let mut seen: BTreeMap<String, Span> = BTreeMap::new();
-    let mut outcome = Ok(());
-    for one in list {
-        let text = one.value.to_string();
-        if let Some(first) = seen.get(&text) {
-            let complaint = wrong(format!("{what} `{text}` stands twice, first on line {}", first.line)).hint("remove or rename one");
-            outcome = Err(book.book.write(one.span, &one.pointer, None, complaint));
-            continue;
+/// What stood in a list so far.
+#[derive(Default)]
+pub(crate) struct Seen(BTreeMap<String, Span>);
+
+impl Seen {
+    /// Refuses what stands there twice, naming the line of the first.
+    pub(crate) fn once(&mut self, what: &str, text: &str, item: &Item<'_>) -> Outcome<()> {
+        if let Some(first) = self.0.get(text) {
+            let complaint = wrong(format!("{what} `{text}` stands twice, first on line {}", first.line));
+            return Err(item.refuse(complaint.hint("remove or rename one")));
         }
-        seen.insert(text, one.span);
+        self.0.insert(text.to_owned(), item.node.span);
+        Ok(())
     }
-    outcome
 }

@@ -2,6 +2,7 @@
 
 use super::read::{Head, Scope};
 use super::reader::{Complaint, Item, Map, Outcome, spanned, wrong};
+use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::diagnostic::{Spanned, nearest};
 use crate::name::{KeyId, RoleName};
@@ -9,6 +10,7 @@ use crate::path::Pattern;
 use crate::text::Value;
 use crate::unit::UnixSeconds;
 use ipnet::IpNet;
+use serde_json::json;
 use std::fmt;
 use std::sync::Arc;
 
@@ -339,4 +341,83 @@ fn claims(item: &Item<'_>) -> Outcome<Vec<(String, ClaimValue)>> {
         return Err(item.refuse(wrong("`claim` names no claim").expected("for example `{ roles: reader }`")));
     }
     all.into_iter().collect()
+}
+
+impl Role {
+    pub(super) fn schema() -> schema::Parts {
+        let delegable = "Whether a tenant may bind it, and build roles no wider than it; platform-wide only.";
+        let fields = vec![
+            optional("delegable", schema::truth(delegable)),
+            optional("inherits", schema::names("Roles whose rules it has too.")),
+            optional("allow", schema::list("What it may do.", rule_schema())),
+            optional("deny", schema::list("What nobody who holds it may do, whatever else they hold.", rule_schema())),
+        ];
+        ("What may be done.", fields, schema::by_scope(Some(schema::without(&["delegable"])), None))
+    }
+}
+
+fn rule_schema() -> Schema {
+    let method = schema::text("A method in upper case; GET includes HEAD.", r"^(\*|[A-Z0-9_-]{1,32})$", &["GET"]);
+    let methods = schema::some(schema::set_of("Methods, or `*` alone for all.", method));
+    let methods = schema::with(methods, "if", json!({ "contains": { "const": "*" } }));
+    let methods = schema::with(methods, "then", json!({ "maxItems": 1 }));
+    let paths = schema::set_of("Path patterns, one of which must match.", schema::path("A path pattern."));
+    let long = vec![required("methods", methods), required("paths", schema::some(paths)), optional("when", When::schema())];
+    let short = r"^(\*|[A-Z0-9_-]{1,32}(,[A-Z0-9_-]{1,32})*) /[^ ]*$";
+    json!({ "oneOf": [
+        schema::text("Methods, a space, a path pattern.", short, &["GET /v1/items", "POST,PUT /v1/items/**", "* /v1/admin/**"]),
+        schema::object("A rule with conditions.", long),
+    ] })
+}
+
+impl When {
+    fn schema() -> Schema {
+        let source = schema::set_of("The client's address is in one of these.", schema::network("A block of addresses."));
+        let fields = vec![optional("source", schema::some(source)), optional("time", TimeWindow::schema())];
+        schema::with(schema::object("Conditions that must all hold.", fields), "minProperties", json!(1))
+    }
+}
+
+impl TimeWindow {
+    fn schema() -> Schema {
+        let days = schema::set_of("Days of the week; left out: every day.", json!({ "enum": DAYS }));
+        let to = "When it ends; before `from`: on the next day.";
+        let fields = vec![
+            optional("days", schema::some(days)),
+            optional("from", schema::text("When it begins.", "^([01][0-9]|2[0-3]):[0-5][0-9]$", &["08:00"])),
+            optional("to", schema::text(to, "^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$", &["18:00"])),
+            required("zone", schema::text("IANA time zone.", "^[A-Za-z0-9_+/-]+$", &["Europe/Vienna"])),
+        ];
+        let schema = schema::object("Days and hours in a zone.", fields);
+        let schema = schema::with(schema, "anyOf", json!([{ "required": ["days"] }, { "required": ["from"] }]));
+        schema::with(schema, "dependentRequired", json!({ "from": ["to"], "to": ["from"] }))
+    }
+}
+
+impl RoleBinding {
+    pub(super) fn schema() -> schema::Parts {
+        let subjects = schema::list("Who holds it; any one of them.", Subject::schema());
+        let fields = vec![
+            required("role", schema::name("The role: a tenant's binding looks in its tenant first, then among the platform's.")),
+            required("subjects", schema::some(subjects)),
+        ];
+        let platform = json!({ "properties": { "subjects": { "items": schema::without(&["api_key"]) } } });
+        ("Who holds a role.", fields, schema::by_scope(None, Some(platform)))
+    }
+}
+
+impl Subject {
+    fn schema() -> Schema {
+        let claim = json!({
+            "type": "object", "minProperties": 1, "additionalProperties": { "type": ["string", "integer", "boolean"] },
+            "description": "Claims that must all equal the value, or be a list that holds it.", "examples": [{ "roles": "reader" }],
+        });
+        let fields = vec![
+            optional("claim", claim),
+            optional("user", schema::line("`sub` of a token.", 512)),
+            optional("api_key", schema::name("Id of an API key of the tenant.")),
+        ];
+        let schema = schema::object("Exactly one of `claim`, `user` and `api_key`.", fields);
+        schema::with(schema::with(schema, "minProperties", json!(1)), "maxProperties", json!(1))
+    }
 }

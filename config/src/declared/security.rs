@@ -3,8 +3,10 @@
 use super::Enforce;
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, wrong};
+use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::name::Host;
+use serde_json::json;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -156,4 +158,50 @@ fn method(item: &Item<'_>) -> Outcome<String> {
         .and_then(|()| if &**text == "*" { Err(wrong("`*` is no method here").hint("name the methods")) } else { Ok(()) })
         .map(|()| text.to_string())
         .map_err(|complaint| item.refuse(complaint))
+}
+
+impl SecurityPolicy {
+    pub(super) fn schema() -> schema::Parts {
+        let hops = "Peers whose `X-Forwarded-For` and `Forwarded` are believed; platform-wide only.";
+        let fields = vec![
+            optional("enforce", Enforce::schema()),
+            optional("request", RequestBounds::schema()),
+            optional("cors", Cors::schema()),
+            optional("max_staleness", schema::some_duration("Longest time a sidecar that is cut off serves this policy.")),
+            optional("trusted_hops", schema::set_of(hops, schema::network("A block of addresses."))),
+        ];
+        let more = schema::by_scope(Some(schema::without(&["trusted_hops"])), None);
+        ("Bounds on requests, cross-origin rules, staleness. Platform-wide: for all; within a tenant: only tighter.", fields, more)
+    }
+}
+
+impl RequestBounds {
+    fn schema() -> Schema {
+        let fields = vec![
+            optional("header_bytes_max", schema::size("Request line and header section together, 1KiB to 1MiB.")),
+            optional("headers_max", schema::whole("Number of header fields.", &Self::HEADERS)),
+            optional("body_bytes_max", schema::size("A request's body.")),
+            optional("head_timeout", schema::some_duration("To the end of the head.")),
+            optional("body_idle_timeout", schema::some_duration("Longest silence within a request's body.")),
+        ];
+        schema::object("Bounds on a request; what is left out keeps its default.", fields)
+    }
+}
+
+impl Cors {
+    fn schema() -> Schema {
+        let host = r"(\[[0-9a-fA-F:.]+\]|[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?)";
+        let pattern = format!("^https?://{host}(:[1-9][0-9]{{0,4}})?$");
+        let origin = schema::text("Scheme, host, and the port where it is not the scheme's own.", &pattern, &["https://app.example.com"]);
+        let origin = schema::with(origin, "not", json!({ "pattern": "^(http://.*:80|https://.*:443)$" }));
+        let method = schema::text("A method in upper case.", "^[A-Z0-9_-]{1,32}$", &["GET"]);
+        let fields = vec![
+            required("origins", schema::some(schema::set_of("Origins, exact.", origin))),
+            optional("methods", schema::set_of("Methods.", method)),
+            optional("headers", schema::set_of("Request headers.", schema::header("A header."))),
+            optional("max_age", schema::duration("How long a preflight may be remembered.")),
+            optional("credentials", schema::truth("Whether credentials may be sent.")),
+        ];
+        schema::object("Cross-origin resource sharing.", fields)
+    }
 }

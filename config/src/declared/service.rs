@@ -1,7 +1,8 @@
 //! Kind `Service`: where requests come in, which paths exist, where they go.
 
 use super::read::Head;
-use super::reader::{Item, Map, Outcome, spanned, unique, wrong};
+use super::reader::{Item, Map, Outcome, named, spanned, wrong};
+use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
@@ -168,22 +169,16 @@ impl FromStr for Endpoint {
 impl Service {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
         let shared_hosts = map.optional("shared_hosts", |item| value::set(item, "host", value::host));
-        let listeners = map.some("listeners", Listener::read);
-        let upstreams = map.some("upstreams", Upstream::read);
-        let routes = map.some("routes", Route::read);
-        let service = Self {
+        let listeners = map.some("listeners", named("listener", "name", Listener::read));
+        let upstreams = map.some("upstreams", named("upstream", "name", Upstream::read));
+        let routes = map.some("routes", named("route", "name", Route::read));
+        Ok(Self {
             name: head.name()?,
             shared_hosts: shared_hosts?.unwrap_or_default(),
             listeners: listeners?,
             upstreams: upstreams?,
             routes: routes?,
-        };
-        let names = [
-            unique(map.item(), "listener", service.listeners.iter().map(|listener| &listener.name)),
-            unique(map.item(), "upstream", service.upstreams.iter().map(|upstream| &upstream.name)),
-            unique(map.item(), "route", service.routes.iter().map(|route| &route.name)),
-        ];
-        names.into_iter().collect::<Outcome<()>>().map(|()| service)
+        })
     }
 }
 
@@ -273,5 +268,58 @@ impl Route {
             requires_feature: requires_feature?,
             forward_authorization: forward_authorization?.unwrap_or_default(),
         })
+    }
+}
+
+impl Service {
+    pub(super) fn schema() -> schema::Parts {
+        let hosts = "Host names that name no tenant: there, proof alone binds a request to one.";
+        let fields = vec![
+            optional("shared_hosts", schema::set_of(hosts, schema::host("A DNS name."))),
+            required("listeners", schema::some(schema::list("Addresses it is served on.", Listener::schema()))),
+            required("upstreams", schema::some(schema::list("Where requests go.", Upstream::schema()))),
+            required("routes", schema::some(schema::list("Which paths exist; the most specific wins.", Route::schema()))),
+        ];
+        ("Listeners, upstreams and routes of one service.", fields, Vec::new())
+    }
+}
+
+impl Listener {
+    fn schema() -> Schema {
+        let pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$";
+        let address = schema::text("Address and port; port 0: the system chooses.", pattern, &["127.0.0.1:8080", "[::]:8080"]);
+        let fields = vec![required("name", schema::name("Its name.")), required("address", address)];
+        schema::object("An address requests come in on; HTTP/1.1 and h2c are told apart.", fields)
+    }
+}
+
+impl Upstream {
+    fn schema() -> Schema {
+        let endpoint = r"^http://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
+        let endpoint = schema::text("Host or address, and port.", endpoint, &["http://127.0.0.1:4789"]);
+        let fields = vec![
+            required("name", schema::name("Its name.")),
+            required("endpoints", schema::some(schema::set_of("Endpoints that answer alike.", endpoint))),
+            optional("protocol", schema::word("`auto`: gRPC goes out as HTTP/2, the rest as HTTP/1.1.", &["auto", "http1", "http2"])),
+            optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
+            optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
+            optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),
+        ];
+        schema::object("A group of endpoints that answer alike.", fields)
+    }
+}
+
+impl Route {
+    fn schema() -> Schema {
+        let path = "Its path: literal segments, `{name}` for one segment, a final `**` for any number of them.";
+        let fields = vec![
+            required("name", schema::name("Its name.")),
+            required("path", schema::path(path)),
+            optional("access", schema::word("`public`: no credential is asked.", &["authenticated", "public"])),
+            optional("upstream", schema::name("Where it goes; left out: the only upstream.")),
+            optional("requires_feature", schema::name("A feature that the tenant must have.")),
+            optional("forward_authorization", schema::truth("Whether `Authorization` is passed on to the upstream.")),
+        ];
+        schema::object("One path of the service.", fields)
     }
 }

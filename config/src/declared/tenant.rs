@@ -2,9 +2,11 @@
 
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, spanned, wrong};
+use super::schema::{self, Field, Schema, optional, required};
 use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{Feature, Host, PlanName, TenantId};
+use serde_json::json;
 
 /// Where a tenant is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -153,4 +155,58 @@ fn locale(item: &Item<'_>) -> Outcome<String> {
     let complaint = wrong(format!("{} is no language tag", item.label())).expected("a BCP 47 tag such as `en` or `de-AT`");
     let dashed = text.replace('_', "-");
     Err(item.refuse(if dashed == **text { complaint } else { complaint.hint(format!("write `{dashed}`")) }))
+}
+
+impl Tenant {
+    pub(super) fn schema() -> schema::Parts {
+        let mut fields = vec![
+            required("tenant_id", schema::name("Its id; never changes.")),
+            required("name", schema::line("Its name for people.", 200)),
+            required("email", email_schema()),
+        ];
+        fields.extend(quota_fields("left out: its plan's"));
+        let hosts = "Host names that name this tenant; each belongs to one tenant only.";
+        let state = "Where it is in its life; only an active tenant is served.";
+        fields.extend([
+            optional("plan", schema::name("Its plan; left out: the default plan.")),
+            optional("hosts", schema::set_of(hosts, schema::host("A DNS name."))),
+            optional("locale", locale_schema()),
+            optional("time_zone", schema::text("IANA time zone.", "^[A-Za-z0-9_+/-]+$", &["Europe/Vienna", "UTC"])),
+            optional("state", schema::word(state, &["active", "suspended", "offboarding"])),
+        ]);
+        ("A customer of the service.", fields, Vec::new())
+    }
+}
+
+impl Plan {
+    pub(super) fn schema() -> schema::Parts {
+        let mut fields = vec![optional("default", schema::truth("Whether it is the plan of tenants that name none."))];
+        fields.extend(quota_fields("left out: no such limit"));
+        ("Defaults that tenants share.", fields, Vec::new())
+    }
+}
+
+fn quota_fields(absent: &str) -> Vec<Field> {
+    let storage = json!({
+        "type": "number", "minimum": 0, "maximum": STORAGE_GB_MAX,
+        "description": format!("Storage in units of 10^9 bytes; {absent}."),
+    });
+    vec![
+        optional("api_quota_per_hour", schema::whole(&format!("Requests in a clock hour (UTC); 0: none; {absent}."), &(0..=u32::MAX))),
+        optional("storage_quota_gb", storage),
+        optional("features", schema::names("Features, which routes may demand; those of plan and tenant unite.")),
+    ]
+}
+
+fn email_schema() -> Schema {
+    let atom = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+";
+    let label = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
+    let pattern = format!(r"^(?=[^@]{{1,64}}@){atom}(\.{atom})*@(?!(.*\.)?[0-9]+$)({label}\.)*{label}$");
+    let schema = schema::text("Where welcome and notices go.", &pattern, &["admin@example.com"]);
+    schema::with(schema, "maxLength", json!(254))
+}
+
+fn locale_schema() -> Schema {
+    let schema = schema::text("Language tag (BCP 47).", "^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$", &["en", "de-AT"]);
+    schema::with(schema, "maxLength", json!(35))
 }

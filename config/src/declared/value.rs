@@ -1,6 +1,6 @@
 //! Readers of the values that several kinds share: texts, names, numbers, quantities, addresses, moments.
 
-use super::reader::{Complaint, Item, Outcome, not_empty, spanned, unique, wrong};
+use super::reader::{Complaint, Item, Outcome, Seen, wrong};
 use crate::diagnostic::Spanned;
 use crate::name::{Host, NotAName};
 use crate::path::Pattern;
@@ -73,11 +73,14 @@ pub(crate) fn names<T: FromStr<Err = NotAName> + fmt::Display>(item: &Item<'_>) 
     set(item, "name", name)
 }
 
-/// A list whose items stand once.
+/// A list whose items stand once. `what` is what an item is.
 pub(crate) fn set<'a, T: fmt::Display>(item: &Item<'a>, what: &str, read: impl Fn(&Item<'a>) -> Outcome<T>) -> Outcome<Vec<Spanned<T>>> {
-    let list = item.each(spanned(read))?;
-    unique(item, what, &list)?;
-    Ok(list)
+    let mut seen = Seen::default();
+    item.each(|item| {
+        let value = read(item)?;
+        seen.once(what, &value.to_string(), item)?;
+        Ok(item.spanned(value))
+    })
 }
 
 /// The same, and not empty.
@@ -86,9 +89,8 @@ pub(crate) fn some_set<'a, T: fmt::Display>(
     what: &str,
     read: impl Fn(&Item<'a>) -> Outcome<T>,
 ) -> Outcome<Vec<Spanned<T>>> {
-    let list = not_empty(item, spanned(read))?;
-    unique(item, what, &list)?;
-    Ok(list)
+    item.not_empty()?;
+    set(item, what, read)
 }
 
 /// The values without their places.
@@ -132,30 +134,27 @@ pub(crate) fn parse_pattern(item: &Item<'_>, text: &str) -> Outcome<Pattern> {
 /// A whole number in a range.
 pub(crate) fn whole(range: RangeInclusive<u32>) -> impl Fn(&Item<'_>) -> Outcome<u32> {
     move |item| {
-        let complaint = || {
-            wrong(format!("{} is no whole number from {} to {}", item.label(), range.start(), range.end())).expected(format!(
-                "a whole number from {} to {}",
-                range.start(),
-                range.end()
-            ))
+        let complaint = |what: &str| {
+            wrong(format!("{} is {what}", item.label())).expected(format!("a whole number from {} to {}", range.start(), range.end()))
         };
-        match item.value() {
-            Value::Int(number) => match u32::try_from(*number) {
-                Ok(number) if range.contains(&number) => Ok(number),
-                _ => Err(item.refuse(complaint())),
-            },
-            Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
-                Err(item.refuse(complaint().hint(format!("write `{number}`"))))
+        let hint = match item.value() {
+            Value::Int(number) => {
+                return match u32::try_from(*number) {
+                    Ok(number) if range.contains(&number) => Ok(number),
+                    _ => Err(item.refuse(complaint("out of range"))),
+                };
             }
-            Value::Str(text) if text.parse::<u32>().is_ok() => Err(item.refuse(complaint().hint("remove the quotes"))),
-            _ => Err(item.refuse(complaint())),
-        }
+            Value::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => format!("write `{number}`"),
+            Value::Str(text) if text.parse::<u32>().is_ok() => "remove the quotes".to_owned(),
+            _ => return Err(item.refuse(complaint("no whole number"))),
+        };
+        Err(item.refuse(complaint("no whole number").hint(hint)))
     }
 }
 
 /// A number from zero up.
 pub(crate) fn number_from_zero(item: &Item<'_>) -> Outcome<f64> {
-    let complaint = || wrong(format!("{} is no number from 0 up", item.label())).expected("a number from 0 up");
+    let complaint = || wrong(format!("{} is no such number", item.label())).expected("a number from 0 up");
     match item.value() {
         #[expect(clippy::cast_precision_loss, reason = "above 2^53 units the last digits of a quota mean nothing")]
         Value::Int(number) if *number >= 0 => Ok(*number as f64),
@@ -225,7 +224,7 @@ pub(crate) fn word<'w, T: Copy>(item: &Item<'_>, words: &'w [(&'w str, T)]) -> O
         None => {
             let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
             let complaint = wrong(format!("{} does not take {}", item.label(), crate::text::show_text(text)));
-            Err(item.refuse(complaint.expected(known.join(" or ")).nearest(text, words.iter().map(|(word, _)| *word))))
+            Err(item.refuse(complaint.expected(known.join(", ")).nearest(text, words.iter().map(|(word, _)| *word))))
         }
     }
 }

@@ -1,0 +1,9 @@
+//! Documents from their text: samples, mistakes, schemas, and texts that nobody meant.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: what cannot be unwrapped has failed")]
+
+mod samples;
+mod mistakes;
+mod schemas;
+mod mutations;
+mod support;
