@@ -153,7 +153,7 @@ impl Metrics {
         self.facts.system.store(Arc::new(reading));
     }
 
-    /// How long ago each worker said that it runs; `None` for one that has not begun.
+    /// When each worker last said that it runs, by its monotonic clock in nanoseconds; `None` for one that has not begun.
     #[must_use]
     pub fn beats(&self) -> Vec<Option<u64>> {
         self.facts.workers.iter().map(|worker| worker.last_beat()).collect()

@@ -170,12 +170,14 @@ impl Writer {
     }
 
     /// Writes whole lines; what cannot be written is counted as dropped.
-    fn write(&mut self, bytes: &[u8]) {
+    fn write(&mut self, lines: &[u8]) {
         self.output.follow_rotation();
-        if self.torn && self.output.write_all(b"\n").is_ok() {
-            self.torn = false;
+        // What a full disk cut off gets its end first, or the next line would be lost with it.
+        if self.torn && self.output.write_all(b"\n").is_err() {
+            return self.dropped.add(count(lines));
         }
-        let mut rest = bytes;
+        self.torn = false;
+        let mut rest = lines;
         while !rest.is_empty() {
             match self.output.write(rest) {
                 Ok(0) => break,
@@ -185,8 +187,9 @@ impl Writer {
             }
         }
         if !rest.is_empty() {
-            self.torn = self.torn || !(rest.len() == bytes.len() || bytes.get(bytes.len() - rest.len() - 1) == Some(&b'\n'));
-            self.dropped.add(u64::try_from(rest.iter().filter(|&&byte| byte == b'\n').count()).unwrap_or(u64::MAX));
+            let written = lines.strip_suffix(rest).unwrap_or_default();
+            self.torn = !matches!(written.last(), None | Some(b'\n'));
+            self.dropped.add(count(rest));
         }
     }
 
@@ -204,6 +207,10 @@ impl Writer {
             self.write(&line);
         }
     }
+}
+
+fn count(lines: &[u8]) -> u64 {
+    u64::try_from(lines.iter().filter(|&&byte| byte == b'\n').count()).unwrap_or(u64::MAX)
 }
 
 fn give_back(lines: Lines) {
