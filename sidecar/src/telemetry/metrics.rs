@@ -8,7 +8,7 @@ mod cells;
 mod collect;
 mod series;
 
-pub use cells::{MemoResult, WorkerCells};
+pub use cells::{MemoTally, WorkerCells};
 pub use series::{MethodClass, Series, StatusClass, TENANTS_MAX};
 
 use crate::telemetry::spool::Dropped;
@@ -216,7 +216,7 @@ mod tests {
             cells.refused("no_route");
             cells.refused("not in the list");
             cells.upstream_failed("connect");
-            cells.memo(MemoResult::Remembered);
+            cells.memo(MemoTally { remembered: 5, ..MemoTally::default() });
         }
         metrics.panicked();
         metrics.api_quota_usage_from(Box::new(|tenant| (tenant.as_str() == "acme_corp").then_some(0.25)));
@@ -238,7 +238,7 @@ mod tests {
             "bulkhead_refusals_total{code=\"no_route\"} 2",
             "bulkhead_refusals_total{code=\"other\"} 2",
             "bulkhead_upstream_failures_total{step=\"connect\"} 2",
-            "bulkhead_token_memo_total{result=\"remembered\"} 2",
+            "bulkhead_token_memo_total{result=\"remembered\"} 10",
             "bulkhead_log_dropped_total{log=\"access\"} 0",
             "bulkhead_panics_total 1",
             "bulkhead_tenant_series 1",

@@ -13,6 +13,7 @@ use super::api_key;
 use super::presented::Presented;
 use super::refused::Refused;
 use super::{Against, Verified};
+use crate::telemetry::metrics::MemoTally;
 use bulkhead_config::name::{KeyId, TenantId};
 use bulkhead_config::snapshot::{ApiKey, Epoch, Issuer};
 use bulkhead_config::text::Value;
@@ -39,6 +40,7 @@ const REFUSED_NS: u64 = 10_000_000_000;
 pub struct Memo {
     verified: Entries<Good>,
     refused: Entries<Bad>,
+    tally: MemoTally,
 }
 
 type Entries<E> = Cache<Key, E, Bytes, foldhash::fast::RandomState, DefaultLifecycle<Key, E>>;
@@ -107,7 +109,13 @@ impl Memo {
     /// A memo that knows nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { verified: entries(VERIFIED_BYTES_MAX), refused: entries(REFUSED_BYTES_MAX) }
+        Self { verified: entries(VERIFIED_BYTES_MAX), refused: entries(REFUSED_BYTES_MAX), tally: MemoTally::default() }
+    }
+
+    /// How it met the credentials presented so far.
+    #[must_use]
+    pub fn tally(&self) -> MemoTally {
+        self.tally
     }
 
     /// What is known of a credential now.
@@ -115,12 +123,14 @@ impl Memo {
         let asked = Asked::new(against, presented);
         if let Some(good) = self.verified.get(&asked) {
             if good.stands.hold(against) && good.ends_ms.is_none_or(|ends_ms| against.now.unix_ms < ends_ms) {
+                self.tally.remembered += 1;
                 return Some(Remembered::Verified(Rc::clone(&good.verified)));
             }
             self.verified.remove(&asked);
         }
         let bad = self.refused.get(&asked)?;
         if bad.stands.hold(against) && against.now.mono_ns < bad.ends_ns {
+            self.tally.refusal_remembered += 1;
             return Some(Remembered::Refused(bad.refused.clone()));
         }
         self.refused.remove(&asked);
@@ -136,6 +146,7 @@ impl Memo {
         verified: Verified,
         ends_ms: Option<u64>,
     ) -> Rc<Verified> {
+        self.tally.verified += 1;
         let bytes = ENTRY_BYTES + verified.claims().map_or(0, bytes_of);
         let verified = Rc::new(verified);
         let good = Good { verified: Rc::clone(&verified), ends_ms, stands: Stands::new(grounds, against), bytes };
@@ -145,6 +156,7 @@ impl Memo {
 
     /// Remembers why nobody was.
     pub(super) fn remember_refused(&mut self, against: &Against<'_>, presented: Presented<'_>, grounds: Grounds, refused: Refused) {
+        self.tally.refused += 1;
         let ends_ns = against.now.mono_ns.saturating_add(REFUSED_NS);
         let bad = Bad { refused, ends_ns, stands: Stands::new(grounds, against) };
         self.refused.insert(Asked::new(against, presented).to_key(), bad);

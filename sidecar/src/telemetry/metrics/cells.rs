@@ -23,30 +23,24 @@ impl Cell {
     }
 }
 
-/// How a credential met the memo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MemoResult {
+/// How a worker's memo met the credentials presented to it, since the worker began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoTally {
     /// Verified before, and remembered.
-    Remembered,
+    pub remembered: u64,
     /// Refused before, and remembered.
-    RefusalRemembered,
-    /// Verified now.
-    Verified,
-    /// Refused now.
-    Refused,
+    pub refusal_remembered: u64,
+    /// Verified then and there.
+    pub verified: u64,
+    /// Refused after its signature or hash was looked at.
+    pub refused: u64,
 }
 
-impl MemoResult {
-    pub(super) const ALL: [MemoResult; 4] =
-        [MemoResult::Remembered, MemoResult::RefusalRemembered, MemoResult::Verified, MemoResult::Refused];
+impl MemoTally {
+    pub(super) const LABELS: [&str; 4] = ["remembered", "refusal_remembered", "verified", "refused"];
 
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            MemoResult::Remembered => "remembered",
-            MemoResult::RefusalRemembered => "refusal_remembered",
-            MemoResult::Verified => "verified",
-            MemoResult::Refused => "refused",
-        }
+    fn by_label(self) -> [u64; Self::LABELS.len()] {
+        [self.remembered, self.refusal_remembered, self.verified, self.refused]
     }
 }
 
@@ -57,7 +51,7 @@ pub struct WorkerCells {
     opened: Cell,
     closed: Cell,
     beat: Cell,
-    memo: [Cell; MemoResult::ALL.len()],
+    memo: [Cell; MemoTally::LABELS.len()],
     refusals: Labelled,
     upstream_failures: Labelled,
 }
@@ -94,10 +88,10 @@ impl WorkerCells {
         self.upstream_failures.count(step);
     }
 
-    /// A credential was presented.
-    pub fn memo(&self, result: MemoResult) {
-        if let Some(cell) = self.memo.get(result as usize) {
-            cell.add(1);
+    /// What the worker's memo counted; at each of its ticks.
+    pub fn memo(&self, tally: MemoTally) {
+        for (cell, total) in self.memo.iter().zip(tally.by_label()) {
+            cell.set(total);
         }
     }
 
@@ -116,8 +110,9 @@ impl WorkerCells {
         self.opened.read().saturating_sub(closed)
     }
 
-    pub(super) fn of_memo(&self, result: MemoResult) -> u64 {
-        self.memo.get(result as usize).map_or(0, Cell::read)
+    /// By the place of the label.
+    pub(super) fn of_memo(&self, label: usize) -> u64 {
+        self.memo.get(label).map_or(0, Cell::read)
     }
 
     pub(super) fn refusals(&self) -> &Labelled {

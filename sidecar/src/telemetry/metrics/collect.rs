@@ -3,7 +3,7 @@
 //! `FAMILIES` is the one list of names, types and texts; a name that is not in it is never exported.
 
 use super::Facts;
-use super::cells::{Labelled, MemoResult};
+use super::cells::{Labelled, MemoTally};
 use super::series::{BOUNDS_NS, MethodClass, StatusClass, Sums, TENANTS_MAX};
 use crate::telemetry::system;
 use prometheus::core::Desc;
@@ -118,8 +118,8 @@ fn workers(facts: &Facts, samples: &mut Samples) {
     let sum = |read: &dyn Fn(&super::WorkerCells) -> u64| facts.workers.iter().map(|worker| read(worker)).sum::<u64>();
     samples.gauge("bulkhead_workers", &[], count(facts.workers.len()));
     samples.gauge("bulkhead_connections", &[], whole(sum(&|worker| worker.connections())));
-    for result in MemoResult::ALL {
-        samples.counter("bulkhead_token_memo_total", &[("result", result.label())], sum(&|worker| worker.of_memo(result)));
+    for (at, result) in MemoTally::LABELS.into_iter().enumerate() {
+        samples.counter("bulkhead_token_memo_total", &[("result", result)], sum(&|worker| worker.of_memo(at)));
     }
     let mut labelled = |name, label, known: &[&str], of: fn(&super::WorkerCells) -> &Labelled| {
         for (at, value) in known.iter().copied().chain(["other"]).enumerate() {
