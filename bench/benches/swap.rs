@@ -2,17 +2,18 @@
 //!
 //! Must not grow with the number of tenants: at most 1 ms, and at 100,000 tenants at most 1.5 times what it takes at 1,000.
 
-mod world;
+#[path = "support/documents.rs"]
+mod documents;
 
 use arc_swap::ArcSwap;
 use bulkhead_config::compile::Catalogue;
 use bulkhead_config::protocol::Offer;
 use bulkhead_config::snapshot::Snapshot;
 use criterion::{Criterion, criterion_group, criterion_main};
+use documents::offer;
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use world::offer;
 
 const PLATFORM: &str = "
 kind: Plan
