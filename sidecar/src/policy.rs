@@ -24,6 +24,9 @@ mod contain;
 mod last_good;
 mod status;
 mod tell;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+mod tests;
 
 pub use folder::{Folder, FolderError};
 pub use last_good::PROBATION;

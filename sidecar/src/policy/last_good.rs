@@ -14,6 +14,9 @@ use std::time::Duration;
 mod texts;
 mod ledger;
 mod journal;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests;
 
 use journal::{Journal, Record, Recovered};
 use ledger::{End, Ledger};

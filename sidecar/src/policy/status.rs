@@ -105,14 +105,7 @@ fn quarantined(quarantined: &Quarantined) -> Value {
 }
 
 fn trial(part: &Part, phase: Phase) -> Value {
-    let phase = match phase {
-        Phase::Probation => "probation",
-        Phase::Suspect => "suspect",
-        Phase::Withheld { .. } => "withheld",
-        Phase::Retried { .. } => "retried",
-        Phase::Condemned => "condemned",
-    };
-    json!({ "part": part.to_string(), "phase": phase })
+    json!({ "part": part.to_string(), "phase": phase.to_string() })
 }
 
 fn mistake(mistake: &Diagnostic) -> Value {

@@ -246,14 +246,12 @@ fn part_of(value: &Value) -> Option<Part> {
 }
 
 fn trial_json(trial: &Trial) -> Value {
-    let (phase, together) = match trial.phase {
-        Phase::Probation => ("probation", None),
-        Phase::Suspect => ("suspect", None),
-        Phase::Withheld { together } => ("withheld", together),
-        Phase::Retried { together } => ("retried", Some(together)),
-        Phase::Condemned => ("condemned", None),
+    let together = match trial.phase {
+        Phase::Withheld { together } => together,
+        Phase::Retried { together } => Some(together),
+        Phase::Probation | Phase::Suspect | Phase::Condemned => None,
     };
-    json!({ "phase": phase, "together": together.map(NonZeroUsize::get), "documents": texts_json(&trial.texts) })
+    json!({ "phase": trial.phase.to_string(), "together": together.map(NonZeroUsize::get), "documents": texts_json(&trial.texts) })
 }
 
 fn trial_of(value: &Value) -> Option<Trial> {

@@ -12,6 +12,7 @@ use super::texts::Texts;
 use crate::clock::Now;
 use bulkhead_config::protocol::Part;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -104,6 +105,18 @@ impl Phase {
             (Phase::Retried { together }, End::Clean) => Phase::Withheld { together: Some(together) },
             (phase, _) => phase,
         }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Phase::Probation => "probation",
+            Phase::Suspect => "suspect",
+            Phase::Withheld { .. } => "withheld",
+            Phase::Retried { .. } => "retried",
+            Phase::Condemned => "condemned",
+        })
     }
 }
 

@@ -1,0 +1,258 @@
+//! Lives and deaths of processes over one data directory, told as scripts: what is served after what happened.
+
+use super::folder::Folder;
+use super::last_good::{LastGood, PROBATION};
+use super::receive::Receiver;
+use super::{Live, Policy};
+use crate::clock::Now;
+use bulkhead_config::name::TenantId;
+use bulkhead_config::protocol::Part;
+use bulkhead_config::snapshot::SliceState;
+use proptest::prelude::*;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A folder of documents, a data directory, and at most one process that serves from them.
+struct World {
+    documents: TempDir,
+    data: TempDir,
+    process: Option<Receiver>,
+    live: Arc<Live>,
+    now: Now,
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Now { mono_ns: 0, unix_ms: 1_790_000_000_000 };
+        let (documents, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Self { documents, data, process: None, live: Arc::new(Live::from_pointee(Policy::empty())), now }
+    }
+
+    fn play(script: &str) -> Self {
+        let mut world = World::new();
+        for step in script.split(';').map(str::trim).filter(|step| !step.is_empty()) {
+            world.step(step, script);
+        }
+        world
+    }
+
+    fn step(&mut self, step: &str, script: &str) {
+        let words: Vec<&str> = step.split_whitespace().collect();
+        match words.as_slice() {
+            ["start"] => self.start(),
+            ["kill"] => std::mem::forget(self.process.take().expect("a process")),
+            ["stop"] => drop(self.process.take().expect("a process")),
+            ["wait", seconds] => self.wait(Duration::from_secs(seconds.parse().unwrap())),
+            ["edit", tenant, version] => self.write(tenant, &document(tenant, version)),
+            ["comment", tenant, version] => self.write(tenant, &format!("# a remark\n{}", document(tenant, version))),
+            ["mistake", tenant] => self.write(tenant, &format!("{}colour: blue\n", document(tenant, "x"))),
+            ["half", tenant] => self.write(tenant, "kind: Tenant\ntenant_id: \"a"),
+            ["delete", tenant] => {
+                fs::remove_file(self.documents.path().join(format!("{tenant}.yaml"))).unwrap();
+                self.take();
+            }
+            ["serves", tenant, version] => assert_eq!(self.served(tenant), *version, "`{step}` in `{script}`"),
+            ["trial", part, phase] => assert_eq!(self.phase(part), *phase, "`{step}` in `{script}`"),
+            ["revision", revision] => {
+                assert_eq!(self.live.load().snapshot.epoch().revision.to_string(), *revision, "`{step}` in `{script}`");
+            }
+            _ => panic!("no such step: {step}"),
+        }
+    }
+
+    fn start(&mut self) {
+        assert!(self.process.is_none());
+        self.live = Arc::new(Live::from_pointee(Policy::empty()));
+        let (last_good, _) = LastGood::open(self.data.path(), PROBATION, self.now);
+        self.process = Some(Receiver::new(Arc::clone(&self.live), last_good));
+        self.take();
+    }
+
+    fn write(&mut self, tenant: &str, text: &str) {
+        fs::write(self.documents.path().join(format!("{tenant}.yaml")), text).unwrap();
+        self.take();
+    }
+
+    fn take(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.take(Folder::read_once(self.documents.path()), self.now);
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now.mono_ns += u64::try_from(time.as_nanos()).unwrap();
+        self.now.unix_ms += u64::try_from(time.as_millis()).unwrap();
+        self.process.as_mut().unwrap().tick(self.now);
+    }
+
+    /// The feature that tells a tenant's versions apart, `held`, or `unknown`.
+    fn served(&self, tenant: &str) -> String {
+        let policy = self.live.load();
+        match policy.snapshot.tenant(tenant) {
+            None => "unknown".to_owned(),
+            Some(slice) if slice.state() == SliceState::Held => "held".to_owned(),
+            Some(slice) => slice.features()[0].to_string(),
+        }
+    }
+
+    fn phase(&self, part: &str) -> String {
+        let part = if part == "platform" { Part::Platform } else { Part::Tenant(part.parse::<TenantId>().unwrap()) };
+        let last_good = self.process.as_ref().unwrap().last_good();
+        let phase = last_good.ledger.trials().find(|(known, _, _)| **known == part).map(|(_, _, phase)| phase);
+        phase.map_or("none".to_owned(), |phase| phase.to_string())
+    }
+
+    fn quarantined(&self) -> Vec<String> {
+        self.live.load().quarantined.iter().map(|quarantined| quarantined.part.to_string()).collect()
+    }
+}
+
+/// A tenant, its version as a feature; the platform, its version as the feature of a plan.
+fn document(tenant: &str, version: &str) -> String {
+    match tenant {
+        "plan" => format!("kind: Plan\nname: basic\ndefault: true\nfeatures: [{version}]\n"),
+        _ => format!("kind: Tenant\ntenant_id: {tenant}\nname: {tenant}\nemail: ops@{tenant}.example\nfeatures: [{version}]\n"),
+    }
+}
+
+#[test]
+fn trust_is_earned_part_by_part() {
+    for script in [
+        // One stray kill hides no edit.
+        "edit a v1; start; edit a v2; kill; start; serves a v2; trial a suspect",
+        "edit a v1; start; edit a v2; kill; start; wait 60; trial a none; kill; start; serves a v2",
+        // A second death soon after it: what was replaced is served, and tried again after a minute.
+        "edit a v1; start; edit a v2; kill; start; kill; start; serves a v1; trial a withheld",
+        "edit a v1; start; edit a v2; kill; start; kill; start; wait 59; serves a v1; wait 1; serves a v2; trial a retried",
+        "edit a v1; start; edit a v2; kill; start; kill; start; wait 60; wait 60; trial a none; kill; start; kill; start; serves a v2",
+        // Another death holds it until its document changes.
+        "edit a v1; start; edit a v2; kill; start; kill; start; wait 60; kill; start; serves a v1; trial a condemned; wait 600; serves a v1",
+        "edit a v1; start; edit a v2; kill; start; kill; start; wait 60; kill; start; edit a v3; serves a v3; trial a probation",
+        "edit a v1; start; edit a v2; kill; start; kill; start; wait 60; kill; edit a v3; start; serves a v3; trial a probation",
+        "edit a v1; start; edit a v2; kill; start; kill; start; edit a v1; serves a v1; trial a none",
+        // A tenant that is new has nothing to fall back on.
+        "edit a v1; start; edit b v1; kill; start; serves b v1; kill; start; serves b held; serves a v1; wait 60; serves b v1",
+        "edit a v1; start; edit b v1; kill; start; kill; start; delete b; serves b unknown; trial b none",
+        // Of several edits within a minute, what they replaced together.
+        "edit a v1; start; edit a v2; edit a v3; kill; start; serves a v3; kill; start; serves a v1",
+        "edit a v1; start; edit a v2; wait 60; edit a v3; kill; start; kill; start; serves a v2",
+        // What was served for a minute is not blamed, however often the process dies.
+        "edit a v1; start; edit a v2; wait 60; kill; start; kill; start; kill; start; serves a v2; trial a none",
+        // An end in order blames nobody.
+        "edit a v1; start; edit a v2; stop; start; stop; start; serves a v2; trial a probation",
+        "edit a v1; start; edit a v2; kill; start; stop; start; serves a v2; trial a suspect",
+        // Neither does a death before anything was changed: the first start has nothing to fall back on.
+        "edit a v1; start; kill; start; kill; start; kill; start; serves a v1; trial a none",
+        // Edits made while nothing ran are edits.
+        "edit a v1; start; stop; edit a v2; start; serves a v2; kill; start; serves a v2; kill; start; serves a v1",
+        // A part that is gone stays gone.
+        "edit a v1; edit b v1; start; delete b; kill; start; kill; start; serves b unknown; serves a v1",
+        // A remark changes nothing that could crash anybody.
+        "edit a v1; start; comment a v1; trial a none; kill; start; kill; start; serves a v1; trial a none",
+        "edit a v1; start; edit a v2; comment a v2; trial a probation; kill; start; kill; start; serves a v1",
+        // The platform is a part like others, and the tenants on it stay as they are.
+        "edit plan v1; edit a w; start; edit plan v2; kill; start; trial platform suspect; kill; start; trial platform withheld; serves a v1",
+        "edit plan v1; edit a w; start; edit plan v2; kill; start; kill; start; wait 60; serves a v2; wait 60; trial platform none",
+    ] {
+        World::play(script);
+    }
+}
+
+#[test]
+fn a_bad_change_made_while_nothing_ran_is_as_harmless_as_one_made_while_it_did() {
+    for script in [
+        "edit a v1; start; mistake a; serves a v1",
+        "edit a v1; start; stop; mistake a; start; serves a v1",
+        "edit a v1; start; mistake a; stop; start; serves a v1; edit a v2; serves a v2",
+        "edit a v1; start; stop; half a; start; serves a v1",
+        "edit a v1; start; kill; half a; start; serves a v1; edit a v1; serves a v1; trial a none",
+        "mistake a; edit b v1; start; serves a held; serves b v1; edit a v1; serves a v1; trial a probation",
+    ] {
+        World::play(script);
+    }
+}
+
+#[test]
+fn revisions_go_on_over_restarts() {
+    World::play(
+        "edit a v1; start; revision 1; edit a v2; revision 2; stop; start; revision 3; edit a v3; revision 4; kill; start; revision 5",
+    );
+}
+
+#[test]
+fn of_many_suspects_the_one_that_kills_is_found_by_halves_and_the_others_are_served() {
+    let mut world = World::play("edit a v1; start");
+    let edited = ["b", "c", "d", "e", "f", "g", "h"];
+    for tenant in edited {
+        world.write(tenant, &document(tenant, "v1"));
+    }
+    world.step("kill", "");
+    let mut deaths = 1;
+    // `f` kills whoever serves it, at once; else time passes.
+    for _ in 0..200 {
+        if world.process.is_none() {
+            world.start();
+        }
+        if world.served("f") == "v1" {
+            world.step("kill", "");
+            deaths += 1;
+        } else {
+            world.wait(Duration::from_secs(30));
+        }
+    }
+    assert_eq!(world.phase("f"), "condemned");
+    for tenant in edited.into_iter().filter(|tenant| *tenant != "f") {
+        assert_eq!((world.served(tenant), world.phase(tenant)), ("v1".to_owned(), "none".to_owned()), "{tenant}");
+    }
+    assert_eq!(deaths, 2 + 4, "two to withhold them, and one for each half: of 7, 4, 2, 1");
+}
+
+#[test]
+fn what_is_withheld_is_named_with_its_document() {
+    let world = World::play("edit a v1; start; edit a v2; kill; start; kill; start");
+    assert_eq!(world.quarantined(), ["tenant a"]);
+    let policy = world.live.load();
+    let mistake = policy.quarantined[0].diagnostics.to_string();
+    assert!(mistake.contains("a.yaml:1:1") && mistake.contains("withheld"), "{mistake}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_becomes_of_the_journal_only_what_was_declared_is_served(at in any::<prop::sample::Index>(), flip in any::<Option<u8>>()) {
+        let mut world = World::play("edit a v1; edit plan w; start; edit a v2; edit b v1; kill; start; kill");
+        let journal = world.data.path().join("policy/journal");
+        let mut bytes = fs::read(&journal).unwrap();
+        let at = at.index(bytes.len());
+        match flip {
+            Some(flip) => bytes[at] ^= flip,
+            None => bytes.truncate(at),
+        }
+        fs::write(&journal, &bytes).unwrap();
+        world.start();
+        prop_assert!(["v1", "v2", "held"].contains(&world.served("a").as_str()), "{}", world.served("a"));
+        prop_assert!(["v1", "held"].contains(&world.served("b").as_str()), "{}", world.served("b"));
+        world.step("edit a v3", "");
+        prop_assert_eq!(world.served("a"), "v3");
+    }
+}
+
+#[test]
+fn a_lost_or_damaged_journal_leaves_what_is_declared() {
+    for damage in ["lose", "empty", "garble"] {
+        let mut world = World::play("edit a v1; start; edit a v2; kill; start; kill");
+        let journal = world.data.path().join("policy/journal");
+        match damage {
+            "lose" => fs::remove_dir_all(world.data.path().join("policy")).unwrap(),
+            "empty" => fs::write(&journal, "").unwrap(),
+            _ => fs::write(&journal, "nonsense\nmore of it\n").unwrap(),
+        }
+        let (_, findings) = LastGood::open(world.data.path(), PROBATION, world.now);
+        assert_eq!(findings.damage.len(), if damage == "garble" { 2 } else { 0 }, "{damage}");
+        assert!(findings.is_lost == (damage != "lose"), "{damage}: {findings:?}");
+        world.start();
+        assert_eq!(world.served("a"), "v2", "{damage}");
+    }
+}
