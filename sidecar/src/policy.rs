@@ -7,10 +7,11 @@
 //! Cost: none per request; workers read [`Live`] through a cache of their own.
 
 use crate::clock::{Clock, Origin};
+use crate::request::authn::Keys;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use arc_swap::ArcSwap;
-use bulkhead_config::protocol::{Offer, Quarantined, Report};
+use bulkhead_config::protocol::{Contents, Offer, Quarantined, Report};
 use bulkhead_config::snapshot::Snapshot;
 use std::future::Future;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use tokio::task::spawn_blocking;
 mod folder;
 mod receive;
 mod contain;
+mod key_files;
 mod last_good;
 mod status;
 mod tell;
@@ -43,13 +45,22 @@ pub trait PolicySource: Send + 'static {
     fn report(&mut self, report: &Report);
     /// What it is, for people.
     fn describe(&self) -> String;
+    /// How to read a key set that no offer brings, because only a version of the documents names it that a start falls back on.
+    fn key_reader(&self) -> KeyReader {
+        |_| None
+    }
 }
+
+/// Reads a key set by its name; `None`: it cannot be read. May take its time.
+pub type KeyReader = fn(&str) -> Contents;
 
 /// What is served, as a whole: a request reads one of these from start to end.
 #[derive(Debug)]
 pub struct Policy {
     /// What was compiled.
     pub snapshot: Arc<Snapshot>,
+    /// Keys of the issuers.
+    pub keys: Arc<Keys>,
     /// Every part that is not served as declared.
     pub quarantined: Arc<[Quarantined]>,
     /// Since when it is served, in milliseconds since 1970-01-01 UTC.
@@ -64,7 +75,11 @@ impl Policy {
     #[must_use]
     pub fn empty() -> Self {
         let snapshot = Arc::clone(bulkhead_config::compile::Catalogue::new().snapshot());
-        Self { snapshot, quarantined: Arc::new([]), since_unix_ms: 0 }
+        Self { snapshot, keys: Arc::default(), quarantined: Arc::new([]), since_unix_ms: 0 }
+    }
+
+    fn is_same(&self, other: &Policy) -> bool {
+        Arc::ptr_eq(&self.snapshot, &other.snapshot) && Arc::ptr_eq(&self.keys, &other.keys) && self.quarantined == other.quarantined
     }
 }
 
@@ -124,7 +139,7 @@ pub async fn begin<S: PolicySource>(surroundings: Surroundings, mut source: S) -
     let (last_good, findings) = opened.map_err(|_| PolicyError::Defect)?;
     tell::findings(&surroundings.log, &findings, &last_good);
     let Some(offer) = source.next().await else { return Err(PolicyError::NoOffer(source.describe())) };
-    let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good);
+    let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good, source.key_reader());
     let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), retired: Vec::new(), clock };
     keeper.take(offer).await?;
     Ok(keeper)

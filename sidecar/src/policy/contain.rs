@@ -175,3 +175,85 @@ fn defective(part: &Part) -> (Part, Diagnostics) {
     });
     (part.clone(), diagnostics)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use super::*;
+    use bulkhead_config::declared::read_document;
+    use bulkhead_config::protocol::Put;
+
+    /// A compiler with a defect: it panics over documents that say `crash`, unless their part is held.
+    struct Defective {
+        sound: Catalogue,
+        declared: Vec<Part>,
+        held: BTreeSet<Part>,
+    }
+
+    impl Defective {
+        fn compile(&self) {
+            if self.declared.iter().any(|part| !self.held.contains(part)) {
+                panic!("a defect");
+            }
+        }
+    }
+
+    impl Compiler for Defective {
+        fn apply(&mut self, offer: &Offer) -> Outcome {
+            for put in &offer.put {
+                let part = Part::of(&put.document.id);
+                self.declared.retain(|known| *known != part);
+                if put.text.contains("crash") {
+                    self.declared.push(part);
+                }
+            }
+            self.compile();
+            self.sound.apply(offer)
+        }
+        fn hold(&mut self, parts: Vec<(Part, Diagnostics)>) -> Outcome {
+            self.held.extend(parts.iter().map(|(part, _)| part.clone()));
+            self.compile();
+            self.sound.hold(parts)
+        }
+        fn release(&mut self, parts: &[Part]) -> Outcome {
+            self.held.retain(|part| !parts.contains(part));
+            self.compile();
+            self.sound.release(parts)
+        }
+        fn snapshot(&self) -> &Arc<Snapshot> {
+            self.sound.snapshot()
+        }
+    }
+
+    fn tenant(name: &str, title: &str) -> Put {
+        let text = format!("tenant_id: {name}\nname: {title}\nemail: a@b.example\n");
+        Put { document: read_document("t.yaml", &text).unwrap(), text: text.into() }
+    }
+
+    fn offer(put: Vec<Put>) -> Offer {
+        Offer { put, ..Offer::default() }
+    }
+
+    fn names(outcome: &Outcome) -> Vec<String> {
+        outcome.quarantined.iter().map(|quarantined| quarantined.part.to_string()).collect()
+    }
+
+    #[test]
+    fn a_panic_of_the_compiler_costs_the_parts_that_cause_it_alone() {
+        let compiler = Defective { sound: Catalogue::new(), declared: Vec::new(), held: BTreeSet::new() };
+        let mut contained = Contained::new(compiler);
+        contained.apply(&offer(vec![tenant("t0", "good")]));
+        let crowd = (0..50).map(|n| tenant(&format!("t{n}"), if n % 20 == 7 { "crash" } else { "good" }));
+        let outcome = contained.apply(&offer(crowd.collect()));
+        assert_eq!(names(&outcome), ["tenant t27", "tenant t47", "tenant t7"]);
+        assert!(contained.is_held(&Part::Tenant("t7".parse().unwrap())));
+        assert!(!contained.is_held(&Part::Tenant("t8".parse().unwrap())));
+
+        // Others go on while those are held.
+        assert_eq!(names(&contained.apply(&offer(vec![tenant("t1", "changed")]))).len(), 3);
+        // A version without what it fails on is served again.
+        contained.apply(&offer(vec![tenant("t7", "good")]));
+        let outcome = contained.release(&[Part::Tenant("t7".parse().unwrap())]);
+        assert_eq!(names(&outcome), ["tenant t27", "tenant t47"]);
+    }
+}

@@ -3,7 +3,7 @@
 //! A thread of its own reads, so that neither a slow disk nor a hundred thousand files hold up anything else. It reads again
 //! after 50 ms of quiet (at the latest after half a second of noise), and every 30 s unasked.
 
-use super::PolicySource;
+use super::{KeyReader, PolicySource};
 use arc_swap::ArcSwapOption;
 use bulkhead_config::protocol::{Offer, Report};
 use std::path::{Path, PathBuf};
@@ -100,6 +100,10 @@ impl PolicySource for Folder {
             None => format!("folder {}", self.place),
             Some(why) => format!("folder {} (looked at every 2 s, because it cannot be watched: {why})", self.place),
         }
+    }
+
+    fn key_reader(&self) -> KeyReader {
+        |name| Some(file::bytes(Path::new(name), file::KEY_FILE_BYTES_MAX).ok()?.into())
     }
 }
 

@@ -5,8 +5,9 @@
 //! change protects a start from one that was made meanwhile.
 
 use super::contain::Contained;
+use super::key_files::KeyFiles;
 use super::last_good::{LastGood, Text, Texts};
-use super::{Live, Policy};
+use super::{KeyReader, Live, Policy};
 use crate::clock::Now;
 use bulkhead_config::compile::Outcome;
 use bulkhead_config::declared::DocumentId;
@@ -23,6 +24,9 @@ pub(super) struct Receiver {
     last_good: LastGood,
     /// Every document as it was last read, by part.
     declared: HashMap<Part, Texts>,
+    keys: KeyFiles,
+    /// Reads a key set that only an earlier version names.
+    read_keys: KeyReader,
     live: Arc<Live>,
     quarantined: Arc<[Quarantined]>,
     has_begun: bool,
@@ -45,9 +49,18 @@ pub(super) struct Change {
 
 impl Receiver {
     /// Goes on after the last revision that an earlier process served.
-    pub(super) fn new(live: Arc<Live>, last_good: LastGood) -> Self {
+    pub(super) fn new(live: Arc<Live>, last_good: LastGood, read_keys: KeyReader) -> Self {
         let epoch = Epoch { incarnation: 1, revision: last_good.revision() };
-        Self { catalogue: Contained::since(epoch), last_good, declared: HashMap::new(), live, quarantined: Arc::new([]), has_begun: false }
+        Self {
+            catalogue: Contained::since(epoch),
+            last_good,
+            declared: HashMap::new(),
+            keys: KeyFiles::default(),
+            read_keys,
+            live,
+            quarantined: Arc::new([]),
+            has_begun: false,
+        }
     }
 
     /// What may be served, and what is on trial.
@@ -57,6 +70,7 @@ impl Receiver {
 
     /// Takes an offer. What it declares is served when this returns, but for what is in quarantine.
     pub(super) fn take(&mut self, offer: Offer, now: Now) -> Change {
+        self.keys.take(&offer.files);
         if std::mem::replace(&mut self.has_begun, true) { self.change(offer, now) } else { self.begin(offer, now) }
     }
 
@@ -81,6 +95,9 @@ impl Receiver {
         let mut news = self.forget_gone();
 
         let base = self.served_last(&puts);
+        let missing = self.keys.missing(&base).into_iter().map(|name| (Arc::clone(&name), (self.read_keys)(&name)));
+        let missing: Vec<_> = missing.collect();
+        self.keys.take(&missing);
         let based: HashMap<DocumentId, Arc<str>> = base.iter().map(|put| (put.document.id.clone(), Arc::clone(&put.text))).collect();
         let restored = self.catalogue.apply(&Offer { complete: true, put: base, ..Offer::default() });
         let withheld = self.withheld();
@@ -137,13 +154,20 @@ impl Receiver {
 
     /// Swaps in what was compiled, once it is written down.
     fn publish(&mut self, outcome: Outcome, news: &[Part], now: Now) -> Change {
-        let quarantined: Arc<[Quarantined]> = outcome.quarantined.into();
+        if outcome.quarantined.is_empty() && self.last_good.ledger.trial_count() == 0 {
+            self.keys.forget_unnamed();
+        }
+        let quarantined: Arc<[Quarantined]> = outcome.quarantined.into_iter().chain(self.keys.quarantined()).collect();
         let before = std::mem::replace(&mut self.quarantined, Arc::clone(&quarantined));
         let epoch = outcome.snapshot.epoch();
         self.last_good.record(news, epoch.revision, now);
-        let is_same = Arc::ptr_eq(&self.live.load().snapshot, &outcome.snapshot) && before == quarantined;
-        let policy = Policy { snapshot: outcome.snapshot, quarantined: Arc::clone(&quarantined), since_unix_ms: now.unix_ms };
-        let retired = (!is_same).then(|| self.live.swap(Arc::new(policy)));
+        let policy = Policy {
+            snapshot: outcome.snapshot,
+            keys: Arc::clone(self.keys.keys()),
+            quarantined: Arc::clone(&quarantined),
+            since_unix_ms: now.unix_ms,
+        };
+        let retired = (!policy.is_same(&self.live.load())).then(|| self.live.swap(Arc::new(policy)));
         self.last_good.sync(now);
 
         let known: HashMap<&Part, &Diagnostics> = before.iter().map(|known| (&known.part, &known.diagnostics)).collect();
@@ -152,7 +176,9 @@ impl Receiver {
         let risen = before.iter().map(|known| &known.part).filter(|part| !parts.contains(part)).cloned().collect();
         let accepted = outcome.changed.into_iter().filter(|part| !parts.contains(part)).collect();
         let report = Report { epoch, accepted, quarantined: quarantined.to_vec() };
-        Change { report, retired, fallen, risen, warnings: outcome.warnings }
+        let mut warnings = outcome.warnings;
+        warnings.append(self.keys.warnings());
+        Change { report, retired, fallen, risen, warnings }
     }
 
     fn revision(&self) -> u64 {
@@ -166,9 +192,11 @@ impl Receiver {
     fn declare<'a>(&mut self, put: impl IntoIterator<Item = &'a Put>, remove: &[DocumentId]) -> BTreeSet<Part> {
         let mut edits: HashMap<Part, (Vec<Text>, Vec<&DocumentId>)> = HashMap::new();
         for put in put {
+            self.keys.declare(put);
             edits.entry(Part::of(&put.document.id)).or_default().0.push(Text::of(put));
         }
         for id in remove {
+            self.keys.remove(id);
             edits.entry(Part::of(id)).or_default().1.push(id);
         }
         let mut touched = BTreeSet::new();

@@ -6,7 +6,7 @@ use super::receive::Receiver;
 use super::{Live, Policy};
 use crate::clock::Now;
 use bulkhead_config::name::TenantId;
-use bulkhead_config::protocol::Part;
+use bulkhead_config::protocol::{Offer, Part};
 use bulkhead_config::snapshot::SliceState;
 use proptest::prelude::*;
 use std::fs;
@@ -66,7 +66,7 @@ impl World {
         assert!(self.process.is_none());
         self.live = Arc::new(Live::from_pointee(Policy::empty()));
         let (last_good, _) = LastGood::open(self.data.path(), PROBATION, self.now);
-        self.process = Some(Receiver::new(Arc::clone(&self.live), last_good));
+        self.process = Some(Receiver::new(Arc::clone(&self.live), last_good, |name| fs::read(name).ok().map(Into::into)));
         self.take();
     }
 
@@ -255,4 +255,77 @@ fn a_lost_or_damaged_journal_leaves_what_is_declared() {
         world.start();
         assert_eq!(world.served("a"), "v2", "{damage}");
     }
+}
+
+const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+fn identity(keys: &str) -> String {
+    format!(
+        "kind: Identity\nname: i\njwt:\n  - {{ issuer: https://i, audiences: [a], algorithms: [EdDSA], jwks: {{ file: {keys} }}, tenant_claim: t }}\n"
+    )
+}
+
+impl World {
+    fn keep(&self, name: &str, text: &str) {
+        fs::write(self.documents.path().join(name), text).unwrap();
+    }
+
+    fn has_key(&self, id: &str) -> bool {
+        format!("{:?}", self.live.load().keys).contains(&format!("\"{id}\""))
+    }
+}
+
+#[test]
+fn a_key_set_that_is_spoilt_or_gone_keeps_its_last_good_keys_and_is_named() {
+    let mut world = World::new();
+    world.keep("keys.jwks", KEYS);
+    world.keep("i.yaml", &identity("keys.jwks"));
+    world.start();
+    assert!(world.has_key("one"));
+    world.keep("keys.jwks", "{\"keys\": [");
+    world.take();
+    assert!(world.has_key("one"));
+    assert_eq!(world.quarantined().len(), 1, "{:?}", world.quarantined());
+    assert!(world.quarantined()[0].ends_with("keys.jwks"));
+    world.keep("keys.jwks", &KEYS.replace("one", "two"));
+    world.take();
+    assert!(world.has_key("two") && !world.has_key("one") && world.quarantined().is_empty());
+    fs::remove_file(world.documents.path().join("keys.jwks")).unwrap();
+    world.take();
+    assert!(world.has_key("two"));
+    assert_eq!(world.quarantined().len(), 1);
+}
+
+#[test]
+fn a_version_that_is_taken_back_brings_its_key_set_along() {
+    let mut world = World::new();
+    world.keep("old.jwks", KEYS);
+    world.keep("new.jwks", &KEYS.replace("one", "two"));
+    world.keep("i.yaml", &identity("old.jwks"));
+    world.start();
+    world.keep("i.yaml", &identity("new.jwks"));
+    world.take();
+    for step in ["kill", "start", "kill", "start", "trial platform withheld"] {
+        world.step(step, "");
+    }
+    assert!(world.has_key("one"));
+    world.wait(PROBATION);
+    world.wait(PROBATION);
+    world.take();
+    assert!(world.has_key("two") && !world.has_key("one"));
+}
+
+#[test]
+fn a_key_set_alone_is_a_change_that_leaves_the_snapshot_as_it_is() {
+    let mut world = World::new();
+    world.keep("keys.jwks", KEYS);
+    world.keep("i.yaml", &identity("keys.jwks"));
+    world.start();
+    let before = Arc::clone(&world.live.load().snapshot);
+    let name = world.documents.path().join("keys.jwks").display().to_string();
+    let files = vec![(name.into(), Some(KEYS.replace("one", "two").into_bytes().into()))];
+    let now = world.now;
+    world.process.as_mut().unwrap().take(Offer { files, ..Offer::default() }, now);
+    assert!(world.has_key("two"));
+    assert!(Arc::ptr_eq(&before, &world.live.load().snapshot));
 }
