@@ -118,6 +118,12 @@ impl Memo {
         self.tally
     }
 
+    /// What all entries take.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> u64 {
+        self.verified.weight() + self.refused.weight()
+    }
+
     /// What is known of a credential now.
     pub(super) fn recall(&mut self, against: &Against<'_>, presented: Presented<'_>) -> Option<Remembered> {
         let asked = Asked::new(against, presented);
