@@ -7,3 +7,6 @@ mod explanations;
 mod mistakes;
 mod quarantine;
 mod swaps;
+mod world;
+mod oracle;
+mod properties;

@@ -101,3 +101,12 @@ fn a_new_plan_reaches_its_tenants() {
     assert_eq!(features("globex"), ["extra", "reports"]);
     assert_eq!(features("acme_corp"), ["analytics", "audio_processing", "reports"]);
 }
+
+#[test]
+fn a_rule_of_the_platform_changes_the_policy_of_every_plan() {
+    let mut demo = demo();
+    let before = policy(&demo, "globex").id();
+    let outcome = demo.apply(&change(&[("platform.yaml", &PLATFORM.replace("POST,PUT,DELETE /v1/items\n", "POST,PUT /v1/items\n"))]));
+    assert_eq!(changed(&outcome), ["platform"]);
+    assert_ne!(policy(&demo, "globex").id(), before);
+}
