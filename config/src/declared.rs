@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub mod read;
-mod reader;
+pub(crate) mod reader;
 mod value;
 mod schema;
 pub mod cache;

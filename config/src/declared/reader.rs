@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Proof that a mistake was written into the [`Book`]. Only the book makes one.
+/// Proof that a mistake was written down. Only writing one down makes it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reported(());
 
@@ -56,9 +56,7 @@ impl Book {
         // A value that its text already spoilt is not worth a second complaint.
         let spoilt = list.iter().any(|known| known.span == span && known.pointer == *pointer);
         if !spoilt && list.len() < MISTAKES_MAX {
-            let Complaint { message, expected, hint } = complaint;
-            let (file, document, pointer) = (Arc::clone(&self.file), self.document.clone(), Arc::clone(pointer));
-            list.push(Diagnostic { file, span, document, pointer, message, expected, found, hint });
+            list.push(complaint.about(&self.file, self.document.clone(), span, Arc::clone(pointer), found));
         }
         Reported(())
     }
@@ -85,6 +83,22 @@ impl Complaint {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// A hint, unless there is one.
+    pub(crate) fn or_hint(self, hint: impl FnOnce() -> String) -> Self {
+        if self.hint.is_some() { self } else { self.hint(hint()) }
+    }
+
+    /// Adds the complaint to a list.
+    pub(crate) fn report(self, to: &mut Diagnostics, file: &Arc<str>, span: Span, pointer: Arc<str>, found: Option<String>) -> Reported {
+        to.push(self.about(file, None, span, pointer, found));
+        Reported(())
+    }
+
+    fn about(self, file: &Arc<str>, document: Option<Arc<str>>, span: Span, pointer: Arc<str>, found: Option<String>) -> Diagnostic {
+        let Self { message, expected, hint } = self;
+        Diagnostic { file: Arc::clone(file), span, document, pointer, message, expected, found, hint }
     }
 
     /// Offers the nearest name, if there is one that may be meant.
@@ -272,10 +286,8 @@ impl<'a> Map<'a> {
             if let Some(meant) = missed {
                 self.item.book.withdraw(&below(&self.item.pointer, meant));
             }
-            let complaint = match missed.or_else(|| nearest(&key.text, self.known.iter().copied())) {
-                Some(meant) => complaint.hint(format!("did you mean `{meant}`?")),
-                None => complaint.hint(format!("fields here: {}", self.known.join(", "))),
-            };
+            let complaint = complaint.nearest(&key.text, missed.map_or_else(|| self.known.clone(), |meant| vec![meant]));
+            let complaint = complaint.or_hint(|| format!("fields here: {}", self.known.join(", ")));
             self.item.book.write(key.span, &below(&self.item.pointer, &key.text), None, complaint);
         }
     }
