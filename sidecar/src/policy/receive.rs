@@ -92,9 +92,10 @@ impl Receiver {
         let mut puts: HashMap<DocumentId, Put> = offer.put.into_iter().map(|put| (put.document.id.clone(), put)).collect();
         self.declare(puts.values(), &[]);
         self.keep_unread(&offer.broken);
-        let mut news = self.forget_gone();
+        let known: Vec<Part> = self.last_good.ledger.parts().map(|(part, _)| part.clone()).collect();
+        let mut news = self.forget_gone(known);
 
-        let base = self.served_last(&puts);
+        let base = self.served_last(&mut puts);
         let missing = self.keys.missing(&base).into_iter().map(|name| (Arc::clone(&name), (self.read_keys)(&name)));
         let missing: Vec<_> = missing.collect();
         self.keys.take(&missing);
@@ -122,7 +123,7 @@ impl Receiver {
     fn change(&mut self, offer: Offer, now: Now) -> Change {
         let offer = self.spelled_out(offer);
         let mut touched = self.declare(&offer.put, &offer.remove);
-        let mut news = self.forget_gone();
+        let mut news = self.forget_gone(touched.iter().cloned());
         let mut outcome = self.catalogue.apply(&offer);
         // Documents that were withheld or failed the compiler, and are others now.
         let changed = touched.iter().filter(|part| self.catalogue.is_held(part) && self.may_serve(part)).cloned().collect::<Vec<_>>();
@@ -226,16 +227,18 @@ impl Receiver {
         }
     }
 
-    /// Parts that are declared no more.
-    fn forget_gone(&mut self) -> Vec<Part> {
-        self.declared.retain(|_, texts| !texts.is_empty());
-        let gone = |part: &&Part| !self.declared.contains_key(*part);
-        let gone: Vec<Part> = self.last_good.ledger.parts().map(|(part, _)| part).filter(gone).cloned().collect();
+    /// Lets go of those of these parts that are declared no more. Those that were known.
+    fn forget_gone(&mut self, parts: impl IntoIterator<Item = Part>) -> Vec<Part> {
+        let is_gone = |part: &Part| self.declared.get(part).is_none_or(Texts::is_empty);
+        let gone: Vec<Part> = parts.into_iter().filter(is_gone).collect();
+        for part in &gone {
+            self.declared.remove(part);
+        }
         gone.into_iter().filter(|part| self.last_good.ledger.gone(part)).collect()
     }
 
     /// What earlier processes served last of the parts that are still declared: their own documents where they changed since.
-    fn served_last(&self, puts: &HashMap<DocumentId, Put>) -> Vec<Put> {
+    fn served_last(&self, puts: &mut HashMap<DocumentId, Put>) -> Vec<Put> {
         let mut base = Vec::new();
         for (part, declared) in &self.declared {
             // On the first start there is nothing but what is declared.
@@ -246,7 +249,7 @@ impl Receiver {
             };
             for text in served.into_iter().flat_map(Texts::iter) {
                 match puts.get(&text.id) {
-                    Some(put) if put.text == text.text => base.push(put.clone()),
+                    Some(put) if put.text == text.text => base.extend(puts.remove(&text.id)),
                     // What another version of this program wrote may be unreadable: then nothing is restored of it.
                     _ => base.extend(text.read().ok()),
                 }

@@ -3,14 +3,19 @@
 use super::folder::Folder;
 use super::last_good::{LastGood, PROBATION};
 use super::receive::Receiver;
-use super::{Live, Policy};
-use crate::clock::Now;
+use super::{Live, Policy, Status, Surroundings, begin};
+use crate::clock::{Now, Origin};
+use crate::telemetry::log::{Level, Log};
+use crate::telemetry::metrics::{Counted, Metrics};
+use crate::telemetry::spool::Sink;
 use bulkhead_config::name::TenantId;
 use bulkhead_config::protocol::{Offer, Part};
 use bulkhead_config::snapshot::SliceState;
 use proptest::prelude::*;
 use std::fs;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -328,4 +333,72 @@ fn a_key_set_alone_is_a_change_that_leaves_the_snapshot_as_it_is() {
     world.process.as_mut().unwrap().take(Offer { files, ..Offer::default() }, now);
     assert!(world.has_key("two"));
     assert!(Arc::ptr_eq(&before, &world.live.load().snapshot));
+}
+
+/// What the log is told.
+struct Paper(Sender<Vec<u8>>);
+
+impl std::io::Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.send(bytes.to_vec()).unwrap();
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_followed_from_edit_to_log_metric_and_status() {
+    let (documents, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let write = |tenant: &str, text: &str| fs::write(documents.path().join(format!("{tenant}.yaml")), text).unwrap();
+    write("a", &document("a", "v1"));
+    let (paper, written) = channel();
+    let log = Log::start(Sink::Other(Box::new(Paper(paper))), Level::Info).unwrap();
+    let counted = Counted { workers: NonZeroUsize::MIN, refusals: [].into(), upstream_steps: [].into(), logs: Vec::new() };
+    let surroundings = Surroundings {
+        live: Arc::new(Live::from_pointee(Policy::empty())),
+        status: Arc::new(Status::default()),
+        log: log.clone(),
+        metrics: Arc::new(Metrics::new(counted).unwrap()),
+        origin: Origin::begin(),
+        data_dir: data.path().to_owned(),
+        probation: PROBATION,
+    };
+    let Surroundings { live, status, metrics, .. } = surroundings.clone();
+    let keeper = begin(surroundings, Folder::watch(documents.path()).unwrap()).await.unwrap();
+    let version = || live.load().snapshot.tenant("a").unwrap().features()[0].to_string();
+    assert_eq!(version(), "v1");
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let following = tokio::spawn(keeper.follow(async { drop(stopped.await) }));
+    write("a", &document("a", "v2"));
+    until(|| version() == "v2").await;
+    write("a", &format!("{}colour: blue\n", document("a", "v3")));
+    until(|| !live.load().quarantined.is_empty()).await;
+    assert_eq!(version(), "v2");
+
+    until(|| !status.to_json(0)["quarantined"].as_array().unwrap().is_empty()).await;
+    let told = status.to_json(0);
+    let mistake = &told["quarantined"][0]["mistakes"][0];
+    assert_eq!((&told["quarantined"][0]["part"], &mistake["line"]), (&"tenant a".into(), &6.into()), "{told:#}");
+    assert_eq!((&told["trials"][0]["phase"], &told["tenants"]), (&"probation".into(), &1.into()), "{told:#}");
+    assert!(metrics.render().unwrap().contains("bulkhead_quarantined_parts{part=\"tenant a\"} 1"));
+    assert!(data.path().join("policy/running").exists());
+
+    stop.send(()).unwrap();
+    following.await.unwrap().unwrap();
+    assert!(!data.path().join("policy/running").exists(), "an end in order leaves no mark");
+    assert!(log.flush(Duration::from_secs(10)).await);
+    let lines = String::from_utf8(written.try_iter().flatten().collect()).unwrap();
+    for told in ["policy is live", "\"tenant_id\":\"a\",\"message\":\"not served as declared", "a.yaml:6:1"] {
+        assert!(lines.contains(told), "{told}: {lines}");
+    }
+}
+
+/// Waits for what must happen; the test runner's patience is the only limit.
+async fn until(happened: impl Fn() -> bool) {
+    while !happened() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
