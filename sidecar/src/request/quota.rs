@@ -163,3 +163,7 @@ impl Drop for Place {
         self.0.give_back();
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+mod tests;

@@ -222,3 +222,55 @@ impl<C: Cell> Source<C> {
         Ok(Charge { cell: Rc::clone(cell), receipt, allowance: self.allowance })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::table::Room;
+    use super::*;
+    use std::sync::Barrier;
+
+    const NOW: Now = Now { mono_ns: 0, unix_ms: 0 };
+
+    #[test]
+    fn a_worker_notices_that_a_key_moved_out_of_the_cell_it_knows() {
+        let rate = Rate::new("1/s".parse().unwrap(), 50);
+        let table = Arc::new(Table::<Gcra>::new(Arc::new(Room::new(2))));
+        table.find(b"first", NOW, &rate);
+        let [one, other] = [(); 2].map(|()| Source::new(rate, Cells::Keyed(Arc::clone(&table))));
+        assert!(one.take(b"second", NOW).is_ok(), "shared");
+        let later = Now { mono_ns: 60_000_000_000, ..NOW };
+        table.sweep(later, &rate);
+        let taken = (0..100).filter(|_| other.take(b"second", later).is_ok()).count();
+        assert_eq!(taken, 50, "of its own: nothing is used of the shared one any more");
+        assert!(one.take(b"second", later).is_err());
+    }
+
+    #[test]
+    fn a_key_that_moves_out_of_a_shared_cell_under_load_takes_no_more_than_its_budget() {
+        let rate = Rate::new("1/h".parse().unwrap(), 50);
+        for _ in 0..200 {
+            let table = Arc::new(Table::<Gcra>::new(Arc::new(Room::new(2))));
+            table.find(b"first", NOW, &rate);
+            assert!(matches!(table.find(b"second", NOW, &rate), Found::Shared(..)));
+            let start = Barrier::new(3);
+            let taken: usize = std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    start.wait();
+                    table.sweep(NOW, &rate);
+                });
+                let workers: Vec<_> = (0..2)
+                    .map(|_| {
+                        threads.spawn(|| {
+                            let source = Source::new(rate, Cells::Keyed(Arc::clone(&table)));
+                            start.wait();
+                            (0..100).filter(|_| source.take(b"second", NOW).is_ok()).count()
+                        })
+                    })
+                    .collect();
+                workers.into_iter().map(|worker| worker.join().unwrap()).sum()
+            });
+            assert!(taken <= 50, "{taken}");
+        }
+    }
+}

@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn another_rate_keeps_the_number_of_used_requests() {
+    fn another_rate_is_in_force_at_once_and_keeps_the_number_of_used_requests() {
         for (before, after) in [("10/s", "1/m"), ("1/m", "10/s"), ("3/s", "7/h"), ("1/d", "1000000/s")] {
             let (before, after) = (rate(before, 10), rate(after, 10));
             let cell = Gcra::unused(&before);
@@ -258,6 +258,8 @@ mod tests {
                 cell.take(at(1_000), &before).unwrap();
             }
             assert_eq!(takes(&cell, at(1_000), &after), 3);
+            assert_eq!(takes(&cell, at(999 + after.increment_ns), &after), 0);
+            assert_eq!(takes(&cell, at(1_000 + 2 * after.increment_ns), &after), 2, "it fills at the new rate");
         }
     }
 

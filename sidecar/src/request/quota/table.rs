@@ -151,3 +151,114 @@ impl<C: Cell> Drop for Table<C> {
         self.room.give_back(*self.held.get_mut());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::quota::in_flight::{InFlight, Places};
+    use crate::request::quota::rate::{Gcra, Rate};
+    use bulkhead_config::unit::PerPeriod;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono_ns: seconds * 1_000_000_000, unix_ms: 0 }
+    }
+
+    /// One a second, ten at once.
+    fn rate() -> Rate {
+        Rate::new(PerPeriod { count: NonZeroU32::MIN, period: Duration::from_secs(1) }, 10)
+    }
+
+    fn table<C: Cell>(keys: usize) -> Table<C> {
+        Table::new(Arc::new(Room::new(keys)))
+    }
+
+    fn key(number: u32) -> [u8; 4] {
+        number.to_be_bytes()
+    }
+
+    fn takes(found: &Found<Gcra>, now: Now) -> usize {
+        let (Found::Own(cell) | Found::Shared(cell, _)) = found;
+        (0..100).take_while(|_| cell.take(now, &rate()).is_ok()).count()
+    }
+
+    #[test]
+    fn a_key_has_one_cell_whoever_asks() {
+        let table = table::<Gcra>(100);
+        assert_eq!(takes(&table.find(b"ana", at(0), &rate()), at(0)), 10);
+        assert_eq!(takes(&table.find(b"ana", at(0), &rate()), at(0)), 0);
+        assert_eq!(takes(&table.find(b"bob", at(0), &rate()), at(0)), 10);
+    }
+
+    #[test]
+    fn one_tenants_keys_leave_room_for_the_next() {
+        let room = Arc::new(Room::new(1_000));
+        let tables: Vec<_> = (0..3).map(|_| Table::<Gcra>::new(Arc::clone(&room))).collect();
+        let held: Vec<_> = tables
+            .iter()
+            .map(|table| (0..1_000).filter(|number| matches!(table.find(&key(*number), at(0), &rate()), Found::Own(_))).count())
+            .collect();
+        assert_eq!(held, [500, 250, 125]);
+        drop(tables);
+        assert_eq!(room.free.load(Ordering::Relaxed), 1_000);
+    }
+
+    #[test]
+    fn keys_without_room_share_and_get_no_more_than_one_key_would() {
+        let table = table::<Gcra>(2);
+        let taken: usize = (0..1_000).map(|number| takes(&table.find(&key(number), at(0), &rate()), at(0))).sum();
+        assert!(taken <= (2 + OVERFLOW_CELLS) * 10, "{taken}");
+    }
+
+    #[test]
+    fn a_key_that_moves_out_of_a_shared_cell_begins_with_nothing() {
+        let table = table::<Gcra>(2);
+        table.find(b"first", at(0), &rate());
+        let shared = table.find(b"second", at(0), &rate());
+        assert!(matches!(shared, Found::Shared(..)));
+        assert_eq!(takes(&shared, at(0)), 10);
+        table.sweep(at(0), &rate());
+        let own = table.find(b"second", at(0), &rate());
+        assert!(matches!(own, Found::Own(_)));
+        assert_eq!(takes(&own, at(0)), 0);
+        assert_eq!(takes(&own, at(3)), 3);
+        let Found::Shared(_, moved_out) = shared else { return };
+        assert_ne!(table.moved_out(), moved_out, "a worker that still counts it in the shared cell would not notice");
+    }
+
+    #[test]
+    fn a_key_that_never_shared_begins_with_everything() {
+        let table = table::<Gcra>(2);
+        table.find(b"first", at(0), &rate());
+        assert!(matches!(table.find(b"second", at(0), &rate()), Found::Shared(..)));
+        table.sweep(at(0), &rate());
+        assert_eq!(takes(&table.find(b"second", at(0), &rate()), at(0)), 10);
+    }
+
+    #[test]
+    fn requests_in_flight_keep_their_key_in_its_shared_cell() {
+        let (table, places) = (table::<InFlight>(2), Places(3));
+        table.find(b"first", at(0), &places);
+        let Found::Shared(cell, _) = table.find(b"second", at(0), &places) else { unreachable!("no room") };
+        assert!(cell.take(at(0), &places).is_ok());
+        table.sweep(at(0), &places);
+        assert!(matches!(table.find(b"second", at(0), &places), Found::Shared(..)), "it would have three places beside this one");
+        cell.give_back((), &places);
+        assert!(matches!(table.find(b"second", at(0), &places), Found::Own(_)));
+    }
+
+    #[test]
+    fn a_sweep_drops_only_what_nobody_holds_or_used() {
+        let table = table::<Gcra>(100);
+        let held = table.find(b"held", at(0), &rate());
+        takes(&table.find(b"used", at(0), &rate()), at(0));
+        table.find(b"unused", at(0), &rate());
+        table.sweep(at(5), &rate());
+        assert_eq!(table.held.load(Ordering::Relaxed), 2);
+        assert_eq!(takes(&table.find(b"used", at(5), &rate()), at(5)), 5);
+        drop(held);
+        table.sweep(at(60), &rate());
+        assert_eq!((table.held.load(Ordering::Relaxed), table.room.free.load(Ordering::Relaxed)), (0, 100));
+    }
+}
