@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 
+mod watch;
 mod folder;
 mod receive;
 mod contain;
@@ -26,6 +27,7 @@ mod key_files;
 mod last_good;
 mod status;
 mod tell;
+pub mod settings_watch;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod tests;

@@ -3,6 +3,7 @@
 //! A thread of its own reads, so that neither a slow disk nor a hundred thousand files hold up anything else. It reads again
 //! after 50 ms of quiet (at the latest after half a second of noise), and every 30 s unasked.
 
+use super::watch::{Interest, Stop, Watch, Woken};
 use super::{KeyReader, PolicySource};
 use arc_swap::ArcSwapOption;
 use bulkhead_config::protocol::{Offer, Report};
@@ -10,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-mod watch;
 mod list;
 mod file;
 mod scan;
@@ -18,8 +18,8 @@ mod scan;
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests;
 
+pub(super) use file::bytes;
 use scan::Scan;
-pub(crate) use watch::{Interest, Stop, Watch, Woken};
 
 /// Offers that wait to be taken: while one is compiled the next gathers everything that happens meanwhile.
 const OFFERS_MAX: usize = 1;

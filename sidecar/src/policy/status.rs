@@ -2,7 +2,7 @@
 
 use super::Policy;
 use super::last_good::{LastGood, Phase};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics};
 use bulkhead_config::protocol::{Part, Quarantined, Serving};
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ pub struct Status {
     served: ArcSwap<Served>,
     trials: ArcSwap<Trials>,
     restart: ArcSwap<Vec<String>>,
+    settings_mistakes: ArcSwapOption<String>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +56,11 @@ impl Status {
         self.restart.store(Arc::new(keys));
     }
 
+    /// Why the settings as they are written now are not taken over, if so.
+    pub fn settings_mistakes(&self, mistakes: Option<String>) {
+        self.settings_mistakes.store(mistakes.map(Arc::new));
+    }
+
     /// Everything, as JSON. Ages are counted up to `now_unix_ms`.
     #[must_use]
     pub fn to_json(&self, now_unix_ms: u64) -> Value {
@@ -72,6 +78,7 @@ impl Status {
             "last_good_trouble": trials.trouble,
             "warnings": served.warnings.iter().map(mistake).collect::<Vec<_>>(),
             "settings_that_need_a_restart": **self.restart.load(),
+            "settings_mistakes": self.settings_mistakes.load().as_deref(),
         })
     }
 
