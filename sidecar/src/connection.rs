@@ -1,1 +1,237 @@
-//! Connections: once each, from the accepted socket to its last byte.
+//! Connections: once each, in order: accept → protocol → serve, from the accepted socket to its last byte.
+//!
+//! Cost: per request; a few numbers written, and one deadline of the worker's wheel moved.
+//! This file holds what is known of a connection while it lives. It knows no engine: `serve` drives one and tells it what happens.
+
+pub mod accept;
+pub mod io;
+pub mod listeners;
+pub mod protocol;
+pub mod serve;
+pub mod tunnel;
+
+use crate::deadline::{Deadline, Elapsed};
+use crate::problem::{Code, Problem};
+use accept::Presence;
+use bulkhead_config::name::{ListenerName, ServiceName};
+use bytes::Bytes;
+use http::HeaderValue;
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tunnel::Tunnel;
+
+/// A kept connection may be silent between two requests for so long.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// A client that takes nothing of its answer is let go after so long.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// While closing, a silent connection stays so long, for a request that is already on its way.
+const CLOSING_GRACE: Duration = Duration::from_millis(500);
+
+/// Where a connection came in.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Entrance {
+    /// The service it is for.
+    pub service: ServiceName,
+    /// The listener of that service.
+    pub listener: ListenerName,
+}
+
+/// What a connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The end of a request's head.
+    Head,
+    /// Its own answer.
+    Serving,
+    /// The next request.
+    Idle,
+}
+
+/// One connection of a client.
+#[derive(Debug)]
+pub struct Downstream {
+    /// Where it came in.
+    pub entrance: Arc<Entrance>,
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    /// `X-Forwarded-For` when nobody before us is believed.
+    pub forwarded_for: HeaderValue,
+    /// `Forwarded` when nobody before us is believed.
+    pub forwarded: HeaderValue,
+    head_timeout: Cell<Duration>,
+    phase: Cell<Phase>,
+    in_flight: Cell<u32>,
+    is_http2: Cell<bool>,
+    is_closing: Cell<bool>,
+    /// The engine sent everything it had to say, and nothing was asked since.
+    is_quiet: Cell<bool>,
+    is_stalled: Cell<bool>,
+    saw_end: Cell<bool>,
+    left_unread: Cell<bool>,
+    deadline: Deadline,
+    presence: Presence,
+    tunnel: RefCell<Option<Tunnel>>,
+}
+
+/// A request of a connection. Dropped with the last byte of its answer.
+#[derive(Debug)]
+pub struct InFlight {
+    from: Rc<Downstream>,
+}
+
+impl Downstream {
+    /// A connection just accepted: it owes us a head.
+    #[must_use]
+    pub fn new(entrance: Arc<Entrance>, peer: SocketAddr, presence: Presence, deadline: Deadline, head_timeout: Duration) -> Self {
+        deadline.arm(head_timeout);
+        let (forwarded_for, forwarded) = forwarded(peer.ip());
+        Self {
+            entrance,
+            peer,
+            forwarded_for,
+            forwarded,
+            head_timeout: Cell::new(head_timeout),
+            phase: Cell::new(Phase::Head),
+            in_flight: Cell::new(0),
+            is_http2: Cell::new(false),
+            is_closing: Cell::new(false),
+            is_quiet: Cell::new(true),
+            is_stalled: Cell::new(false),
+            saw_end: Cell::new(false),
+            left_unread: Cell::new(false),
+            deadline,
+            presence,
+            tunnel: RefCell::default(),
+        }
+    }
+
+    /// What it waits for.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Whether its streams are independent of each other.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.is_http2.get()
+    }
+
+    /// A request begins. `head_timeout` holds for the next one.
+    #[must_use]
+    pub fn begin(self: &Rc<Self>, head_timeout: Duration) -> InFlight {
+        self.head_timeout.set(head_timeout);
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.is_quiet.set(false);
+        self.enter(Phase::Serving);
+        InFlight { from: Rc::clone(self) }
+    }
+
+    /// Asks it to end: what is being answered is answered, a request on its way is still taken, silence ends it soon.
+    pub fn close_soon(&self) {
+        self.is_closing.set(true);
+        if self.phase.get() != Phase::Serving {
+            self.deadline.arm(CLOSING_GRACE);
+        }
+        self.deadline.wake();
+    }
+
+    /// A request's body was not read to its end: closing at once could reset the connection before the answer is read.
+    pub fn leave_unread(&self) {
+        self.left_unread.set(true);
+    }
+
+    /// The answer of the request in flight is a change of protocols; the tunnel begins once the answer is out.
+    pub fn open_tunnel(&self, tunnel: Tunnel) {
+        self.tunnel.replace(Some(tunnel));
+    }
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    fn poll_late(&self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        self.deadline.poll(cx)
+    }
+
+    /// Keeps the count of unfinished heads per source.
+    ///
+    /// # Errors
+    /// The source has too many of them.
+    fn account(&self) -> Result<(), accept::TooMany> {
+        self.presence.unfinished(self.phase.get() == Phase::Head)
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        match phase {
+            Phase::Serving => self.deadline.disarm(),
+            Phase::Head => self.deadline.arm(self.head_timeout.get()),
+            Phase::Idle => self.deadline.arm(if self.is_closing.get() { CLOSING_GRACE } else { IDLE_TIMEOUT }),
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let left = self.from.in_flight.get().saturating_sub(1);
+        self.from.in_flight.set(left);
+        if left == 0 {
+            self.from.enter(Phase::Idle);
+        }
+    }
+}
+
+impl io::Watch for Rc<Downstream> {
+    fn came(&self) {
+        if self.phase.get() == Phase::Idle && !self.is_http2.get() {
+            self.enter(Phase::Head);
+        }
+    }
+
+    fn ended(&self) {
+        self.saw_end.set(true);
+    }
+
+    fn went(&self, handed_over: bool) {
+        if handed_over == self.is_stalled.get() {
+            self.is_stalled.set(!handed_over);
+            if handed_over { self.enter(self.phase.get()) } else { self.deadline.arm(WRITE_TIMEOUT) }
+        }
+    }
+
+    fn flushed(&self) {
+        if self.in_flight.get() == 0 {
+            self.is_quiet.set(true);
+        }
+    }
+
+    /// The engine answers what it cannot parse with a bare status line. Nobody is told why by that, so our words go instead.
+    fn instead(&self, of: &[u8]) -> Option<Bytes> {
+        let is_own = self.is_quiet.get() && self.phase.get() == Phase::Head && !self.is_http2.get();
+        if !is_own {
+            return None;
+        }
+        let code = match of.get(..12)? {
+            b"HTTP/1.1 431" | b"HTTP/1.1 414" | b"HTTP/1.0 431" | b"HTTP/1.0 414" => Code::HeadTooLarge,
+            b"HTTP/1.1 400" | b"HTTP/1.0 400" => Code::AmbiguousRequest,
+            _ => return None,
+        };
+        self.is_quiet.set(false);
+        Some(Problem::of(code).raw())
+    }
+}
+
+/// `X-Forwarded-For` and `Forwarded` (RFC 7239) for a client at this address.
+fn forwarded(ip: IpAddr) -> (HeaderValue, HeaderValue) {
+    let (plain, node) = match ip {
+        IpAddr::V4(ip) => (ip.to_string(), format!("for={ip};proto=http")),
+        IpAddr::V6(ip) => (ip.to_string(), format!("for=\"[{ip}]\";proto=http")),
+    };
+    let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
+    (value(plain), value(node))
+}

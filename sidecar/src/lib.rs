@@ -2,7 +2,11 @@
 //!
 //! `request.rs` tells the path of a request from top to bottom; everything else is a stage of it or stands beside it.
 
+pub mod settings;
+pub mod running;
 pub mod clock;
+pub mod deadline;
+pub mod worker;
 pub mod connection;
 pub mod request;
 pub mod problem;
@@ -11,3 +15,6 @@ pub mod telemetry;
 pub(crate) mod operator_http;
 pub mod probes;
 pub mod admin;
+
+pub use running::{Addresses, Drained, Running, StartError, start};
+pub use settings::Settings;

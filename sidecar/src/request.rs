@@ -1,4 +1,190 @@
-//! The path of a request.
+//! The path of a request, top to bottom: head → tenant → authn → decide → quota → upstream → respond → record.
+//!
+//! Cost: per request; no lock, no system call but the sockets', nothing awaited but the upstream. Allocated are the record, the
+//! header values made for the upstream, and what the engines need.
+//! Each stage is a function from what the stage before it proved to what it proves itself; none can be left out, because the
+//! next asks for its result. This file knows `Head` and `Body`, not the engine below them.
 
+pub mod head;
+pub mod host;
+pub mod forwarded;
+pub mod trace;
+pub mod tenant;
 pub mod authn;
 pub mod quota;
+pub mod outgoing;
+pub mod upstream;
+pub mod body;
+pub mod refusal;
+pub mod respond;
+pub mod record;
+
+pub use refusal::Refusal;
+
+use crate::connection::Downstream;
+use crate::policy::Policy;
+use crate::problem::Form;
+use crate::worker::Worker;
+use body::{Body, Reply, Upload};
+use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
+use bulkhead_config::snapshot::{Bounds, Credential, Service};
+use head::{Head, Target};
+use http::{Response, request};
+use outgoing::Sending;
+use quota::{Ask, Receipts};
+use record::Record;
+use respond::Answer;
+use std::rc::Rc;
+use tenant::Proved;
+use trace::{Came, Trace};
+use upstream::Wire;
+
+/// A request that may go on: whose it is, what allows it, and what it took of limits.
+struct Admitted {
+    proved: Proved,
+    permit: Permit,
+}
+
+/// One request, from its head to its answer. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
+pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, parts: request::Parts, body: Body) -> Response<Reply> {
+    let policy = worker.policy(); // one state for the whole request
+    let form = Form::of(&parts.headers);
+    let mut record = Record::begin(worker, from, &parts, &policy); // written when dropped: a client that hangs up is counted too
+    let outcome = match Head::normal(parts) {
+        Ok(head) => answer(worker, from, &policy, head, body, &mut record).await,
+        Err(ambiguous) => Err(Refusal::Ambiguous(ambiguous)),
+    };
+    respond::finish(outcome, from, form, record)
+}
+
+async fn answer(
+    worker: &Worker,
+    from: &Downstream,
+    policy: &Policy,
+    head: Head,
+    body: Body,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let trace = Trace::of(&head.headers, worker.random());
+    let trusted = policy.snapshot.platform().trusted_hops();
+    record.normal(&head, forwarded::source(from.peer.ip(), trusted, head.found, &head.headers), trace.0);
+    let service = service(policy, from)?;
+    match admit(worker, policy, service, &head, &body, record)? {
+        Some(admitted) => fulfil(worker, from, policy, admitted, (head, trace), body, record).await,
+        None => Ok(Answer::Options),
+    }
+}
+
+/// The service whose listener it came in by; gone when a change of policy overtook the connection.
+fn service<'a>(policy: &'a Policy, from: &Downstream) -> Result<&'a Service, Refusal> {
+    let mut services = policy.snapshot.platform().services().iter();
+    services.find(|service| service.name == from.entrance.service).map(|service| &**service).ok_or(Refusal::NoService)
+}
+
+/// From a head to the permission to go on; nothing where it asks about the service as a whole. Waits for nothing.
+fn admit(
+    worker: &Worker,
+    policy: &Policy,
+    service: &Service,
+    head: &Head,
+    body: &Body,
+    record: &mut Record,
+) -> Result<Option<Admitted>, Refusal> {
+    let (now, source) = (record.begun(), record.source());
+    let claim = tenant::claim(worker, policy, service, head)?; // whom the request names
+    if let Some(tenant) = claim.tenant() {
+        record.of_tenant(tenant);
+    }
+    let route = match head.target {
+        Target::Path(_) => service.route(head.path()),
+        Target::Service => None,
+    };
+    // Before the decision: it takes proof, and verifying is the one costly step; `authn` bounds it per source.
+    let proof = tenant::prove(worker, policy, &claim, route, head, source, now)?;
+    let proved = tenant::bind(worker, policy, claim, proof)?; // named and proved must agree
+    record.of_tenant(proved.tenant());
+    if let Some(proof) = proved.proof() {
+        record.from_principal(proof);
+    }
+    if let Some(route) = route {
+        record.takes(route);
+    }
+    let bounds = proved.slice().policy().bounds();
+    within(policy.snapshot.platform().bounds(), bounds, head)?;
+    if head.target == Target::Service {
+        return asks_about_service(&proved);
+    }
+    // Pure, waits for nothing, charges nothing: explain, replay and the decision tables run this same line.
+    let principal = proved.proof().map(|proof| (proof.principal(), proof.roles(proved.slice().policy())));
+    let facts = Facts { route, method: &head.method, path: head.path(), source, principal, now: now.unix() };
+    let permit = decide(proved.slice(), &facts, &mut NoTrace)?;
+    // A length that is known to be too large costs the tenant nothing.
+    if body.length().is_some_and(|length| length > bounds.body_bytes_max) {
+        return Err(Refusal::BodyTooLarge);
+    }
+    // After the decision: what is refused costs the tenant nothing.
+    let receipts = take(&proved, &permit, record)?;
+    record.admitted(receipts);
+    Ok(Some(Admitted { proved, permit }))
+}
+
+/// A tenant may want smaller heads than the platform, whose bounds the engine keeps.
+fn within(platform: &Bounds, tenant: &Bounds, head: &Head) -> Result<(), Refusal> {
+    let count = || u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
+    // A field takes two bytes for `: ` and two for the end of its line.
+    let bytes = || head.headers.iter().map(|(name, value)| name.as_str().len() as u64 + value.len() as u64 + 4).sum::<u64>();
+    let too_many = tenant.headers_max < platform.headers_max && count() > tenant.headers_max;
+    let too_large = tenant.header_bytes_max < platform.header_bytes_max && bytes() > tenant.header_bytes_max;
+    if too_many || too_large { Err(Refusal::HeadTooLarge) } else { Ok(()) }
+}
+
+/// `OPTIONS *` is answered to whoever proved to be of a tenant that is served.
+fn asks_about_service(proved: &Proved) -> Result<Option<Admitted>, Refusal> {
+    let state = proved.slice().state();
+    match proved.proof() {
+        _ if !state.is_served() => Err(bulkhead_config::decide::Denial::NotServed(state).into()),
+        Some(_) => Ok(None),
+        None => Err(Refusal::MissingCredential),
+    }
+}
+
+/// Takes the request out of every limit that counts it.
+fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, Refusal> {
+    let principal = proved.proof().map(|proof| proof.principal());
+    let (user, api_key) = match principal.map(|principal| (&principal.user, &principal.credential)) {
+        Some((user, Credential::Token { .. })) => (Some(&**user), None),
+        Some((_, Credential::ApiKey(id))) => (None, Some(id.as_str())),
+        None => (None, None),
+    };
+    let ask = Ask { route: permit.route().index, proven: principal.is_some(), user, api_key, source: record.source() };
+    Ok(proved.tenant().limits.take(&ask, record.begun())?)
+}
+
+/// From the permission to the head of an answer.
+async fn fulfil(
+    worker: &Worker,
+    from: &Downstream,
+    policy: &Policy,
+    admitted: Admitted,
+    (head, trace): (Head, (Trace, Came)),
+    body: Body,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let Admitted { proved, permit } = admitted;
+    let (route, bounds) = (permit.route(), proved.slice().policy().bounds());
+    let wire = Wire::of(&route.upstream, &head.headers);
+    let upload = Upload::new(body, bounds.body_bytes_max);
+    record.uploads(upload.progress());
+    let sending = Sending {
+        from,
+        platform: policy.snapshot.platform(),
+        route,
+        proven: proved.proof().map(|proof| (&**proved.tenant(), proof)),
+        decision: record.decision(),
+        trace,
+        wire,
+    };
+    let request = outgoing::request(head, upload, &sending);
+    let arrived = upstream::forward(worker, &route.upstream, wire, bounds, request).await?;
+    Ok(Answer::Arrived(Box::new(arrived)))
+}

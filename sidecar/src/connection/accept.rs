@@ -1,0 +1,287 @@
+//! Accept: sockets out of a listener's queue, and how many one source may hold.
+//!
+//! Cost: per connection; one system call and a lookup by address. Runs on the worker itself when there is only one, else on the
+//! control runtime, which hands each socket to the worker with the fewest connections.
+//! When the process has no file descriptors left it waits a moment and tries again: the queue stays in the system, and what is
+//! open goes on.
+
+use super::Entrance;
+use crate::telemetry::log::{Log, Value};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+/// Connections one source may hold.
+const CONNECTIONS_MAX: u32 = 4_096;
+/// Connections of one source that may owe us the end of a head.
+const UNFINISHED_MAX: u32 = 512;
+/// Pause after the system could not give a socket.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Sources remembered before those without connections are forgotten.
+const SOURCES_KEPT: usize = 1_024;
+
+/// A socket, and what is known of it. Between threads it goes as `std` has it, so that it wakes the thread that serves it.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// The socket.
+    pub stream: S,
+    /// Who is at the other end.
+    pub peer: SocketAddr,
+    /// Where it came in.
+    pub entrance: Arc<Entrance>,
+    /// Its place among those of its source.
+    pub presence: Presence,
+}
+
+/// A listener to be accepted from.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket.
+    pub listener: std::net::TcpListener,
+    /// Which one it is.
+    pub entrance: Arc<Entrance>,
+    /// Ends it, when sent or dropped.
+    pub stop: oneshot::Receiver<()>,
+    /// Dropped when it has ended.
+    pub done: oneshot::Sender<()>,
+}
+
+impl Accepted<TcpStream> {
+    /// On its way to another thread.
+    ///
+    /// # Errors
+    /// When the socket is lost.
+    pub fn leave(self) -> io::Result<Accepted<std::net::TcpStream>> {
+        let Accepted { stream, peer, entrance, presence } = self;
+        Ok(Accepted { stream: stream.into_std()?, peer, entrance, presence })
+    }
+}
+
+impl Accepted<std::net::TcpStream> {
+    /// Arrived on the thread that serves it.
+    ///
+    /// # Errors
+    /// When the socket is lost.
+    pub fn arrive(self) -> io::Result<Accepted<TcpStream>> {
+        let Accepted { stream, peer, entrance, presence } = self;
+        Ok(Accepted { stream: TcpStream::from_std(stream)?, peer, entrance, presence })
+    }
+}
+
+/// The source has as many connections, or unfinished heads, as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("one source holds as many connections, or unfinished heads, as it may")]
+pub struct TooMany;
+
+/// What one source holds; shared by the threads that serve its connections.
+#[derive(Debug, Default)]
+struct Source {
+    connections: AtomicU32,
+    unfinished: AtomicU32,
+}
+
+/// One connection among those of its source and of its worker, until dropped.
+#[derive(Debug)]
+pub struct Presence {
+    source: Arc<Source>,
+    load: Option<Arc<AtomicU32>>,
+    is_unfinished: Cell<bool>,
+}
+
+impl Presence {
+    fn new(source: &Arc<Source>) -> Result<Self, TooMany> {
+        // One thread admits, so nobody else adds between the look and the addition.
+        let full =
+            source.connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX || source.unfinished.load(Ordering::Relaxed) >= UNFINISHED_MAX;
+        if full {
+            return Err(TooMany);
+        }
+        source.connections.fetch_add(1, Ordering::Relaxed);
+        source.unfinished.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { source: Arc::clone(source), load: None, is_unfinished: Cell::new(true) })
+    }
+
+    /// Counts it for its worker too.
+    pub fn at_worker(&mut self, load: &Arc<AtomicU32>) {
+        load.fetch_add(1, Ordering::Relaxed);
+        self.load = Some(Arc::clone(load));
+    }
+
+    /// Whether it owes us the end of a head. Counts only when that changed, which for most requests it does not.
+    ///
+    /// # Errors
+    /// The source now has too many of them.
+    pub fn unfinished(&self, is_unfinished: bool) -> Result<(), TooMany> {
+        if self.is_unfinished.replace(is_unfinished) == is_unfinished {
+            return Ok(());
+        }
+        if !is_unfinished {
+            self.source.unfinished.fetch_sub(1, Ordering::Relaxed);
+            return Ok(());
+        }
+        let before = self.source.unfinished.fetch_add(1, Ordering::Relaxed);
+        if before >= UNFINISHED_MAX { Err(TooMany) } else { Ok(()) }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.source.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.is_unfinished.get() {
+            self.source.unfinished.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(load) = &self.load {
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The sources of one accepting thread. One listener's flood must not lock a source out of another listener, so each has its own.
+#[derive(Debug, Default)]
+struct Sources {
+    known: RefCell<HashMap<IpAddr, Arc<Source>, foldhash::fast::RandomState>>,
+}
+
+impl Sources {
+    fn admit(&self, ip: IpAddr) -> Result<Presence, TooMany> {
+        let mut known = self.known.borrow_mut();
+        if known.len() >= SOURCES_KEPT && known.len() == known.capacity() {
+            known.retain(|_, source| source.connections.load(Ordering::Relaxed) > 0);
+        }
+        Presence::new(known.entry(ip).or_default())
+    }
+}
+
+/// Accepts until told to stop; then takes what is queued already, and closes.
+pub async fn run(listening: Listening, log: &Log, hand_over: impl Fn(Accepted<TcpStream>)) {
+    let Listening { listener, entrance, mut stop, done } = listening;
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return log.error("core.sidecar", None, "a listener cannot be waited for", &[("cause", Value::Shown(&error))]),
+    };
+    let acceptor = Acceptor { entrance, sources: Sources::default(), log, is_troubled: Cell::new(false), hand_over };
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => acceptor.admit(stream, peer),
+            Err(error) if is_lack(&error) => {
+                acceptor.tell(&error);
+                tokio::time::sleep(PAUSE).await;
+            }
+            // The client left while it was queued, or the network did (accept(2), "Error handling").
+            Err(_) => {}
+        }
+    }
+    if let Ok(listener) = listener.into_std() {
+        acceptor.empty(&listener);
+    }
+    drop(done);
+}
+
+struct Acceptor<'a, F> {
+    entrance: Arc<Entrance>,
+    sources: Sources,
+    log: &'a Log,
+    is_troubled: Cell<bool>,
+    hand_over: F,
+}
+
+impl<F: Fn(Accepted<TcpStream>)> Acceptor<'_, F> {
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        self.is_troubled.set(false);
+        // A source over its limit is closed at once: answering would cost what the limit is there to save.
+        if let Ok(presence) = self.sources.admit(peer.ip()) {
+            (self.hand_over)(Accepted { stream, peer, entrance: Arc::clone(&self.entrance), presence });
+        }
+    }
+
+    /// Takes what the system has queued: those clients were told that they are connected.
+    fn empty(&self, listener: &std::net::TcpListener) {
+        loop {
+            match listener.accept() {
+                Ok((stream, peer)) => {
+                    if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                        self.admit(stream, peer);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_lack(&error) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Once per trouble, not once per try.
+    fn tell(&self, error: &io::Error) {
+        if !self.is_troubled.replace(true) {
+            let more = [
+                ("listener", self.entrance.listener.as_str().into()),
+                ("cause", Value::Shown(error)),
+                ("fix", "raise the limit of open files (ulimit -n, LimitNOFILE)".into()),
+            ];
+            self.log.error("core.sidecar", None, "no connection can be accepted; trying again", &more);
+        }
+    }
+}
+
+/// The process or the system has no descriptors or memory left.
+fn is_lack(error: &io::Error) -> bool {
+    let lacking = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOBUFS, rustix::io::Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| lacking.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_source_holds_so_many_unfinished_heads_and_no_more() {
+        let sources = Sources::default();
+        let held: Vec<Presence> = (0..UNFINISHED_MAX).map(|_| sources.admit(IP).unwrap()).collect();
+        assert!(sources.admit(IP).is_err());
+        assert!(sources.admit([192, 0, 2, 1].into()).is_ok(), "another source is not concerned");
+        held.first().unwrap().unfinished(false).unwrap();
+        let next = sources.admit(IP).unwrap();
+        assert_eq!(held.first().unwrap().unfinished(true), Err(TooMany), "a kept connection counts as well");
+        drop(next);
+        drop(held);
+        assert!(sources.admit(IP).is_ok());
+    }
+
+    #[test]
+    fn a_source_holds_so_many_connections_and_no_more() {
+        let sources = Sources::default();
+        let held: Vec<Presence> = (0..CONNECTIONS_MAX)
+            .map(|_| {
+                let presence = sources.admit(IP).unwrap();
+                presence.unfinished(false).unwrap();
+                presence
+            })
+            .collect();
+        assert!(sources.admit(IP).is_err());
+        drop(held);
+        assert!(sources.admit(IP).is_ok());
+    }
+
+    #[test]
+    fn sources_without_connections_are_forgotten() {
+        let sources = Sources::default();
+        for source in 0..100_000_u32 {
+            drop(sources.admit(IpAddr::V4(source.into())));
+        }
+        assert!(sources.known.borrow().len() < 4 * SOURCES_KEPT);
+    }
+}

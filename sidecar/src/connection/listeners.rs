@@ -1,0 +1,259 @@
+//! Listeners: the sockets that the policy declares, opened and closed as it changes, without touching the others.
+//!
+//! Cost: none per request; runs on the control runtime.
+//! Bound plainly: a second process is told that the address is taken, instead of getting half of the connections.
+
+use super::Entrance;
+use super::accept::{self, Accepted, Listening};
+use crate::telemetry::log::{Log, Value};
+use crate::worker::{Mail, Mailbox};
+use bulkhead_config::snapshot::Platform;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+/// Connections the system queues while nobody accepts.
+const BACKLOG: i32 = 4_096;
+
+/// A worker as connections are given to it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its letters.
+    pub mailbox: Mailbox,
+    /// Its open connections.
+    pub load: Arc<AtomicU32>,
+}
+
+/// An address that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "listener `{}` of service `{}` cannot listen on {address}; {}",
+    entrance.listener, entrance.service, remedy(cause)
+)]
+pub struct ListenError {
+    /// Which listener.
+    pub entrance: Arc<Entrance>,
+    /// Its address.
+    pub address: SocketAddr,
+    /// Why.
+    #[source]
+    pub cause: io::Error,
+}
+
+/// What to do about an address that cannot be had.
+pub(crate) fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => "another process has it: stop that one, or choose another address (port 0: any free one)",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has it: choose one that `ip address` shows, or 0.0.0.0",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or choose a higher port",
+        _ => "choose another address",
+    }
+}
+
+/// A listener, as status shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Which one.
+    pub entrance: Arc<Entrance>,
+    /// The declared address.
+    pub declared: SocketAddr,
+    /// The address it listens on, or why it does not.
+    pub listens: Result<SocketAddr, String>,
+}
+
+#[derive(Debug)]
+struct Open {
+    declared: SocketAddr,
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    done: oneshot::Receiver<()>,
+}
+
+/// The open listeners of this process.
+#[derive(Debug)]
+pub struct Listeners {
+    workers: Vec<Place>,
+    /// Addresses that stand in place of declared ones.
+    instead: Vec<(Entrance, SocketAddr)>,
+    open: BTreeMap<Arc<Entrance>, Open>,
+    failed: BTreeMap<Arc<Entrance>, (SocketAddr, String)>,
+    log: Log,
+}
+
+impl Listeners {
+    /// None open.
+    #[must_use]
+    pub fn new(workers: Vec<Place>, instead: Vec<(Entrance, SocketAddr)>, log: Log) -> Self {
+        Self { workers, instead, open: BTreeMap::new(), failed: BTreeMap::new(), log }
+    }
+
+    /// Opens what is declared and not open, closes what is open and no longer declared. What cannot be opened is tried again
+    /// with the next call.
+    ///
+    /// # Errors
+    /// Each listener that cannot be opened, for the first time with this cause.
+    pub async fn follow(&mut self, platform: &Platform) -> Vec<ListenError> {
+        let declared = self.declared(platform);
+        let gone: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(entrance, open)| declared.get(*entrance) != Some(&open.declared))
+            .map(|(e, _)| Arc::clone(e))
+            .collect();
+        // The old address is let go first: the new one may be the same port on other interfaces.
+        for entrance in gone {
+            self.close(&entrance).await;
+        }
+        self.failed.retain(|entrance, (address, _)| declared.get(entrance) == Some(address));
+        let mut errors = Vec::new();
+        for (entrance, address) in declared {
+            if self.open.contains_key(&entrance) {
+                continue;
+            }
+            match self.listen(&entrance, address).await {
+                Ok(()) => drop(self.failed.remove(&entrance)),
+                Err(cause) => {
+                    let why = cause.to_string();
+                    let is_new = self.failed.insert(Arc::clone(&entrance), (address, why.clone())).is_none_or(|(_, before)| before != why);
+                    if is_new {
+                        errors.push(ListenError { entrance, address, cause });
+                    }
+                }
+            }
+        }
+        errors
+    }
+
+    /// Whether something declared is not open.
+    #[must_use]
+    pub fn lacks_some(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// All of them, for status.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        let open = self.open.iter().map(|(entrance, open)| Shown {
+            entrance: Arc::clone(entrance),
+            declared: open.declared,
+            listens: Ok(open.address),
+        });
+        let failed = self.failed.iter().map(|(entrance, (declared, why))| Shown {
+            entrance: Arc::clone(entrance),
+            declared: *declared,
+            listens: Err(why.clone()),
+        });
+        open.chain(failed).collect()
+    }
+
+    /// Takes what is queued everywhere, then closes all.
+    pub async fn close_all(&mut self) {
+        let all: Vec<_> = self.open.keys().cloned().collect();
+        for entrance in all {
+            self.close(&entrance).await;
+        }
+    }
+
+    fn declared(&self, platform: &Platform) -> BTreeMap<Arc<Entrance>, SocketAddr> {
+        let mut declared = BTreeMap::new();
+        for service in platform.services() {
+            for listener in &service.listeners {
+                let entrance = Entrance { service: service.name.clone(), listener: listener.name.clone() };
+                let instead = self.instead.iter().find(|(replaced, _)| *replaced == entrance).map(|(_, address)| *address);
+                declared.insert(Arc::new(entrance), instead.unwrap_or(listener.address));
+            }
+        }
+        declared
+    }
+
+    async fn listen(&mut self, entrance: &Arc<Entrance>, declared: SocketAddr) -> io::Result<()> {
+        let listener = bind(declared)?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = oneshot::channel();
+        let (done, is_done) = oneshot::channel();
+        self.accept(Listening { listener, entrance: Arc::clone(entrance), stop: stopped, done }).await?;
+        let more = [("listener", entrance.listener.as_str().into()), ("address", Value::Shown(&address))];
+        self.log.info("core.sidecar", None, "a listener is open", &more);
+        self.open.insert(Arc::clone(entrance), Open { declared, address, stop, done: is_done });
+        Ok(())
+    }
+
+    /// One worker accepts itself; of several, each socket goes to the one with the fewest.
+    async fn accept(&self, listening: Listening) -> io::Result<()> {
+        if let [only] = self.workers.as_slice() {
+            let sent = only.mailbox.send(Mail::Listen(listening)).await;
+            return sent.map_err(|_| io::Error::other("the worker has ended"));
+        }
+        let (workers, log) = (self.workers.clone(), self.log.clone());
+        tokio::task::spawn_local(async move { accept::run(listening, &log, |accepted| hand_over(&workers, accepted)).await });
+        Ok(())
+    }
+
+    async fn close(&mut self, entrance: &Arc<Entrance>) {
+        let Some(open) = self.open.remove(entrance) else { return };
+        drop(open.stop);
+        // Answered by being dropped.
+        let _ = open.done.await;
+        for worker in &self.workers {
+            let _ = worker.mailbox.send(Mail::Close(Arc::clone(entrance))).await;
+        }
+        self.log.info("core.sidecar", None, "a listener is closed", &[("listener", entrance.listener.as_str().into())]);
+    }
+}
+
+/// Gives a socket to the worker with the fewest connections. One whose letters are full is stuck or swamped; then the socket is
+/// closed, as a full queue of the system's would.
+fn hand_over(workers: &[Place], mut accepted: Accepted<TcpStream>) {
+    let Some(place) = workers.iter().min_by_key(|place| place.load.load(Ordering::Relaxed)) else { return };
+    accepted.presence.at_worker(&place.load);
+    if let Ok(accepted) = accepted.leave() {
+        let _ = place.mailbox.try_send(Mail::Connection(Box::new(accepted)));
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Not to share the port: to have it although connections of an earlier process still linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit it, so no connection pays a system call for it.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_inherit_nodelay() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = loop {
+            match listener.accept() {
+                Ok((accepted, _)) => break accepted,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        assert!(accepted.nodelay().unwrap());
+        drop(client);
+    }
+
+    #[test]
+    fn a_second_listener_is_told_that_the_address_is_taken() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        let cause = bind(address).unwrap_err();
+        let entrance = Arc::new(Entrance { service: "demo".parse().unwrap(), listener: "http".parse().unwrap() });
+        let text = ListenError { entrance, address, cause }.to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("another process has it"), "{text}");
+    }
+}

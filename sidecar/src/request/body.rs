@@ -1,0 +1,243 @@
+//! Bodies: a request's on its way to the upstream, bounded and watched; a reply's on its way to the client.
+//!
+//! Cost: per request without a body; nothing. Per chunk; a few numbers, no copy. One small allocation for a request with a body.
+//! Back-pressure is the engine's: a side that takes nothing is a side that is not asked for more, so at most a chunk waits here.
+
+use super::record::Record;
+use super::upstream::Download;
+use crate::connection::Downstream;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// A request's body as it comes in. Dropped before its end, it tells its connection so.
+#[derive(Debug)]
+pub struct Body {
+    incoming: Incoming,
+    from: Rc<Downstream>,
+    at_end: bool,
+}
+
+impl Body {
+    /// The body of a request of this connection.
+    #[must_use]
+    pub fn new(incoming: Incoming, from: Rc<Downstream>) -> Self {
+        let at_end = incoming.is_end_stream();
+        Self { incoming, from, at_end }
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.at_end
+    }
+
+    /// Its length, where the client said so.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
+        if let Poll::Ready(None | Some(Err(_))) = frame {
+            self.at_end = true;
+        }
+        frame
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if !self.at_end && !self.incoming.is_end_stream() {
+            self.from.leave_unread();
+        }
+    }
+}
+
+/// Where an upload stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The upstream was handed what there is, and the client owes more.
+    OwedByClient,
+    /// The upstream has not yet taken what there is.
+    OwedByUpstream,
+    /// All of it is with the upstream's engine.
+    Complete,
+    /// It is larger than it may be.
+    TooLarge,
+    /// The client broke off.
+    BrokenOff,
+}
+
+/// What the exchange with the upstream watches of an upload.
+#[derive(Debug)]
+pub struct Progress {
+    bytes: Cell<u64>,
+    bytes_max: u64,
+    stage: Cell<Stage>,
+}
+
+impl Progress {
+    /// Bytes that came.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+}
+
+/// A request's body on its way to the upstream.
+#[derive(Debug)]
+pub enum Upload {
+    /// None.
+    Nothing,
+    /// A stream.
+    Streamed(Body, Rc<Progress>),
+}
+
+/// Why an upload ends before its end. The upstream sees its connection reset; the client gets the answer that says why.
+#[derive(Debug, thiserror::Error)]
+pub enum Abort {
+    /// Larger than it may be.
+    #[error("the body is larger than the service accepts")]
+    TooLarge,
+    /// The client's connection failed.
+    #[error("the client broke off")]
+    BrokenOff(#[source] hyper::Error),
+}
+
+impl Upload {
+    /// `body`, of which at most `bytes_max` bytes go on.
+    #[must_use]
+    pub fn new(body: Body, bytes_max: u64) -> Self {
+        if body.is_empty() {
+            return Upload::Nothing;
+        }
+        let progress = Progress { bytes: Cell::new(0), bytes_max, stage: Cell::new(Stage::OwedByUpstream) };
+        Upload::Streamed(body, Rc::new(progress))
+    }
+
+    /// What can be watched of it.
+    #[must_use]
+    pub fn progress(&self) -> Option<Rc<Progress>> {
+        match self {
+            Upload::Nothing => None,
+            Upload::Streamed(_, progress) => Some(Rc::clone(progress)),
+        }
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        let Upload::Streamed(body, progress) = self.get_mut() else { return Poll::Ready(None) };
+        let frame = body.poll_frame(cx);
+        let (stage, frame) = match frame {
+            Poll::Pending => (Stage::OwedByClient, Poll::Pending),
+            Poll::Ready(None) => (Stage::Complete, Poll::Ready(None)),
+            Poll::Ready(Some(Err(error))) => (Stage::BrokenOff, Poll::Ready(Some(Err(Abort::BrokenOff(error))))),
+            Poll::Ready(Some(Ok(frame))) => {
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                progress.bytes.set(progress.bytes.get() + length);
+                match progress.bytes.get() > progress.bytes_max {
+                    true => (Stage::TooLarge, Poll::Ready(Some(Err(Abort::TooLarge)))),
+                    false if body.incoming.is_end_stream() => (Stage::Complete, Poll::Ready(Some(Ok(frame)))),
+                    false => (Stage::OwedByUpstream, Poll::Ready(Some(Ok(frame)))),
+                }
+            }
+        };
+        progress.stage.set(stage);
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Upload::Nothing => true,
+            Upload::Streamed(body, _) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Upload::Nothing => SizeHint::with_exact(0),
+            Upload::Streamed(body, _) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// The body of an answer. What was taken for the request is given back, and its record written, when it is dropped.
+#[derive(Debug)]
+pub struct Reply {
+    content: Content,
+    /// Last: it is dropped when everything else is.
+    record: Option<Box<Record>>,
+}
+
+/// What an answer consists of.
+#[derive(Debug)]
+pub enum Content {
+    /// Bytes of our own.
+    Own(Bytes),
+    /// What the upstream sends.
+    Streamed(Download),
+}
+
+impl Reply {
+    /// The body of the answer to the request of this record.
+    #[must_use]
+    pub fn new(content: Content, record: Box<Record>) -> Self {
+        Self { content, record: Some(record) }
+    }
+
+    /// A body whose request is recorded elsewhere.
+    #[must_use]
+    pub fn unrecorded(content: Content) -> Self {
+        Self { content, record: None }
+    }
+}
+
+impl http_body::Body for Reply {
+    type Data = Bytes;
+    type Error = super::upstream::Failed;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.content {
+            Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Streamed(download) => download.poll_frame(cx),
+        };
+        if let Some(record) = &mut this.record
+            && let Poll::Ready(Some(frame)) = &frame
+        {
+            record.sent(frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_empty(),
+            Content::Streamed(download) => download.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Streamed(download) => download.size_hint(),
+        }
+    }
+}

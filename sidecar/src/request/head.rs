@@ -1,0 +1,354 @@
+//! Head: what came in, brought into the one form that is matched, decided on and forwarded.
+//!
+//! Cost: per request; one pass over the names of the header fields; no allocation when path and host are in normal form.
+//! What two servers could read in two ways is refused here, before anybody asks who it is for (RFC 9112 section 11.2): the
+//! other server is the upstream, and what it reads is what the decision must have been about.
+
+use super::host::{Host, NotAHost};
+use bulkhead_config::path;
+use http::header::{self, HeaderName};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Version, request};
+use std::borrow::Cow;
+
+/// The head of a request, in normal form.
+#[derive(Debug)]
+pub struct Head {
+    /// Its method.
+    pub method: Method,
+    /// What it asks for.
+    pub target: Target,
+    /// The host it names.
+    pub host: Host,
+    /// The version it came in.
+    pub version: Version,
+    /// All header fields, as they came.
+    pub headers: HeaderMap,
+    /// Which of the fields that concern this hop are among them.
+    pub found: Found,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A path in normal form with its query as it came.
+    Path(PathAndQuery),
+    /// `*`: the service as a whole.
+    Service,
+}
+
+/// Fields that end here or are rewritten, as bits; so that what is not there need not be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Found(u16);
+
+impl Found {
+    /// `Connection`.
+    pub const CONNECTION: Found = Found(1);
+    /// `Upgrade`.
+    pub const UPGRADE: Found = Found(1 << 1);
+    /// `TE`.
+    pub const TE: Found = Found(1 << 2);
+    /// `Keep-Alive`, `Proxy-Connection`, `Proxy-Authorization`, `Proxy-Authenticate`, `Transfer-Encoding`, `Expect`.
+    pub const HOP: Found = Found(1 << 3);
+    /// `Forwarded`, `X-Forwarded-…`, `X-Real-IP`.
+    pub const FORWARDED: Found = Found(1 << 4);
+    /// `X-Bulkhead-…`.
+    pub const OURS: Found = Found(1 << 5);
+    /// `Authorization`.
+    pub const AUTHORIZATION: Found = Found(1 << 6);
+    /// `Cookie`.
+    pub const COOKIE: Found = Found(1 << 7);
+    /// `Traceparent`.
+    pub const TRACE: Found = Found(1 << 8);
+
+    /// Whether any of `these` is there.
+    #[must_use]
+    pub fn any(self, these: Found) -> bool {
+        self.0 & these.0 != 0
+    }
+
+    /// With what a field of an answer is, if it concerns one hop.
+    #[must_use]
+    pub fn with_answer_field(self, name: &HeaderName) -> Found {
+        let more = match name.as_str() {
+            "connection" => Found::CONNECTION,
+            "upgrade" => Found::UPGRADE,
+            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "transfer-encoding" => Found::HOP,
+            _ => return self,
+        };
+        Found(self.0 | more.0)
+    }
+
+    fn add(&mut self, these: Found) {
+        self.0 |= these.0;
+    }
+
+    #[cfg(test)]
+    pub(super) fn all() -> Found {
+        Found(u16::MAX)
+    }
+}
+
+/// Why a request can be read in two ways.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ambiguous {
+    /// Its path.
+    #[error("the path {0}")]
+    Path(#[from] path::Ambiguous),
+    /// Its query.
+    #[error("the query has a byte that may stand there only percent-encoded")]
+    Query,
+    /// `*` with another method than OPTIONS.
+    #[error("`*` as target belongs to OPTIONS alone")]
+    Asterisk,
+    /// CONNECT.
+    #[error("CONNECT asks for a tunnel, and no route leads to one")]
+    Connect,
+    /// No host.
+    #[error("it names no host")]
+    NoHost,
+    /// Several hosts.
+    #[error("it has more than one Host field")]
+    ManyHosts,
+    /// A host that is none.
+    #[error("the host {0}")]
+    Host(#[from] NotAHost),
+    /// Host and target differ.
+    #[error("the Host field and the request's target name two hosts")]
+    HostsDiffer,
+    /// Several lengths.
+    #[error("it has more than one Content-Length field")]
+    ManyLengths,
+    /// Length and encoding.
+    #[error("it has both Content-Length and Transfer-Encoding")]
+    LengthAndEncoding,
+    /// `Connection` names a field that must reach the upstream.
+    #[error("Connection names `{0}`, which must not get lost on the way")]
+    ConnectionNames(String),
+    /// A field that would undo the decision at the upstream.
+    #[error("`{0}` tells the upstream another method or path than the request itself, and the decision is about the request")]
+    Override(HeaderName),
+}
+
+impl Ambiguous {
+    /// The part of the request that is meant.
+    #[must_use]
+    pub fn place(&self) -> Cow<'static, str> {
+        match self {
+            Ambiguous::Path(_) => "the path of the request's target".into(),
+            Ambiguous::Query => "the query of the request's target".into(),
+            Ambiguous::Asterisk | Ambiguous::Connect => "the request line".into(),
+            Ambiguous::NoHost | Ambiguous::ManyHosts | Ambiguous::Host(_) | Ambiguous::HostsDiffer => "header Host".into(),
+            Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => "header Content-Length".into(),
+            Ambiguous::ConnectionNames(_) => "header Connection".into(),
+            Ambiguous::Override(name) => format!("header {name}").into(),
+        }
+    }
+}
+
+impl Head {
+    /// Brings what an engine read into its one form.
+    ///
+    /// # Errors
+    /// What makes it ambiguous.
+    pub fn normal(parts: request::Parts) -> Result<Head, Ambiguous> {
+        let request::Parts { method, uri, version, headers, .. } = parts;
+        if method == Method::CONNECT {
+            return Err(Ambiguous::Connect);
+        }
+        let found = survey(&headers)?;
+        let host = host(&uri, &headers)?;
+        let target = target(&method, &uri)?;
+        Ok(Head { method, target, host, version, headers, found })
+    }
+
+    /// The path, or `*`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match &self.target {
+            Target::Path(path) => path.path(),
+            Target::Service => "*",
+        }
+    }
+
+    /// The protocol it asks to change to, unless that is HTTP/2: which is spoken to those who begin with it (RFC 9113).
+    #[must_use]
+    pub fn upgrade(&self) -> Option<&HeaderValue> {
+        if !self.found.any(Found::UPGRADE) || !self.found.any(Found::CONNECTION) || self.version != Version::HTTP_11 {
+            return None;
+        }
+        let asks = connection_options(&self.headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
+        self.headers.get(header::UPGRADE).filter(|value| asks && !value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+    }
+}
+
+/// One pass over the names: what is there of what concerns this hop, and what must not be there.
+fn survey(headers: &HeaderMap) -> Result<Found, Ambiguous> {
+    let mut found = Found::default();
+    let (mut lengths, mut encoded) = (0, false);
+    for name in headers.keys() {
+        match name.as_str() {
+            "connection" => found.add(Found::CONNECTION),
+            "upgrade" => found.add(Found::UPGRADE),
+            "te" => found.add(Found::TE),
+            "transfer-encoding" => {
+                encoded = true;
+                found.add(Found::HOP);
+            }
+            "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "expect" => found.add(Found::HOP),
+            "content-length" => lengths = headers.get_all(name).iter().count(),
+            "forwarded" | "x-real-ip" => found.add(Found::FORWARDED),
+            "authorization" => found.add(Found::AUTHORIZATION),
+            "cookie" => found.add(Found::COOKIE),
+            "traceparent" => found.add(Found::TRACE),
+            "x-original-url" | "x-rewrite-url" | "x-http-method" | "x-http-method-override" | "x-method-override" => {
+                return Err(Ambiguous::Override(name.clone()));
+            }
+            other if other.starts_with("x-forwarded-") => found.add(Found::FORWARDED),
+            other if other.starts_with("x-bulkhead-") => found.add(Found::OURS),
+            _ => {}
+        }
+    }
+    match (lengths, encoded) {
+        (2.., _) => Err(Ambiguous::ManyLengths),
+        (1, true) => Err(Ambiguous::LengthAndEncoding),
+        _ if found.any(Found::CONNECTION) => {
+            let lost = connection_options(headers).find(|option| is_needed_by_the_upstream(option));
+            lost.map_or(Ok(found), |option| Err(Ambiguous::ConnectionNames(option.chars().take(64).collect())))
+        }
+        _ => Ok(found),
+    }
+}
+
+/// The options of `Connection`: names of fields that end at this hop.
+pub(crate) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|option| !option.is_empty())
+}
+
+/// Fields that a client could make us drop by naming them in `Connection`, so that the upstream would see another request than
+/// the one that was decided on.
+fn is_needed_by_the_upstream(option: &str) -> bool {
+    let option = option.to_ascii_lowercase();
+    let named = ["host", "content-length", "content-type", "content-encoding", "authorization", "cookie", "forwarded", "traceparent"];
+    named.contains(&option.as_str()) || ["x-bulkhead-", "x-forwarded-", "content-"].iter().any(|prefix| option.starts_with(prefix))
+}
+
+/// The host that the target or the Host field names; where both do, they must agree (RFC 9112 section 3.2).
+fn host(uri: &http::Uri, headers: &HeaderMap) -> Result<Host, Ambiguous> {
+    let mut fields = headers.get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err(Ambiguous::ManyHosts);
+    }
+    match (uri.authority(), field) {
+        (None, None) => Err(Ambiguous::NoHost),
+        (None, Some(field)) => Ok(Host::read(field.clone())?),
+        (Some(authority), field) => {
+            let named = HeaderValue::from_str(authority.as_str()).map_err(|_| NotAHost::Character)?;
+            let host = Host::read(named)?;
+            match field {
+                Some(field) if !Host::read(field.clone())?.same_place(&host) => Err(Ambiguous::HostsDiffer),
+                _ => Ok(host),
+            }
+        }
+    }
+}
+
+fn target(method: &Method, uri: &http::Uri) -> Result<Target, Ambiguous> {
+    let Some(written) = uri.path_and_query() else {
+        // Absolute form without a path (RFC 9112 section 3.2.4): OPTIONS means the server, every other method `/`.
+        let root = PathAndQuery::from_static("/");
+        return Ok(if method == Method::OPTIONS { Target::Service } else { Target::Path(root) });
+    };
+    if written.as_str() == "*" {
+        return if method == Method::OPTIONS { Ok(Target::Service) } else { Err(Ambiguous::Asterisk) };
+    }
+    let query = written.query();
+    if query.is_some_and(|query| !query.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#')) {
+        return Err(Ambiguous::Query);
+    }
+    match path::normalise(written.path())? {
+        Cow::Borrowed(_) => Ok(Target::Path(written.clone())),
+        Cow::Owned(path) => {
+            let normal = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+            PathAndQuery::try_from(normal).map(Target::Path).map_err(|_| Ambiguous::Query)
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn normal(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Head, Ambiguous> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Head::normal(request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn what_is_matched_is_what_is_forwarded() {
+        for (uri, path, query) in [
+            ("/v1/items", "/v1/items", None),
+            ("/v1/%7Eana?x=%2F", "/v1/~ana", Some("x=%2F")),
+            ("/caf%c3%a9", "/caf%C3%A9", None),
+            ("http://acme.localhost/a?b", "/a", Some("b")),
+            ("http://acme.localhost", "/", None),
+        ] {
+            let head = normal("GET", uri, &[("host", "acme.localhost")]).unwrap();
+            let Target::Path(target) = &head.target else { unreachable!("{uri} has a path") };
+            assert_eq!((head.path(), target.query()), (path, query), "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_service_as_a_whole_is_a_target_of_options_alone() {
+        assert_eq!(normal("OPTIONS", "*", &[("host", "a")]).unwrap().target, Target::Service);
+        assert_eq!(normal("GET", "*", &[("host", "a")]).unwrap_err(), Ambiguous::Asterisk);
+        assert_eq!(normal("CONNECT", "a:80", &[("host", "a")]).unwrap_err(), Ambiguous::Connect);
+    }
+
+    #[test]
+    fn two_hosts_are_refused_unless_they_are_one() {
+        let host = |uri, headers: &[(&str, &str)]| normal("GET", uri, headers).map(|head| head.host.as_str().to_owned());
+        assert_eq!(host("/", &[]), Err(Ambiguous::NoHost));
+        assert_eq!(host("/", &[("host", "a"), ("host", "a")]), Err(Ambiguous::ManyHosts));
+        assert_eq!(host("http://a/", &[("host", "b")]), Err(Ambiguous::HostsDiffer));
+        assert_eq!(host("http://a:80/", &[("host", "a:81")]), Err(Ambiguous::HostsDiffer));
+        assert_eq!(host("http://A:80/", &[("host", "a.:80")]).as_deref(), Ok("a"));
+    }
+
+    #[test]
+    fn a_field_that_would_undo_the_decision_is_refused() {
+        let refused = |headers: &[(&str, &str)]| normal("GET", "/", headers).unwrap_err();
+        assert!(matches!(refused(&[("host", "a"), ("x-http-method-override", "DELETE")]), Ambiguous::Override(_)));
+        assert!(matches!(refused(&[("host", "a"), ("connection", "close, Authorization")]), Ambiguous::ConnectionNames(_)));
+        assert!(matches!(refused(&[("host", "a"), ("connection", "x-bulkhead-tenant")]), Ambiguous::ConnectionNames(_)));
+        assert_eq!(refused(&[("host", "a"), ("content-length", "1"), ("content-length", "1")]), Ambiguous::ManyLengths);
+        assert_eq!(refused(&[("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")]), Ambiguous::LengthAndEncoding);
+        assert!(normal("GET", "/", &[("host", "a"), ("connection", "close, x-mine")]).is_ok());
+    }
+
+    #[test]
+    fn ambiguous_targets_are_refused() {
+        for uri in ["/a/../b", "/a//b", "/a%2fb", "/a/%2e%2e/b", "/a?\u{e9}", "/\u{e9}", "/a\\b"] {
+            let request = http::Uri::try_from(uri.as_bytes());
+            // What no engine can even represent never gets here.
+            if let Ok(uri) = request {
+                assert!(target(&Method::GET, &uri).is_err(), "{uri}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_upgrade_counts_when_connection_names_it_and_it_is_not_http2() {
+        let upgrade = |headers: &[(&str, &str)]| normal("GET", "/", headers).unwrap().upgrade().cloned();
+        assert_eq!(upgrade(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).unwrap(), "websocket");
+        assert_eq!(upgrade(&[("host", "a"), ("upgrade", "websocket")]), None);
+        assert_eq!(upgrade(&[("host", "a"), ("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]), None);
+    }
+}

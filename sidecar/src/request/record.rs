@@ -1,0 +1,266 @@
+//! Record: what is written down of a request, and what it holds until its last byte.
+//!
+//! Cost: per request; one allocation, which the answer's body carries. Written when dropped, so that a client that hangs up is
+//! counted too.
+
+use super::Refusal;
+use super::authn::Verified;
+use super::body::Progress;
+use super::head::{Head, Target};
+use super::host::Host;
+use super::quota::Receipts;
+use super::trace::Trace;
+use super::upstream::Failed;
+use crate::clock::Now;
+use crate::connection::{Downstream, InFlight};
+use crate::policy::Policy;
+use crate::telemetry::access_log::{Entry, Outcome, Peer};
+use crate::telemetry::decisions::{Asked, DecisionId, Verdict};
+use crate::telemetry::metrics::StatusClass;
+use crate::worker::{Bound, Decided, Worker};
+use bulkhead_config::snapshot::{Epoch, Route};
+use http::uri::PathAndQuery;
+use http::{Method, StatusCode};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One request, from its head to its last byte.
+#[derive(Debug)]
+pub struct Record {
+    worker: Rc<Worker>,
+    decision: DecisionId,
+    begun: Now,
+    method: Method,
+    path: Option<PathAndQuery>,
+    host: Option<Host>,
+    source: IpAddr,
+    trace: Option<Trace>,
+    tenant: Option<Rc<Bound>>,
+    proof: Option<Rc<Verified>>,
+    route: Option<Arc<Route>>,
+    epoch: Epoch,
+    upstream: Option<Rc<str>>,
+    upload: Option<Rc<Progress>>,
+    tunnelled: (u64, u64),
+    sent: u64,
+    end: End,
+    receipts: Option<Receipts>,
+    _in_flight: InFlight,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Not yet, or never: the client left.
+    Open,
+    Served(StatusCode),
+    Refused(StatusCode, &'static str),
+}
+
+impl Record {
+    /// A request comes in.
+    #[must_use]
+    pub fn begin(worker: &Rc<Worker>, from: &Rc<Downstream>, parts: &http::request::Parts, policy: &Policy) -> Box<Self> {
+        let head_timeout = policy.snapshot.platform().bounds().head_timeout;
+        Box::new(Self {
+            worker: Rc::clone(worker),
+            decision: worker.name_decision(),
+            begun: worker.now(),
+            method: parts.method.clone(),
+            path: parts.uri.path_and_query().cloned(),
+            host: None,
+            source: from.peer.ip(),
+            trace: None,
+            tenant: None,
+            proof: None,
+            route: None,
+            epoch: policy.snapshot.epoch(),
+            upstream: None,
+            upload: None,
+            tunnelled: (0, 0),
+            sent: 0,
+            end: End::Open,
+            receipts: None,
+            _in_flight: from.begin(head_timeout),
+        })
+    }
+
+    /// Its head is in normal form, and its client is known.
+    pub fn normal(&mut self, head: &Head, source: IpAddr, trace: Trace) {
+        if let Target::Path(path) = &head.target {
+            self.path = Some(path.clone());
+        }
+        self.host = Some(head.host.clone());
+        self.source = source;
+        self.trace = Some(trace);
+    }
+
+    /// It names this tenant, or is proved to be of it.
+    pub fn of_tenant(&mut self, tenant: &Rc<Bound>) {
+        self.tenant = Some(Rc::clone(tenant));
+    }
+
+    /// It is proved to come from them.
+    pub fn from_principal(&mut self, proof: &Rc<Verified>) {
+        self.proof = Some(Rc::clone(proof));
+    }
+
+    /// It takes this route.
+    pub fn takes(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    /// It may go on; what it took of limits is held until its last byte.
+    pub fn admitted(&mut self, receipts: Receipts) {
+        self.receipts = Some(receipts);
+        self.remember(None);
+    }
+
+    /// Its body is on its way.
+    pub fn uploads(&mut self, upload: Option<Rc<Progress>>) {
+        self.upload = upload;
+    }
+
+    /// The upstream answered.
+    pub fn served(&mut self, status: StatusCode, endpoint: &Rc<str>) {
+        self.upstream = Some(Rc::clone(endpoint));
+        self.end = End::Served(status);
+    }
+
+    /// We answered, and it was no refusal.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.end = End::Served(status);
+    }
+
+    /// We refused it.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        let kind = refusal.code().kind();
+        if let Refusal::Upstream(failed) = refusal {
+            self.failed(failed);
+        }
+        if !matches!(refusal, Refusal::ClientLeft) {
+            self.worker.cells().refused(kind.slug);
+            self.end = End::Refused(kind.status, kind.slug);
+        }
+        self.remember(Some((kind.slug, kind.status)));
+    }
+
+    /// A piece of the answer goes out, or the upstream broke off in its midst.
+    pub fn sent(&mut self, piece: Result<usize, &Failed>) {
+        match piece {
+            Ok(bytes) => self.sent += bytes as u64,
+            Err(failed) => self.failed(failed),
+        }
+    }
+
+    /// A tunnel ended, after so many bytes up and down.
+    pub fn tunnelled(&mut self, up: u64, down: u64) {
+        self.tunnelled = (up, down);
+    }
+
+    /// Its decision's name.
+    #[must_use]
+    pub fn decision(&self) -> DecisionId {
+        self.decision
+    }
+
+    /// When it began.
+    #[must_use]
+    pub fn begun(&self) -> Now {
+        self.begun
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Its method.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Its path, in normal form once it has one.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.as_ref().map_or("*", PathAndQuery::path)
+    }
+
+    /// What it took of limits.
+    #[must_use]
+    pub fn receipts(&self) -> Option<&Receipts> {
+        self.receipts.as_ref()
+    }
+
+    /// Names of the roles that its principal holds, joined for people.
+    #[must_use]
+    pub fn role_names(&self) -> String {
+        let Some((tenant, proof)) = self.tenant.as_ref().zip(self.proof.as_ref()) else { return String::new() };
+        let policy = tenant.slice.policy();
+        let names: Vec<&str> = policy.roles_in(proof.roles(policy)).map(|role| role.name.as_str()).collect();
+        names.join(", ")
+    }
+
+    fn failed(&self, failed: &Failed) {
+        self.worker.cells().upstream_failed(failed.step.label());
+        let tenant = self.tenant.as_ref().map(|tenant| tenant.slice.id());
+        let upstream = self.route.as_ref().map_or("", |route| route.upstream.name.as_str());
+        let decision = self.decision.to_string();
+        let more = [
+            ("upstream", upstream.into()),
+            ("step", failed.step.label().into()),
+            ("cause", failed.cause().into()),
+            ("decision_id", decision.as_str().into()),
+        ];
+        self.worker.log().warn("core.sidecar", tenant, "an upstream failed", &more);
+    }
+
+    fn remember(&self, refusal: Option<(&'static str, StatusCode)>) {
+        let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Allowed };
+        let host = self.host.as_ref().map_or("", Host::as_str);
+        let asked = Asked { at: self.begun, source: self.source, method: &self.method, host, path: self.path() };
+        let decided =
+            Decided { tenant: self.tenant.clone(), proof: self.proof.clone(), route: self.route.clone(), refusal, epoch: self.epoch };
+        self.worker.decisions().remember(self.decision, verdict, &asked, decided);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let now = self.worker.now();
+        let latency = now.since(self.begun);
+        let (status, outcome) = match self.end {
+            End::Served(status) => (Some(status), Outcome::Served(status.as_u16())),
+            End::Refused(status, code) => (Some(status), Outcome::Refused(status.as_u16(), code)),
+            End::Open => (None, Outcome::Left),
+        };
+        if let Some(tenant) = &self.tenant {
+            let status = status.map_or(StatusClass::None, StatusClass::from);
+            tenant.series.record((&self.method).into(), status, latency);
+        }
+        let policy = self.tenant.as_ref().map(|tenant| &**tenant.slice.policy());
+        let proof = self.proof.as_ref();
+        self.worker.access_log().append(&Entry {
+            unix_ms: now.unix_ms,
+            latency,
+            tenant: self.tenant.as_ref().map(|tenant| tenant.slice.id()),
+            outcome,
+            method: self.method.as_str(),
+            path: self.path(),
+            host: self.host.as_ref().map(Host::as_str),
+            route: self.route.as_ref().map(|route| &route.name),
+            user: proof.map(|proof| &*proof.principal().user),
+            roles: policy.zip(proof).map(|(policy, proof)| (policy, proof.roles(policy))),
+            decision: self.decision,
+            trace_id: self.trace.as_ref().map(Trace::id),
+            source: self.source,
+            upstream: self.upstream.as_deref().map(Peer::Named),
+            bytes_in: self.tunnelled.0 + self.upload.as_ref().map_or(0, |upload| upload.bytes()),
+            bytes_out: self.tunnelled.1 + self.sent,
+            epoch: self.epoch,
+        });
+    }
+}

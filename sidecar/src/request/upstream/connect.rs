@@ -1,0 +1,52 @@
+//! Connect: one socket to an endpoint, within the upstream's connect timeout, resolution included.
+//!
+//! Cost: per connection to an upstream, not per request.
+
+use super::{Failed, Step};
+use crate::deadline::Deadline;
+use crate::worker::Worker;
+use bulkhead_config::snapshot::{Endpoint, Upstream};
+use std::io;
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+
+/// Addresses of one name that are tried in turn.
+const ADDRESSES_MAX: usize = 4;
+
+/// A connection to `endpoint`.
+///
+/// # Errors
+/// The step that failed.
+pub(super) async fn connect(worker: &Worker, upstream: &Upstream, endpoint: &Endpoint, deadline: &Deadline) -> Result<TcpStream, Failed> {
+    let within = deadline.limit(upstream.connect_timeout, resolve_and_dial(worker, endpoint));
+    within.await.unwrap_or_else(|_| Err(Failed::at(Step::ConnectTimeout)))
+}
+
+async fn resolve_and_dial(worker: &Worker, endpoint: &Endpoint) -> Result<TcpStream, Failed> {
+    let addresses = worker.resolver().addresses(&endpoint.host, worker.now()).await;
+    let addresses = addresses.map_err(|why| Failed::because(Step::Resolve, why))?;
+    let mut last = Failed::at(Step::Connect);
+    for address in addresses.iter().take(ADDRESSES_MAX) {
+        let address = SocketAddr::new(*address, endpoint.port);
+        match dial(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = Failed::because(step_of(&error), format!("{address}: {error}")),
+        }
+    }
+    Err(last)
+}
+
+async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // A request is written at once; waiting to fill a segment would only delay it.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn step_of(error: &io::Error) -> Step {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Step::Refused,
+        io::ErrorKind::TimedOut => Step::ConnectTimeout,
+        _ => Step::Connect,
+    }
+}

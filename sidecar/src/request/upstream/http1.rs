@@ -1,0 +1,275 @@
+//! HTTP/1.1 to the upstream: one request on one connection, whose engine runs inside the request's own task.
+//!
+//! Cost: per request on a kept connection; no task is spawned, none is woken, and a connection's own waker is the request's.
+//! Nobody watches a connection that is not in use: whether it still stands is asked when it is taken.
+
+use super::target::{EndpointState, InUse};
+use super::{Failed, Step};
+use crate::connection::io::{Io, Unwatched};
+use crate::deadline::Deadline;
+use crate::request::body::{Progress, Stage, Upload};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Header fields an answer may have.
+const ANSWER_FIELDS_MAX: usize = 128;
+/// Bytes that may wait in a connection's buffers.
+const BUFFER_BYTES_MAX: usize = 128 << 10;
+
+/// A connection to an endpoint.
+pub struct Link {
+    sender: http1::SendRequest<Upload>,
+    connection: http1::Connection<Io<Unwatched>, Upload>,
+    has_ended: bool,
+    /// It served a request before.
+    pub is_used: bool,
+    /// Turn of the wheel it was put aside at.
+    pub idle_since: u64,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("has_ended", &self.has_ended).field("is_used", &self.is_used).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A connection over a fresh socket.
+    ///
+    /// # Errors
+    /// When the engine refuses to begin.
+    pub async fn begin(stream: TcpStream) -> Result<Box<Self>, Failed> {
+        let mut builder = http1::Builder::new();
+        builder.max_headers(ANSWER_FIELDS_MAX).max_buf_size(BUFFER_BYTES_MAX).writev(false);
+        let io = Io::new(stream, Bytes::new(), Unwatched);
+        let (sender, connection) = builder.handshake(io).await.map_err(|error| Failed::because(Step::Protocol, error))?;
+        Ok(Box::new(Self { sender, connection, has_ended: false, is_used: false, idle_since: 0 }))
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if !self.has_ended {
+            self.has_ended = self.connection.poll_without_shutdown(cx).is_ready();
+        }
+    }
+
+    /// Whether it stands, says nothing and waits for a request.
+    pub fn is_idle(&mut self) -> bool {
+        self.poll(&mut Context::from_waker(Waker::noop()));
+        !self.has_ended && self.sender.is_ready()
+    }
+
+    /// The socket, and what was read beyond the answer's head, after a change of protocols.
+    fn into_socket(self) -> (TcpStream, Bytes) {
+        let parts = self.connection.into_parts();
+        let (stream, _) = parts.io.into_parts();
+        (stream, parts.read_buf)
+    }
+}
+
+/// What an exchange waits for, and how long.
+#[derive(Debug)]
+pub(super) struct Waits<'a> {
+    /// The deadline it moves.
+    pub deadline: &'a Deadline,
+    /// The body on its way, if there is one.
+    pub upload: Option<Rc<Progress>>,
+    /// The client may pause for so long.
+    pub client: Duration,
+    /// The upstream may take nothing for so long.
+    pub upstream: Duration,
+    /// From the last byte of the request to the head of the answer.
+    pub response: Duration,
+}
+
+impl Waits<'_> {
+    /// Where the request stands: how much of it came, and who owes what.
+    fn standing(&self) -> (u64, Stage) {
+        self.upload.as_ref().map_or((0, Stage::Complete), |upload| (upload.bytes(), upload.stage()))
+    }
+
+    /// Waits anew for whoever owes the next step.
+    fn arm(&self, stage: Stage) {
+        self.deadline.arm(match stage {
+            Stage::OwedByClient => self.client,
+            Stage::OwedByUpstream => self.upstream,
+            Stage::Complete | Stage::TooLarge | Stage::BrokenOff => self.response,
+        });
+    }
+
+    /// Waits for `answer` while `drive` runs whatever it depends on.
+    ///
+    /// # Errors
+    /// The stage at which time ran out.
+    pub(super) async fn until<F: Future>(
+        &self,
+        answer: F,
+        mut drive: impl FnMut(&mut Context<'_>),
+        waker: Whose,
+    ) -> Result<F::Output, Stage> {
+        let mut answer = pin!(answer);
+        let mut seen = self.standing();
+        self.arm(seen.1);
+        let outcome = poll_fn(|cx| {
+            drive(cx);
+            let polled = match waker {
+                Whose::Drive => answer.as_mut().poll(&mut Context::from_waker(Waker::noop())),
+                Whose::Answer => answer.as_mut().poll(cx),
+            };
+            if let Poll::Ready(output) = polled {
+                return Poll::Ready(Ok(output));
+            }
+            let standing = self.standing();
+            if standing != seen {
+                seen = standing;
+                self.arm(seen.1);
+            }
+            self.deadline.poll(cx).map(|_| Err(seen.1))
+        })
+        .await;
+        self.deadline.disarm();
+        outcome
+    }
+}
+
+/// Who wakes the task while it waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// What is driven: the answer comes out of it, within the same poll.
+    Drive,
+    /// The answer: another task drives.
+    Answer,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// Nothing was sent: the request is whole.
+    Unsent(Box<Request<Upload>>, hyper::Error),
+    /// It was sent, or part of it, and nothing came back.
+    Silent(hyper::Error),
+    /// Something came back that is no answer, or the request broke off.
+    Failed(hyper::Error),
+    /// Time ran out.
+    Late(Stage),
+}
+
+impl Broken {
+    /// Sorts an engine's error by what may be done about it.
+    pub(super) fn of(error: hyper::Error, request: Option<Request<Upload>>) -> Self {
+        match request {
+            Some(request) => Broken::Unsent(Box::new(request), error),
+            None if error.is_parse() || error.is_user() => Broken::Failed(error),
+            None => Broken::Silent(error),
+        }
+    }
+}
+
+/// Sends `request` and waits for the head of its answer.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn exchange(link: &mut Link, request: Request<Upload>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
+    let answer = link.sender.try_send_request(request);
+    match waits.until(answer, |cx| link.poll(cx), Whose::Drive).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(mut error)) => {
+            let request = error.take_message();
+            Err(Broken::of(error.into_error(), request))
+        }
+        Err(stage) => Err(Broken::Late(stage)),
+    }
+}
+
+/// After an answer of 101: runs the engine to its end and gives back the socket.
+///
+/// # Errors
+/// When the engine does not let go of it.
+pub(super) async fn take_over(mut link: Box<Link>, deadline: &Deadline, within: Duration) -> Result<(TcpStream, Bytes), Failed> {
+    let ended = poll_fn(|cx| {
+        link.poll(cx);
+        if link.has_ended { Poll::Ready(()) } else { Poll::Pending }
+    });
+    deadline.limit(within, ended).await.map_err(|_| Failed::at(Step::Protocol))?;
+    Ok(link.into_socket())
+}
+
+/// The rest of an answer.
+#[derive(Debug)]
+pub struct Download {
+    incoming: Incoming,
+    link: Option<Box<Link>>,
+    endpoint: InUse,
+    deadline: Deadline,
+    idle_timeout: Duration,
+    is_waiting: bool,
+}
+
+impl Download {
+    /// What comes after the head. A connection that has nothing left to say is put aside at once.
+    pub fn new(incoming: Incoming, link: Box<Link>, endpoint: InUse, deadline: Deadline, idle_timeout: Duration) -> Self {
+        let mut download = Self { incoming, link: Some(link), endpoint, deadline, idle_timeout, is_waiting: false };
+        if download.incoming.is_end_stream() {
+            download.put_aside();
+        }
+        download
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        let mut polled = self.poll_incoming();
+        if polled.is_pending()
+            && let Some(link) = &mut self.link
+        {
+            link.poll(cx);
+            polled = self.poll_incoming();
+        }
+        match polled {
+            Poll::Pending => self.wait(cx),
+            Poll::Ready(frame) => {
+                self.is_waiting = false;
+                if frame.is_none() || self.incoming.is_end_stream() {
+                    self.put_aside();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| Failed::because(Step::BodyClosed, error))))
+            }
+        }
+    }
+
+    /// Everything that moves the body happens in the link's poll, so nobody needs to be woken by the body itself.
+    fn poll_incoming(&mut self) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        if !self.is_waiting {
+            self.is_waiting = true;
+            self.deadline.arm(self.idle_timeout);
+        }
+        self.deadline.poll(cx).map(|_| Some(Err(Failed::at(Step::BodyTimeout))))
+    }
+
+    fn put_aside(&mut self) {
+        self.deadline.disarm();
+        if let Some(mut link) = self.link.take()
+            && link.is_idle()
+        {
+            EndpointState::put_aside(&self.endpoint, link);
+        }
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,334 @@
+//! Targets: what one worker knows of each upstream: its endpoints, their kept connections, and whom to try first.
+//!
+//! Cost: per request; one lookup by the declaration's address, one connection popped from a stack.
+//! A target is keyed by the identity of its declaration, which snapshots share while nothing about it changes.
+
+use super::http1::Link;
+use super::http2;
+use crate::deadline::{TURN, Wheel};
+use bulkhead_config::name::ServiceName;
+use bulkhead_config::snapshot::{Endpoint, Platform, Upstream};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Connections kept for an endpoint by one worker.
+const IDLE_MAX: usize = 256;
+/// A connection not used for so long is closed; most servers do it after 60 s or more, and who closes first loses no request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// An endpoint that could not be reached is tried after the others for so long.
+const AVOIDED: Duration = Duration::from_secs(5);
+
+/// All targets of a worker.
+#[derive(Debug)]
+pub struct Targets {
+    /// An endpoint in place of those that the policy declares for a service.
+    instead: Option<(ServiceName, Endpoint)>,
+    /// By the address of the declaration, which its target keeps alive.
+    known: RefCell<HashMap<usize, Rc<Target>, foldhash::fast::FixedState>>,
+}
+
+/// An upstream as one worker sees it.
+#[derive(Debug)]
+pub struct Target {
+    /// What is declared.
+    pub upstream: Arc<Upstream>,
+    endpoints: Vec<Rc<EndpointState>>,
+    next: Cell<usize>,
+}
+
+/// One endpoint as one worker sees it.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// Its address as declared.
+    pub endpoint: Endpoint,
+    /// `host:port`, for logs.
+    pub authority: Rc<str>,
+    in_flight: Cell<u32>,
+    /// Turn of the wheel until which others are preferred.
+    avoided_until: Cell<u64>,
+    #[expect(clippy::vec_box, reason = "a link is large and moves between here and its request; the box moves instead")]
+    idle: RefCell<Vec<Box<Link>>>,
+    http2: RefCell<Shared>,
+    wheel: Rc<Wheel>,
+}
+
+/// The HTTP/2 connection of an endpoint.
+#[derive(Debug, Default)]
+enum Shared {
+    /// There is none.
+    #[default]
+    Absent,
+    /// A request opens one; the others wait for it.
+    Opening(Rc<Notify>),
+    /// It stands, as far as is known.
+    Open(http2::Sender),
+}
+
+/// A request on an endpoint, counted until dropped.
+#[derive(Debug)]
+pub struct InUse(Rc<EndpointState>);
+
+impl Targets {
+    /// None yet.
+    #[must_use]
+    pub fn new(instead: Option<(ServiceName, Endpoint)>) -> Self {
+        Self { instead, known: RefCell::default() }
+    }
+
+    /// The target of a declaration.
+    #[must_use]
+    pub fn of(&self, upstream: &Arc<Upstream>, wheel: &Rc<Wheel>) -> Rc<Target> {
+        let key = Arc::as_ptr(upstream).addr();
+        let mut known = self.known.borrow_mut();
+        Rc::clone(known.entry(key).or_insert_with(|| {
+            let instead = self.instead.as_ref().filter(|(service, _)| *service == upstream.service);
+            let endpoints = instead.map_or(upstream.endpoints.as_slice(), |(_, endpoint)| std::slice::from_ref(endpoint));
+            Rc::new(Target::new(upstream, endpoints, wheel))
+        }))
+    }
+
+    /// Forgets targets that the platform no longer declares; their connections close as their requests end.
+    pub fn keep_declared(&self, platform: &Platform) {
+        let declared = |target: &Target| {
+            platform.services().iter().flat_map(|service| &service.upstreams).any(|upstream| Arc::ptr_eq(upstream, &target.upstream))
+        };
+        self.known.borrow_mut().retain(|_, target| declared(target));
+    }
+
+    /// Closes connections that were idle for too long or that the upstream closed.
+    pub fn sweep(&self) {
+        for target in self.known.borrow().values() {
+            for endpoint in &target.endpoints {
+                endpoint.sweep();
+            }
+        }
+    }
+}
+
+impl Target {
+    fn new(upstream: &Arc<Upstream>, endpoints: &[Endpoint], wheel: &Rc<Wheel>) -> Self {
+        let state = |endpoint: &Endpoint| {
+            Rc::new(EndpointState {
+                endpoint: endpoint.clone(),
+                authority: format!("{}:{}", endpoint.host, endpoint.port).into(),
+                in_flight: Cell::new(0),
+                avoided_until: Cell::new(0),
+                idle: RefCell::default(),
+                http2: RefCell::default(),
+                wheel: Rc::clone(wheel),
+            })
+        };
+        Self { upstream: Arc::clone(upstream), endpoints: endpoints.iter().map(state).collect(), next: Cell::new(0) }
+    }
+
+    /// Whom to send the next request to: of the two next in turn the one with fewer requests, an avoided one only if there is
+    /// no other. `not` is one that just failed.
+    #[must_use]
+    pub fn choose(&self, not: Option<&EndpointState>) -> Option<InUse> {
+        if let [only] = self.endpoints.as_slice() {
+            return Some(InUse::of(only));
+        }
+        let start = self.next.get();
+        self.next.set(start.wrapping_add(1));
+        let count = self.endpoints.len();
+        let is_other = |state: &&Rc<EndpointState>| !not.is_some_and(|not| std::ptr::eq(not, Rc::as_ptr(state)));
+        let mut in_turn = self.endpoints.iter().cycle().skip(start.checked_rem(count)?).take(count).filter(is_other);
+        let mut preferred = in_turn.clone().filter(|state| !state.is_avoided());
+        let best = match (preferred.next(), preferred.next()) {
+            (Some(first), Some(second)) if second.in_flight < first.in_flight => second,
+            (Some(first), _) => first,
+            (None, _) => in_turn.next()?,
+        };
+        Some(InUse::of(best))
+    }
+}
+
+impl EndpointState {
+    /// A kept connection that still stands.
+    #[must_use]
+    pub fn take_idle(&self) -> Option<Box<Link>> {
+        loop {
+            let mut link = self.idle.borrow_mut().pop()?;
+            // The one put aside last was asked a moment ago.
+            if link.idle_since == self.wheel.turn() || link.is_idle() {
+                return Some(link);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request.
+    pub fn put_aside(&self, mut link: Box<Link>) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < IDLE_MAX {
+            link.is_used = true;
+            link.idle_since = self.wheel.turn();
+            idle.push(link);
+        }
+    }
+
+    /// Others are preferred for a while.
+    pub fn avoid(&self) {
+        self.avoided_until.set(self.wheel.turn() + turns(AVOIDED));
+    }
+
+    fn is_avoided(&self) -> bool {
+        self.avoided_until.get() > self.wheel.turn()
+    }
+
+    fn sweep(&self) {
+        let oldest = self.wheel.turn().saturating_sub(turns(IDLE_TIMEOUT));
+        self.idle.borrow_mut().retain_mut(|link| link.idle_since >= oldest && link.is_idle());
+        let mut shared = self.http2.borrow_mut();
+        if matches!(&*shared, Shared::Open(sender) if sender.is_closed()) {
+            *shared = Shared::Absent;
+        }
+    }
+
+    /// The shared HTTP/2 connection, opened by `open` if there is none; one request opens it, others wait.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub async fn shared<E>(&self, open: impl AsyncFn() -> Result<http2::Sender, E>) -> Result<http2::Sender, E> {
+        loop {
+            let waiting = match &*self.http2.borrow() {
+                Shared::Open(sender) if !sender.is_closed() => return Ok(sender.clone()),
+                Shared::Opening(notify) => Some(Rc::clone(notify)),
+                _ => None,
+            };
+            match waiting {
+                // Woken when it stands or failed, or when whoever opened it gave up: look again.
+                Some(notify) => notify.notified().await,
+                None => return self.open(open).await,
+            }
+        }
+    }
+
+    async fn open<E>(&self, open: impl AsyncFn() -> Result<http2::Sender, E>) -> Result<http2::Sender, E> {
+        let opening = Opening { state: self, notify: Rc::new(Notify::new()) };
+        *self.http2.borrow_mut() = Shared::Opening(Rc::clone(&opening.notify));
+        let sender = open().await?;
+        *self.http2.borrow_mut() = Shared::Open(sender.clone());
+        Ok(sender)
+    }
+}
+
+/// Held while a connection is being opened; lets the others go on even if the opening request is cancelled.
+struct Opening<'a> {
+    state: &'a EndpointState,
+    notify: Rc<Notify>,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let mut shared = self.state.http2.borrow_mut();
+        if matches!(&*shared, Shared::Opening(_)) {
+            *shared = Shared::Absent;
+        }
+        self.notify.notify_waiters();
+    }
+}
+
+impl InUse {
+    fn of(state: &Rc<EndpointState>) -> Self {
+        state.in_flight.set(state.in_flight.get() + 1);
+        Self(Rc::clone(state))
+    }
+
+    /// Whether both are on one endpoint.
+    #[must_use]
+    pub fn is_same(&self, other: &InUse) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl std::ops::Deref for InUse {
+    type Target = EndpointState;
+    fn deref(&self) -> &EndpointState {
+        &self.0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+    }
+}
+
+fn turns(time: Duration) -> u64 {
+    u64::try_from(time.as_millis() / TURN.as_millis()).unwrap_or(u64::MAX / 2)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use bulkhead_config::snapshot::Protocol;
+
+    fn target(endpoints: u16) -> (Target, Rc<Wheel>) {
+        let wheel = Wheel::new();
+        let upstream = Upstream {
+            service: "demo".parse().unwrap(),
+            name: "app".parse().unwrap(),
+            endpoints: (0..endpoints).map(|port| Endpoint { host: "app".to_owned(), port }).collect(),
+            protocol: Protocol::Auto,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+        };
+        {
+            let endpoints = upstream.endpoints.clone();
+            (Target::new(&Arc::new(upstream), &endpoints, &wheel), wheel)
+        }
+    }
+
+    fn chosen(target: &Target, not: Option<&EndpointState>) -> u16 {
+        target.choose(not).unwrap().endpoint.port
+    }
+
+    #[test]
+    fn requests_go_to_every_endpoint_in_turn() {
+        let (target, _) = target(3);
+        let mut counts = [0; 3];
+        for _ in 0..300 {
+            *counts.get_mut(usize::from(chosen(&target, None))).unwrap() += 1;
+        }
+        assert_eq!(counts, [100; 3]);
+    }
+
+    #[test]
+    fn of_two_the_one_with_fewer_requests_is_chosen() {
+        let (target, _) = target(2);
+        let busy: Vec<InUse> = (0..9).map(|_| target.choose(None).unwrap()).collect();
+        let ports: Vec<u16> = busy.iter().map(|in_use| in_use.endpoint.port).collect();
+        assert!(ports.iter().filter(|port| **port == 0).count().abs_diff(ports.len() / 2) <= 1, "{ports:?}");
+        let (of_first, of_second): (Vec<InUse>, Vec<InUse>) = busy.into_iter().partition(|in_use| in_use.endpoint.port == 0);
+        drop(of_second);
+        assert_eq!([chosen(&target, None), chosen(&target, None)], [1, 1]);
+        drop(of_first);
+    }
+
+    #[test]
+    fn an_endpoint_that_failed_is_tried_last_for_a_while() {
+        let (target, wheel) = target(2);
+        let failed = target.choose(None).unwrap();
+        let (other, port) = (1 - failed.endpoint.port, failed.endpoint.port);
+        failed.avoid();
+        assert_eq!(chosen(&target, Some(&failed)), other);
+        drop(failed);
+        assert_eq!([chosen(&target, None), chosen(&target, None)], [other; 2]);
+        wheel.turn_to(2 * AVOIDED);
+        assert!([chosen(&target, None), chosen(&target, None)].contains(&port));
+    }
+
+    #[test]
+    fn the_only_endpoint_is_chosen_even_when_it_failed() {
+        let (target, _) = target(1);
+        let only = target.choose(None).unwrap();
+        only.avoid();
+        assert_eq!(chosen(&target, Some(&only)), 0);
+    }
+}

@@ -1,0 +1,407 @@
+//! The control thread: everything that serves no request.
+
+use super::for_admin::{ForAdmin, listeners_json};
+use super::{Addresses, Entrance};
+use crate::admin::{self, Admin, Loopback, Socket, SocketError, Token, TokenError};
+use crate::clock::{Clock, Origin};
+use crate::connection::listeners::{ListenError, Listeners, Place, remedy};
+use crate::policy::{self, Live, Policy, PolicyError, PolicySource, Status, Surroundings};
+use crate::probes::{self, Health, Probes};
+use crate::problem::Code;
+use crate::request::authn::Strangers;
+use crate::request::quota::Book;
+use crate::request::upstream::{Step, resolve};
+use crate::settings::Settings;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::decisions::Ids;
+use crate::telemetry::log::{Log, Value};
+use crate::telemetry::metrics::{Counted, Metrics};
+use crate::telemetry::spool::SpoolError;
+use crate::telemetry::system;
+use crate::worker::{self, Common, Mail, WorkerError};
+use arc_swap::ArcSwap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, timeout};
+
+/// How often the control thread looks whether the policy changed.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often limits of tenants that are gone are forgotten, in looks.
+const LOOKS_PER_SWEEP: u64 = 50;
+/// How long the logs may take to be written out at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Threads for what blocks: compiling, the disk, the system's resolver.
+const BLOCKING_MAX: usize = 8;
+
+/// What a running sidecar is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// End, within this time; tells how many connections were cut.
+    Drain(Duration, oneshot::Sender<usize>),
+}
+
+/// Why a sidecar did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No thread or no runtime.
+    #[error("there is no thread for the control runtime: {0}; raise the limit of threads and open files of this user")]
+    Thread(#[source] io::Error),
+    /// The data directory.
+    #[error("the data directory {} cannot be made or written: {cause}; name another one with --data-dir", path.display())]
+    DataDir {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A log.
+    #[error(transparent)]
+    Log(#[from] SpoolError),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] SocketError),
+    /// The admin token.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// The admin port.
+    #[error("the admin cannot listen on 127.0.0.1:{port}: {cause}; {}", remedy(cause))]
+    AdminPort {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// Probes.
+    #[error("probes and metrics cannot listen on {address}: {cause}; {} (--probe-address)", remedy(cause))]
+    Probes {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A worker.
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    /// No policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No randomness.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// Metrics that contradict each other, or a thread that ended: a defect of ours.
+    #[error("a defect of Bulkhead stopped the start; the log says where")]
+    Defect,
+}
+
+/// What a start answers.
+pub(super) type Started = Result<(Addresses, Arc<Live>), StartError>;
+
+/// The body of the control thread.
+pub(super) fn run(
+    settings: Settings,
+    source: impl PolicySource,
+    orders: mpsc::Receiver<Order>,
+    drain_wanted: watch::Sender<bool>,
+    started: oneshot::Sender<Started>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_MAX).build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(started.send(Err(StartError::Thread(error)))),
+    };
+    LocalSet::new().block_on(&runtime, async {
+        match Control::start(settings, source, drain_wanted).await {
+            Ok((control, keeper)) => {
+                let answer = (control.addresses.clone(), Arc::clone(&control.live));
+                if started.send(Ok(answer)).is_ok() {
+                    control.serve(keeper, orders).await;
+                }
+            }
+            Err(error) => drop(started.send(Err(error))),
+        }
+    });
+    // What blocks past the end (a resolver that hangs) must not hold the process.
+    runtime.shutdown_timeout(FLUSH);
+}
+
+/// What the control thread holds.
+struct Control {
+    addresses: Addresses,
+    data_dir: PathBuf,
+    live: Arc<Live>,
+    health: Arc<Health>,
+    listeners: Listeners,
+    shown: Arc<ArcSwap<serde_json::Value>>,
+    places: Vec<Place>,
+    threads: Vec<JoinHandle<()>>,
+    book: Arc<Book>,
+    clock: Clock,
+    log: Log,
+    access_log: AccessLog,
+}
+
+impl Control {
+    /// Starts everything in order; what fails drops what was started before it.
+    async fn start<S: PolicySource>(
+        settings: Settings,
+        source: S,
+        drain_wanted: watch::Sender<bool>,
+    ) -> Result<(Self, policy::Keeper<S>), StartError> {
+        let data_dir = settings.data_dir;
+        prepare(&data_dir)?;
+        let origin = Origin::begin();
+        let log = Log::start(settings.log, settings.level)?;
+        log.take_panics();
+        let access_log = match settings.access_log {
+            Some(sink) => AccessLog::start(sink, &log)?,
+            None => AccessLog::off(),
+        };
+        let socket = Socket::open(&data_dir)?;
+        let loopback = match settings.admin_port {
+            Some(port) => Some(open_loopback(port, &data_dir).await?),
+            None => None,
+        };
+        let counted = Counted {
+            workers: settings.workers,
+            refusals: Code::SLUGS.into(),
+            upstream_steps: Step::LABELS.into(),
+            logs: vec![("access", access_log.dropped()), ("application", log.dropped().clone())],
+        };
+        let metrics = Arc::new(Metrics::new(counted).map_err(|_| StartError::Defect)?);
+        metrics.enable(settings.metrics_enabled);
+        metrics.collect_every(settings.metrics_interval);
+        tokio::task::spawn_local(system::watch(Arc::clone(&metrics), data_dir.clone()));
+
+        let health = Arc::new(Health::default());
+        let probing = Probes { health: Arc::clone(&health), metrics: Arc::clone(&metrics), origin };
+        let probes = open_probes(settings.probe_address, probing).await?;
+
+        let book = Arc::new(Book::new());
+        let used = Arc::clone(&book);
+        metrics.api_quota_usage_from(Box::new(move |tenant| used.usage(tenant.as_str(), Clock::new(origin).now())));
+        let live = Arc::new(Live::from_pointee(Policy::empty()));
+        let (asker, questions) = resolve::channel();
+        tokio::task::spawn_local(resolve::serve(questions));
+        let common = Common {
+            origin,
+            live: Arc::clone(&live),
+            strangers: Arc::new(Strangers::new()),
+            book: Arc::clone(&book),
+            metrics: Arc::clone(&metrics),
+            log: log.clone(),
+            access_log: access_log.clone(),
+            ids: Ids::new().map_err(|_| StartError::Random)?,
+            asker,
+            endpoint: settings.endpoint,
+        };
+        let (places, threads) = spawn_workers(settings.workers.get(), &common)?;
+
+        let status = Arc::new(Status::default());
+        let surroundings = Surroundings {
+            live: Arc::clone(&live),
+            status: Arc::clone(&status),
+            log: log.clone(),
+            metrics: Arc::clone(&metrics),
+            origin,
+            data_dir: data_dir.clone(),
+            probation: settings.probation,
+        };
+        let keeper = policy::begin(surroundings, source).await?;
+        let mut listeners = Listeners::new(places.clone(), settings.listen, log.clone());
+        let policy = live.load_full();
+        if let Some(error) = listeners.follow(policy.snapshot.platform()).await.into_iter().next() {
+            return Err(error.into());
+        }
+        health.serves(policy.snapshot.platform().services().len());
+
+        let shown = Arc::new(ArcSwap::from_pointee(listeners_json(&listeners.shown())));
+        let admin_port = loopback.as_ref().map(Loopback::address);
+        let addresses = Addresses { listeners: addresses_of(&listeners), probes, admin: socket.path().to_owned(), admin_port };
+        let sidecar = ForAdmin {
+            status,
+            live: Arc::clone(&live),
+            listeners: Arc::clone(&shown),
+            settings: settings.shown,
+            workers: places.iter().map(|place| place.mailbox.clone()).collect(),
+            drain_wanted,
+            origin,
+        };
+        let admin = Admin { sidecar, health: Arc::clone(&health), metrics, log: log.clone(), origin };
+        tokio::task::spawn_local(admin::run(socket, loopback, admin));
+        let clock = Clock::new(origin);
+        let control = Self { addresses, data_dir, live, health, listeners, shown, places, threads, book, clock, log, access_log };
+        control.write_addresses();
+        Ok((control, keeper))
+    }
+
+    /// Follows the policy until told to end, then ends.
+    async fn serve<S: PolicySource>(mut self, keeper: policy::Keeper<S>, mut orders: mpsc::Receiver<Order>) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let log = self.log.clone();
+        let following = tokio::task::spawn_local(async move {
+            let stopped = async { drop(stopped.await) };
+            if let Err(error) = keeper.follow(stopped).await {
+                log.error(
+                    "core.config",
+                    None,
+                    "the policy is no longer followed; what is served stays",
+                    &[("cause", Value::Shown(&error))],
+                );
+            }
+        });
+        let mut seen = self.live.load_full();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = 0_u64;
+        let order = loop {
+            tokio::select! {
+                order = orders.recv() => break order,
+                _ = looks.tick() => {
+                    look += 1;
+                    self.look(look, &mut seen).await;
+                }
+            }
+        };
+        drop(seen);
+        // Whoever let go of a running sidecar without draining it waits for nothing.
+        let (deadline, done) = match order {
+            Some(Order::Drain(deadline, done)) => (deadline, Some(done)),
+            None => (Duration::ZERO, None),
+        };
+        let cut = self.drain(deadline).await;
+        drop(stop);
+        let _ = following.await;
+        self.end(cut).await;
+        done.map(|done| done.send(cut));
+    }
+
+    async fn look(&mut self, look: u64, seen: &mut Arc<Policy>) {
+        let now = self.live.load_full();
+        let changed = !Arc::ptr_eq(&now, seen);
+        if changed {
+            *seen = now;
+            self.health.serves(seen.snapshot.platform().services().len());
+        }
+        let retry = self.listeners.lacks_some() && look.is_multiple_of(10);
+        if changed || retry {
+            self.follow(seen).await;
+        }
+        if look.is_multiple_of(LOOKS_PER_SWEEP) {
+            self.clock.correct();
+            self.book.sweep(&seen.snapshot, self.clock.now());
+        }
+    }
+
+    async fn follow(&mut self, policy: &Policy) {
+        for error in self.listeners.follow(policy.snapshot.platform()).await {
+            self.log.error("core.sidecar", None, &error, &[("cause", Value::Shown(&error.cause)), ("retried", true.into())]);
+        }
+        let addresses = addresses_of(&self.listeners);
+        self.shown.store(Arc::new(listeners_json(&self.listeners.shown())));
+        if addresses != self.addresses.listeners {
+            self.addresses.listeners = addresses;
+            self.write_addresses();
+        }
+    }
+
+    /// Takes nothing new and waits for what is being answered; tells how many connections were cut.
+    async fn drain(&mut self, within: Duration) -> usize {
+        self.health.drains();
+        self.log.info("core.sidecar", None, "draining", &[("deadline_ms", within.into())]);
+        self.listeners.close_all().await;
+        let mut waiting = Vec::new();
+        for place in &self.places {
+            let (done, is_done) = oneshot::channel();
+            if place.mailbox.send(Mail::Drain(done)).await.is_ok() {
+                waiting.push(is_done);
+            }
+        }
+        let all_done = async {
+            for is_done in waiting {
+                let _ = is_done.await;
+            }
+        };
+        // What is not done by then is cut below, and counted.
+        let _ = timeout(within, all_done).await;
+        let mut cut = 0;
+        for place in self.places.drain(..) {
+            let (left, is_left) = oneshot::channel();
+            if place.mailbox.send(Mail::End(left)).await.is_ok() {
+                cut += is_left.await.unwrap_or(0);
+            }
+        }
+        for thread in self.threads.drain(..) {
+            // Its panic was counted and logged where it happened.
+            let _ = thread.join();
+        }
+        cut
+    }
+
+    async fn end(&mut self, cut: usize) {
+        let _ = std::fs::remove_file(self.data_dir.join(ADDRESSES));
+        self.log.info("core.sidecar", None, "ended", &[("connections_cut", cut.into())]);
+        self.access_log.flush(FLUSH).await;
+        self.log.flush(FLUSH).await;
+    }
+
+    /// For tools that want to know which ports were chosen. A sidecar serves without it, so a failure is told and no more.
+    fn write_addresses(&self) {
+        let (to, draft) = (self.data_dir.join(ADDRESSES), self.data_dir.join(format!("{ADDRESSES}.new")));
+        let written = std::fs::write(&draft, self.addresses.to_json()).and_then(|()| std::fs::rename(&draft, &to));
+        if let Err(error) = written {
+            let more = [("file", Value::Shown(&to.display())), ("cause", Value::Shown(&error))];
+            self.log.warn("core.sidecar", None, "the addresses cannot be written", &more);
+        }
+    }
+}
+
+/// Name of the file that tells addresses.
+const ADDRESSES: &str = "addresses.json";
+
+fn prepare(data_dir: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    made.map_err(|cause| StartError::DataDir { path: data_dir.to_owned(), cause })
+}
+
+async fn open_loopback(port: u16, data_dir: &Path) -> Result<Loopback, StartError> {
+    let token = Token::open(data_dir)?;
+    Loopback::open(port, token).await.map_err(|cause| StartError::AdminPort { port, cause })
+}
+
+async fn open_probes(address: SocketAddr, probes: Probes) -> Result<SocketAddr, StartError> {
+    let failed = |cause| StartError::Probes { address, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    tokio::task::spawn_local(probes::run(listener, probes));
+    Ok(local)
+}
+
+fn spawn_workers(count: usize, common: &Common) -> Result<(Vec<Place>, Vec<JoinHandle<()>>), WorkerError> {
+    let (mut places, mut threads) = (Vec::new(), Vec::new());
+    for index in 0..count {
+        let (mailbox, thread) = worker::spawn(index, common.clone())?;
+        places.push(Place { mailbox, load: Arc::new(AtomicU32::new(0)) });
+        threads.push(thread);
+    }
+    Ok((places, threads))
+}
+
+fn addresses_of(listeners: &Listeners) -> Vec<(Arc<Entrance>, SocketAddr)> {
+    let open = listeners.shown().into_iter();
+    open.filter_map(|shown| shown.listens.ok().map(|address| (shown.entrance, address))).collect()
+}
