@@ -1,0 +1,60 @@
+//! The lean binary that ships in pods: one sidecar that follows a folder of documents.
+
+mod arguments;
+
+use arguments::{Arguments, Asked};
+use bulkhead_sidecar::policy::Folder;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit codes, as sysexits.h has them.
+const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::read(std::env::args_os().skip(1)) {
+        Ok(Asked::Run(arguments)) => *arguments,
+        Ok(Asked::Text(text)) => {
+            println!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(mistake) => {
+            eprintln!("bulkhead-sidecar: {mistake}\nTry `bulkhead-sidecar --help`.");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("bulkhead-sidecar: no runtime: {error}; raise the limit of open files of this user");
+            return ExitCode::from(UNAVAILABLE);
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bulkhead-sidecar: {error}");
+            ExitCode::from(UNAVAILABLE)
+        }
+    }
+}
+
+/// Serves until a signal or an operator ends it.
+async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let source = Folder::watch(&arguments.documents)?;
+    let deadline = arguments.settings.drain_deadline;
+    let running = bulkhead_sidecar::start(arguments.settings, source).await?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+        () = running.drain_wanted() => {}
+    }
+    tokio::select! {
+        _ = running.drain(deadline) => {}
+        // Whoever asks twice means now.
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
