@@ -235,7 +235,13 @@ pub(crate) fn show_text(text: &str) -> String {
         return "an API key".to_owned();
     }
     match text.char_indices().nth(LONGEST) {
-        None => format!("`{}`", text.escape_debug()),
-        Some((end, _)) => format!("`{}…`", text.get(..end).unwrap_or_default().escape_debug()),
+        None => format!("`{}`", plain(text)),
+        Some((end, _)) => format!("`{}…`", plain(text.get(..end).unwrap_or_default())),
     }
+}
+
+/// A text in which nothing moves the cursor or hides; quotes and backslashes stay as they are.
+fn plain(text: &str) -> String {
+    let escape = |c: char| if matches!(c, '"' | '\'' | '\\') { c.to_string() } else { c.escape_debug().to_string() };
+    text.chars().map(escape).collect()
 }

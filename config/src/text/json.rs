@@ -337,7 +337,7 @@ impl<'t> Reader<'t> {
 
     /// The next character in words.
     fn shown(&self) -> String {
-        self.rest().chars().next().map_or_else(|| "the end".to_owned(), |c| format!("`{}`", c.escape_debug()))
+        self.rest().chars().next().map_or_else(|| "the end".to_owned(), |c| show_text(c.encode_utf8(&mut [0; 4])))
     }
 
     fn unexpected(&self, expected: &'static str) -> Mistake {

@@ -6,7 +6,7 @@
 //! ends every YAML construct.
 
 use super::build::{Entries, Tally};
-use super::{Budget, Fault, Key, MISTAKES_MAX, Mistake, Node, START, Text, Tree, Value, below, scalar, show, span};
+use super::{Budget, Fault, Key, MISTAKES_MAX, Mistake, Node, START, Text, Tree, Value, below, scalar, show, show_text, span};
 use crate::diagnostic::Span;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 use std::collections::BTreeMap;
@@ -396,7 +396,7 @@ fn syntax(error: &ScanError, pointer: Arc<str>, depth: usize) -> Mistake {
             match (words, kind) {
                 (Some((message, hint)), _) => Fault::Yaml { message: message.to_owned(), hint: Some(hint) },
                 (None, ErrorKind::UnexpectedCharacter { character }) => {
-                    let message = format!("`{}` cannot begin a value", character.escape_debug());
+                    let message = format!("{} cannot begin a value", show_text(character.encode_utf8(&mut [0; 4])));
                     Fault::Yaml { message, hint: Some("put the value in quotes") }
                 }
                 (None, kind) => Fault::Yaml { message: kind.to_string(), hint: None },

@@ -1,7 +1,9 @@
 //! What ships as a sample is right, and what ships as a mistake is wrong in the way it says.
 
 use crate::support::{folder, samples, schema_accepts, trees};
+use bulkhead_config::compile::Catalogue;
 use bulkhead_config::declared::{Kind, read_document, read_file};
+use bulkhead_config::protocol::{Offer, Put};
 use std::collections::BTreeSet;
 
 #[test]
@@ -23,6 +25,18 @@ fn every_sample_is_valid_by_the_schema_of_its_kind() {
             assert!(schema_accepts(&root), "{name}:{}", root.span.line);
         }
     }
+}
+
+#[test]
+fn the_samples_of_all_kinds_stand_together() {
+    let mut offer = Offer { complete: true, ..Offer::default() };
+    for (name, text) in samples().into_iter().filter(|(name, _)| name.contains("samples/kinds/")) {
+        let file = read_file(&name, &text);
+        offer.put.extend(file.texts(&text).map(|(document, text)| Put { document: document.clone(), text: text.into() }));
+    }
+    let outcome = Catalogue::new().apply(&offer);
+    let wrong: Vec<String> = outcome.quarantined.iter().map(|part| part.diagnostics.to_string()).collect();
+    assert!(wrong.is_empty() && outcome.snapshot.tenant_count() == 3, "{}", wrong.join("\n"));
 }
 
 #[test]

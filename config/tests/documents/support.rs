@@ -1,7 +1,7 @@
 //! Samples by name, and a document's tree as the schemas' oracle takes it.
 
 use bulkhead_config::declared::Kind;
-use bulkhead_config::text::{self, Budget, Node, Value};
+use bulkhead_config::text::{self, Budget, Node, Text, Value};
 use std::path::{Path, PathBuf};
 
 /// Every sample that has no mistake: name and text.
@@ -43,7 +43,8 @@ pub(crate) fn trees(name: &str, text: &str) -> Vec<Node> {
     text::read(name, text, Budget::FILE).trees.into_iter().filter_map(|tree| tree.root).collect()
 }
 
-fn to_json(value: &Value) -> serde_json::Value {
+/// The same tree without places.
+pub(crate) fn to_json(value: &Value) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(truth) => (*truth).into(),
@@ -53,4 +54,26 @@ fn to_json(value: &Value) -> serde_json::Value {
         Value::List(items) => items.iter().map(|item| to_json(&item.value)).collect(),
         Value::Map(entries) => entries.iter().map(|(key, node)| (key.text.to_string(), to_json(&node.value))).collect(),
     }
+}
+
+/// A tree with its places, as `{key@line:column value@line:column}@line:column`.
+pub(crate) fn picture(node: &Node) -> String {
+    let inner = match &node.value {
+        Value::List(items) => format!("[{}]", items.iter().map(picture).collect::<Vec<_>>().join(", ")),
+        Value::Map(entries) => {
+            let entry = |key: &text::Key, node| format!("{}@{}:{} {}", key.text, key.span.line, key.span.column, picture(node));
+            format!("{{{}}}", entries.iter().map(|(key, node)| entry(key, node)).collect::<Vec<_>>().join(", "))
+        }
+        Value::Null => "null".to_owned(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Int(number) => number.to_string(),
+        Value::Float(number) => format!("{number:?}"),
+        Value::Str(text) => format!("{text:?}"),
+    };
+    format!("{inner}@{}:{}", node.span.line, node.span.column)
+}
+
+/// The documents of a text, as pictures.
+pub(crate) fn pictures(text: &Text) -> Vec<String> {
+    text.trees.iter().filter_map(|tree| tree.root.as_ref()).map(picture).collect()
 }
