@@ -1,9 +1,11 @@
 //! Arguments of the lean binary. By hand: a parser of arguments would be the largest thing in it.
 
-use bulkhead_config::unit;
+use bulkhead_config::settings::Environment;
 use bulkhead_sidecar::Settings;
+use bulkhead_sidecar::policy::settings_watch::{SettingsError, SettingsSource};
 use bulkhead_sidecar::telemetry::spool::Sink;
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -14,8 +16,12 @@ Usage: bulkhead-sidecar --documents PATH --data-dir DIR [OPTION]...
 
   --documents PATH         file or folder of documents; watched
   --data-dir DIR           for the admin socket, addresses.json and the last-known-good policy
-  --workers N              threads that serve requests
-                           [default: the smaller of the processors it may use and 2]
+  --env dev|staging|prod   picks the built-in settings [default: $BULKHEAD_ENV, else dev]
+  --settings FILE          core.yaml over them; read again when it changes and on SIGHUP
+  --set core.KEY=VALUE     one setting over all others; may stand several times
+  --workers N              same as --set core.sidecar.workers=N
+  --log-level LEVEL        same as --set core.logging.level=LEVEL
+  --drain-deadline TIME    same as --set core.sidecar.drain_deadline=TIME
   --probe-address ADDRESS  for /livez, /startupz, /readyz and /metrics
                            [default: 0.0.0.0:4791]
   --admin-port PORT        the admin on loopback too, with the token in DIR/admin.token
@@ -23,10 +29,6 @@ Usage: bulkhead-sidecar --documents PATH --data-dir DIR [OPTION]...
                            [default: off]
   --log -|FILE             where the sidecar's own log goes; `-` is standard error
                            [default: -]
-  --log-level LEVEL        error, warn, info, debug or trace
-                           [default: info]
-  --drain-deadline TIME    how long SIGTERM waits for requests that are being answered
-                           [default: 30s]
   --help, --version
 
 SIGTERM and SIGINT end it after what is being answered; a second one ends it at once.
@@ -49,46 +51,48 @@ pub(crate) enum Asked {
 }
 
 /// What is wrong with a command line.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Mistake {
     /// No such option.
     #[error("there is no option `{0}`{1}")]
     Unknown(String, String),
     /// An option without its value.
     #[error("`{0}` needs a value")]
-    NoValue(String),
+    NoValue(&'static str),
     /// A value that cannot be meant.
     #[error("`{0}` of `{1}`: {2}")]
     Value(String, &'static str, String),
     /// A required option.
     #[error("`{0}` is missing")]
     Missing(&'static str),
+    /// Settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
 }
 
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 12] = [
     "--documents",
     "--data-dir",
+    "--env",
+    "--settings",
+    "--set",
     "--workers",
+    "--log-level",
+    "--drain-deadline",
     "--probe-address",
     "--admin-port",
     "--access-log",
     "--log",
-    "--log-level",
-    "--drain-deadline",
 ];
 
 impl Arguments {
-    /// Reads a command line without its first word.
-    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Asked, Mistake> {
-        let (mut documents, mut data_dir) = (None, None);
-        let mut settings = Settings::new(PathBuf::new());
+    /// Reads a command line without its first word, beside the process's variables.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>, variables: BTreeMap<String, String>) -> Result<Asked, Mistake> {
+        let mut given: BTreeMap<&'static str, OsString> = BTreeMap::new();
+        let mut flags = Vec::new();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
-            let word = word.to_string_lossy().into_owned();
-            let (name, given) = match word.split_once('=') {
-                Some((name, value)) => (name.to_owned(), Some(OsString::from(value))),
-                None => (word, None),
-            };
+            let (name, value) = split(word);
             match name.as_str() {
                 "--help" | "-h" => return Ok(Asked::Text(HELP.to_owned())),
                 "--version" | "-V" => return Ok(Asked::Text(format!("bulkhead-sidecar {}", env!("CARGO_PKG_VERSION")))),
@@ -97,27 +101,43 @@ impl Arguments {
             let Some(option) = OPTIONS.into_iter().find(|option| *option == name) else {
                 return Err(Mistake::Unknown(name.clone(), meant(&name)));
             };
-            let value = given.or_else(|| words.next()).ok_or(Mistake::NoValue(name))?;
-            let text = || value.to_string_lossy().into_owned();
+            let value = value.or_else(|| words.next()).ok_or(Mistake::NoValue(option))?;
+            let setting = |key: &str| format!("core.{key}={}", value.to_string_lossy());
             match option {
-                "--documents" => documents = Some(PathBuf::from(value)),
-                "--data-dir" => data_dir = Some(PathBuf::from(value)),
-                "--workers" => settings.workers = parse(option, &text())?,
-                "--probe-address" => settings.probe_address = parse(option, &text())?,
-                "--admin-port" => settings.admin_port = Some(parse(option, &text())?),
-                "--access-log" => settings.access_log = access_log(&value),
-                "--log" if value == "-" => settings.log = Sink::Stderr,
-                "--log" => settings.log = Sink::File(value.into()),
-                "--log-level" => settings.level = parse(option, &text())?,
-                _ => {
-                    let deadline = unit::duration(&text());
-                    settings.drain_deadline = deadline.map_err(|why| Mistake::Value(text(), option, why.to_string()))?;
-                }
+                "--set" => flags.push(value.to_string_lossy().into_owned()),
+                "--workers" => flags.push(setting("sidecar.workers")),
+                "--log-level" => flags.push(setting("logging.level")),
+                "--drain-deadline" => flags.push(setting("sidecar.drain_deadline")),
+                _ => drop(given.insert(option, value)),
             }
         }
-        settings.data_dir = data_dir.ok_or(Mistake::Missing("--data-dir"))?;
-        let documents = documents.ok_or(Mistake::Missing("--documents"))?;
+        let environment = match given.remove("--env") {
+            Some(name) => parse("--env", &name)?,
+            None => variables.get("BULKHEAD_ENV").map_or(Ok(Environment::Dev), |name| parse("BULKHEAD_ENV", OsStr::new(name)))?,
+        };
+        let mut path = |option| given.remove(option).map(PathBuf::from);
+        let documents = path("--documents").ok_or(Mistake::Missing("--documents"))?;
+        let data_dir = path("--data-dir").ok_or(Mistake::Missing("--data-dir"))?;
+        let source = SettingsSource { environment, file: path("--settings"), variables, flags };
+        let mut settings = Settings::load(data_dir, source)?;
+        if let Some(address) = given.get("--probe-address") {
+            settings.probe_address = parse("--probe-address", address)?;
+        }
+        settings.admin_port = given.get("--admin-port").map(|port| parse("--admin-port", port)).transpose()?;
+        settings.access_log = given.get("--access-log").and_then(access_log);
+        if let Some(file) = given.remove("--log").filter(|file| file != "-") {
+            settings.log = Sink::File(file.into());
+        }
         Ok(Asked::Run(Box::new(Arguments { documents, settings })))
+    }
+}
+
+/// `--name=value`, or a name alone.
+fn split(word: OsString) -> (String, Option<OsString>) {
+    let word = word.to_string_lossy().into_owned();
+    match word.split_once('=') {
+        Some((name, value)) => (name.to_owned(), Some(value.into())),
+        None => (word, None),
     }
 }
 
@@ -129,11 +149,12 @@ fn access_log(value: &OsString) -> Option<Sink> {
     }
 }
 
-fn parse<T: FromStr>(option: &'static str, text: &str) -> Result<T, Mistake>
+fn parse<T: FromStr>(option: &'static str, value: &OsStr) -> Result<T, Mistake>
 where
     T::Err: std::fmt::Display,
 {
-    text.parse().map_err(|why: T::Err| Mistake::Value(text.to_owned(), option, why.to_string()))
+    let text = value.to_string_lossy();
+    text.parse().map_err(|why: T::Err| Mistake::Value(text.clone().into_owned(), option, why.to_string()))
 }
 
 fn meant(name: &str) -> String {
@@ -146,7 +167,13 @@ mod tests {
     use super::*;
 
     fn mistake(words: &[&str]) -> Option<String> {
-        Arguments::read(words.iter().map(OsString::from)).err().map(|mistake| mistake.to_string())
+        Arguments::read(words.iter().map(OsString::from), BTreeMap::new()).err().map(|mistake| mistake.to_string())
+    }
+
+    #[test]
+    fn a_setting_with_a_mistake_is_named_by_its_key() {
+        let said = mistake(&["--documents=d", "--data-dir=x", "--workers=0", "--drain-deadline=5"]).unwrap_or_default();
+        assert!(said.contains("core.sidecar.workers") && said.contains("core.sidecar.drain_deadline"), "{said}");
     }
 
     #[test]
@@ -159,8 +186,11 @@ mod tests {
             (&["--documents"], Some("`--documents` needs a value")),
             (&["--document", "d"], Some("there is no option `--document`; did you mean `--documents`?")),
             (&["serve"], Some("there is no option `serve`")),
-            (&["--workers", "0"], Some("`0` of `--workers`: number would be zero for non-zero type")),
-            (&["--drain-deadline", "5"], Some("`5` of `--drain-deadline`: the unit is missing; one of ms, s, m, h, d")),
+            (&["--env", "production"], Some("`production` of `--env`: `production` is no environment; one of dev, staging, prod")),
+            (
+                &["--documents=d", "--data-dir=x", "--probe-address=here"],
+                Some("`here` of `--probe-address`: invalid socket address syntax"),
+            ),
         ] {
             assert_eq!(mistake(words).as_deref(), said, "{words:?}");
         }

@@ -4,6 +4,7 @@ mod arguments;
 
 use arguments::{Arguments, Asked};
 use bulkhead_sidecar::policy::Folder;
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -12,7 +13,7 @@ const USAGE: u8 = 64;
 const UNAVAILABLE: u8 = 69;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::read(std::env::args_os().skip(1)) {
+    let arguments = match Arguments::read(std::env::args_os().skip(1), variables()) {
         Ok(Asked::Run(arguments)) => *arguments,
         Ok(Asked::Text(text)) => {
             println!("{text}");
@@ -39,17 +40,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// The process's variables. A setting cannot be written in what is no text, so such a variable is none of ours.
+fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
 /// Serves until a signal or an operator ends it.
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let source = Folder::watch(&arguments.documents)?;
-    let deadline = arguments.settings.drain_deadline;
     let running = bulkhead_sidecar::start(arguments.settings, source).await?;
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}
         () = running.drain_wanted() => {}
     }
+    let deadline = running.settings().load().drain_deadline();
     tokio::select! {
         _ = running.drain(deadline) => {}
         // Whoever asks twice means now.

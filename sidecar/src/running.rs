@@ -9,6 +9,7 @@ mod for_admin;
 pub use control::StartError;
 
 use crate::connection::Entrance;
+use crate::policy::settings_watch::Current;
 use crate::policy::{Live, PolicySource};
 use crate::settings::Settings;
 use control::Order;
@@ -37,6 +38,7 @@ pub struct Addresses {
 pub struct Running {
     addresses: Addresses,
     live: Arc<Live>,
+    settings: Arc<Current>,
     orders: mpsc::Sender<Order>,
     drain_wanted: watch::Receiver<bool>,
     control: JoinHandle<()>,
@@ -59,8 +61,8 @@ pub async fn start(settings: Settings, source: impl PolicySource) -> Result<Runn
     let (wants, drain_wanted) = watch::channel(false);
     let body = move || control::run(settings, source, received, wants, started);
     let control = std::thread::Builder::new().name("control".to_owned()).spawn(body).map_err(StartError::Thread)?;
-    let (addresses, live) = outcome.await.map_err(|_| StartError::Defect)??;
-    Ok(Running { addresses, live, orders, drain_wanted, control })
+    let (addresses, live, settings) = outcome.await.map_err(|_| StartError::Defect)??;
+    Ok(Running { addresses, live, settings, orders, drain_wanted, control })
 }
 
 impl Running {
@@ -74,6 +76,12 @@ impl Running {
     #[must_use]
     pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// The settings in effect, which change when they are read again.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Current> {
+        &self.settings
     }
 
     /// Waits until somebody asked over the admin socket for a drain.

@@ -5,6 +5,7 @@ use super::{Addresses, Entrance};
 use crate::admin::{self, Admin, Loopback, Socket, SocketError, Token, TokenError};
 use crate::clock::{Clock, Origin};
 use crate::connection::listeners::{ListenError, Listeners, Place, remedy};
+use crate::policy::settings_watch::{self, Current, Hands};
 use crate::policy::{self, Live, Policy, PolicyError, PolicySource, Status, Surroundings};
 use crate::probes::{self, Health, Probes};
 use crate::problem::Code;
@@ -14,7 +15,7 @@ use crate::request::upstream::{Step, resolve};
 use crate::settings::Settings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::decisions::Ids;
-use crate::telemetry::log::{Log, Value};
+use crate::telemetry::log::{Level, Log, Value};
 use crate::telemetry::metrics::{Counted, Metrics};
 use crate::telemetry::spool::SpoolError;
 use crate::telemetry::system;
@@ -108,7 +109,7 @@ pub enum StartError {
 }
 
 /// What a start answers.
-pub(super) type Started = Result<(Addresses, Arc<Live>), StartError>;
+pub(super) type Started = Result<(Addresses, Arc<Live>, Arc<Current>), StartError>;
 
 /// The body of the control thread.
 pub(super) fn run(
@@ -126,7 +127,7 @@ pub(super) fn run(
     LocalSet::new().block_on(&runtime, async {
         match Control::start(settings, source, drain_wanted).await {
             Ok((control, keeper)) => {
-                let answer = (control.addresses.clone(), Arc::clone(&control.live));
+                let answer = (control.addresses.clone(), Arc::clone(&control.live), Arc::clone(&control.settings));
                 if started.send(Ok(answer)).is_ok() {
                     control.serve(keeper, orders).await;
                 }
@@ -143,6 +144,7 @@ struct Control {
     addresses: Addresses,
     data_dir: PathBuf,
     live: Arc<Live>,
+    settings: Arc<Current>,
     health: Arc<Health>,
     listeners: Listeners,
     shown: Arc<ArcSwap<serde_json::Value>>,
@@ -161,34 +163,33 @@ impl Control {
         source: S,
         drain_wanted: watch::Sender<bool>,
     ) -> Result<(Self, policy::Keeper<S>), StartError> {
-        let data_dir = settings.data_dir;
+        let workers = settings.workers();
+        let Settings { data_dir, probe_address, admin_port, listen, endpoint, access_log, log, core, source: settings_source } = settings;
         prepare(&data_dir)?;
         let origin = Origin::begin();
-        let log = Log::start(settings.log, settings.level)?;
+        let log = Log::start(log, core.log_level().as_str().parse().unwrap_or(Level::Info))?;
         log.take_panics();
-        let access_log = match settings.access_log {
+        let access_log = match access_log {
             Some(sink) => AccessLog::start(sink, &log)?,
             None => AccessLog::off(),
         };
         let socket = Socket::open(&data_dir)?;
-        let loopback = match settings.admin_port {
+        let loopback = match admin_port {
             Some(port) => Some(open_loopback(port, &data_dir).await?),
             None => None,
         };
         let counted = Counted {
-            workers: settings.workers,
+            workers,
             refusals: Code::SLUGS.into(),
             upstream_steps: Step::LABELS.into(),
             logs: vec![("access", access_log.dropped()), ("application", log.dropped().clone())],
         };
         let metrics = Arc::new(Metrics::new(counted).map_err(|_| StartError::Defect)?);
-        metrics.enable(settings.metrics_enabled);
-        metrics.collect_every(settings.metrics_interval);
         tokio::task::spawn_local(system::watch(Arc::clone(&metrics), data_dir.clone()));
 
         let health = Arc::new(Health::default());
         let probing = Probes { health: Arc::clone(&health), metrics: Arc::clone(&metrics), origin };
-        let probes = open_probes(settings.probe_address, probing).await?;
+        let probes = open_probes(probe_address, probing).await?;
 
         let book = Arc::new(Book::new());
         let used = Arc::clone(&book);
@@ -206,11 +207,20 @@ impl Control {
             access_log: access_log.clone(),
             ids: Ids::new().map_err(|_| StartError::Random)?,
             asker,
-            endpoint: settings.endpoint,
+            endpoint,
         };
-        let (places, threads) = spawn_workers(settings.workers.get(), &common)?;
+        let (places, threads) = spawn_workers(workers.get(), &common)?;
 
         let status = Arc::new(Status::default());
+        let hands = Hands {
+            log: log.clone(),
+            metrics: Arc::clone(&metrics),
+            status: Arc::clone(&status),
+            current: Arc::new(ArcSwap::from_pointee(core.clone())),
+        };
+        let current = Arc::clone(&hands.current);
+        hands.take(core.clone());
+        tokio::task::spawn_local(settings_watch::follow(settings_source, hands, std::future::pending()));
         let surroundings = Surroundings {
             live: Arc::clone(&live),
             status: Arc::clone(&status),
@@ -218,10 +228,10 @@ impl Control {
             metrics: Arc::clone(&metrics),
             origin,
             data_dir: data_dir.clone(),
-            probation: settings.probation,
+            probation: core.probation(),
         };
         let keeper = policy::begin(surroundings, source).await?;
-        let mut listeners = Listeners::new(places.clone(), settings.listen, log.clone());
+        let mut listeners = Listeners::new(places.clone(), listen, log.clone());
         let policy = live.load_full();
         if let Some(error) = listeners.follow(policy.snapshot.platform()).await.into_iter().next() {
             return Err(error.into());
@@ -235,7 +245,7 @@ impl Control {
             status,
             live: Arc::clone(&live),
             listeners: Arc::clone(&shown),
-            settings: settings.shown,
+            settings: Arc::clone(&current),
             workers: places.iter().map(|place| place.mailbox.clone()).collect(),
             drain_wanted,
             origin,
@@ -243,7 +253,8 @@ impl Control {
         let admin = Admin { sidecar, health: Arc::clone(&health), metrics, log: log.clone(), origin };
         tokio::task::spawn_local(admin::run(socket, loopback, admin));
         let clock = Clock::new(origin);
-        let control = Self { addresses, data_dir, live, health, listeners, shown, places, threads, book, clock, log, access_log };
+        let control =
+            Self { addresses, data_dir, live, settings: current, health, listeners, shown, places, threads, book, clock, log, access_log };
         control.write_addresses();
         Ok((control, keeper))
     }

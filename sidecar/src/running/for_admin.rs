@@ -4,10 +4,12 @@ use super::Addresses;
 use crate::admin::{Replay, Setting, Sidecar};
 use crate::clock::{Clock, Origin};
 use crate::connection::listeners::Shown;
+use crate::policy::settings_watch::Current;
 use crate::policy::{Live, Status};
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::{Mail, Mailbox};
 use arc_swap::ArcSwap;
+use bulkhead_config::settings::Entry;
 use bulkhead_config::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -22,7 +24,7 @@ pub(super) struct ForAdmin {
     pub(super) status: Arc<Status>,
     pub(super) live: Arc<Live>,
     pub(super) listeners: Arc<ArcSwap<Value>>,
-    pub(super) settings: Vec<Setting>,
+    pub(super) settings: Arc<Current>,
     pub(super) workers: Vec<Mailbox>,
     pub(super) drain_wanted: watch::Sender<bool>,
     pub(super) origin: Origin,
@@ -42,7 +44,10 @@ impl Sidecar for ForAdmin {
     }
 
     fn settings(&self) -> Vec<Setting> {
-        self.settings.clone()
+        let settings = self.settings.load();
+        let entries = settings.entries().iter();
+        let setting = |entry: &Entry| Setting { key: entry.key.to_owned(), shown: entry.shown.clone(), origin: entry.origin.to_string() };
+        entries.map(setting).collect()
     }
 
     async fn decision(&self, id: DecisionId) -> Option<Replay> {
