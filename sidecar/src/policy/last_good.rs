@@ -25,13 +25,16 @@ pub use ledger::PROBATION;
 pub(crate) use ledger::{Entry, Phase};
 pub(crate) use texts::{Text, Texts};
 
+/// Parts that are written in one go: what a hundred thousand take at once is bounded.
+const CHUNK: usize = 1_024;
+
 /// The ledger, and its keeping on disk.
 #[derive(Debug)]
 pub(crate) struct LastGood {
     pub(crate) ledger: Ledger,
     journal: Option<Journal>,
-    /// The mark that this process runs; removed when this is dropped in order.
-    _running: Option<Running>,
+    /// The mark that this process runs, removed when this is dropped in order; or why there is none.
+    running: Result<Running, String>,
     /// Why nothing is kept.
     trouble: Option<String>,
     /// The last revision that was served from this folder.
@@ -65,14 +68,14 @@ impl LastGood {
                 (None, Recovered::default())
             }
         };
-        let running = Running::mark(marker, now).map_err(|error| trouble.get_or_insert(at(&folder, &error)).len()).ok();
+        let running = Running::mark(marker, now).map_err(|error| at(&folder, &error));
         let revision = recovered.records.iter().map(|record| record.revision).max().unwrap_or(0);
         let ended = if is_unclean { End::Unclean } else { End::Clean };
         let (ledger, changed) = Ledger::open(latest(recovered.records), ended, probation);
         let findings =
             Findings { is_unclean, is_lost: ledger.is_blank() && (is_unclean || !recovered.damage.is_empty()), damage: recovered.damage };
         let is_first_start = ledger.is_blank();
-        let mut last_good = Self { ledger, journal, _running: running, trouble, revision, is_first_start };
+        let mut last_good = Self { ledger, journal, running, trouble, revision, is_first_start };
         if !findings.damage.is_empty() {
             last_good.rewrite(now);
         }
@@ -84,7 +87,7 @@ impl LastGood {
 
     /// Why nothing is kept on disk, if so.
     pub(crate) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+        self.trouble.as_deref().or(self.running.as_ref().err().map(String::as_str))
     }
 
     /// The last revision that an earlier process served.
@@ -99,14 +102,16 @@ impl LastGood {
 
     /// Writes down where these parts stand in the ledger. To be called before they are served.
     pub(crate) fn record(&mut self, parts: &[Part], revision: u64, now: Now) {
-        if parts.is_empty() {
-            return;
-        }
         let Some(journal) = &mut self.journal else { return };
-        let record = |part: &Part| Record { part: part.clone(), at_ms: now.unix_ms, revision, entry: self.ledger.entry(part).cloned() };
-        let records: Vec<Record> = parts.iter().map(record).collect();
+        let is_later = revision > self.revision;
         self.revision = self.revision.max(revision);
-        self.trouble = journal.append(&records).err().map(|error| error.to_string());
+        let record = |part: &Part| Record { part: part.clone(), at_ms: now.unix_ms, revision, entry: self.ledger.entry(part).cloned() };
+        // A line says the revision too, so where no part has news one is said again: the next process counts on from it.
+        let parts = if parts.is_empty() && is_later { &[Part::Platform] } else { parts };
+        let written = parts.chunks(CHUNK).try_for_each(|parts| journal.append(parts.iter().map(record)));
+        if !parts.is_empty() {
+            self.trouble = written.err().map(|error| error.to_string());
+        }
         if self.trouble.is_some() {
             self.rewrite(now);
         }
@@ -131,8 +136,7 @@ impl LastGood {
             revision: self.revision,
             entry: Some(entry.clone()),
         };
-        let records: Vec<Record> = self.ledger.parts().map(record).collect();
-        self.trouble = journal.rewrite(&records).err().map(|error| error.to_string());
+        self.trouble = journal.rewrite(self.ledger.parts().map(record)).err().map(|error| error.to_string());
     }
 }
 

@@ -16,6 +16,7 @@ use bulkhead_config::protocol::{Broken, Offer, Part, Put, Quarantined, Report, S
 use bulkhead_config::snapshot::Epoch;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
 /// What stands between the source of policy and the workers.
@@ -219,7 +220,7 @@ impl Receiver {
         for (part, entry) in self.last_good.ledger.parts() {
             let Some(before) = entry.declared() else { continue };
             let declared = self.declared.get(part).cloned().unwrap_or_default();
-            let unread = |text: &&Text| (ids.contains(&text.id) || files.contains(&*text.file)) && !declared.has(&text.id);
+            let unread = |text: &&Text| (ids.contains(&text.id) || stands_in(&text.file, &files)) && !declared.has(&text.id);
             let unread: Vec<Text> = before.iter().filter(unread).cloned().collect();
             if !unread.is_empty() {
                 self.declared.insert(part.clone(), declared.with(unread, &[]));
@@ -271,7 +272,7 @@ impl Receiver {
             let mut stays: HashSet<&DocumentId> = offer.put.iter().map(|put| &put.document.id).collect();
             stays.extend(offer.broken.iter().filter_map(|broken| broken.id.as_ref()));
             let files: HashSet<&str> = offer.broken.iter().filter(|broken| broken.id.is_none()).map(|broken| &*broken.file).collect();
-            let gone = |text: &&Text| !stays.contains(&text.id) && !files.contains(&*text.file);
+            let gone = |text: &&Text| !stays.contains(&text.id) && !stands_in(&text.file, &files);
             offer.remove = self.declared.values().flat_map(Texts::iter).filter(gone).map(|text| text.id.clone()).collect();
         }
         offer
@@ -331,6 +332,11 @@ fn withheld(texts: &Texts, why: &str) -> Diagnostics {
         });
     }
     diagnostics
+}
+
+/// Whether a file is one of these, or stands in a folder that is.
+fn stands_in(file: &str, files: &HashSet<&str>) -> bool {
+    Path::new(file).ancestors().any(|above| above.to_str().is_some_and(|above| files.contains(above)))
 }
 
 fn is_among(quarantined: &[Quarantined], part: &Part) -> bool {

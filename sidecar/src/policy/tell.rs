@@ -51,7 +51,9 @@ pub(super) fn findings(log: &Log, findings: &Findings, last_good: &LastGood) {
         log.warn(COMPONENT, None, "the journal of good versions is damaged; what its hashes prove is used", &more);
     }
     if findings.is_lost {
-        log.warn(COMPONENT, None, "no earlier version is known; starting from what is declared alone", &[]);
+        log.warn(COMPONENT, None, "what earlier processes kept is lost; starting from what is declared alone", &[]);
+    } else if last_good.is_first_start() {
+        log.info(COMPONENT, None, "nothing was served from this data directory before; starting from what is declared alone", &[]);
     }
     if let Some(why) = last_good.trouble() {
         log.warn(

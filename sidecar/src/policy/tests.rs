@@ -58,6 +58,17 @@ impl World {
                 fs::remove_file(self.documents.path().join(format!("{tenant}.yaml"))).unwrap();
                 self.take();
             }
+            ["move", tenant, folder] => {
+                let (from, folder) = (self.documents.path().join(format!("{tenant}.yaml")), self.documents.path().join(folder));
+                fs::create_dir(&folder).unwrap();
+                fs::rename(from, folder.join("moved.yaml")).unwrap();
+                self.take();
+            }
+            ["hide", folder] => {
+                let folder = self.documents.path().join(folder);
+                fs::rename(&folder, folder.with_file_name(".gone")).unwrap();
+                std::os::unix::fs::symlink("nowhere", folder).unwrap();
+            }
             ["serves", tenant, version] => assert_eq!(self.served(tenant), *version, "`{step}` in `{script}`"),
             ["trial", part, phase] => assert_eq!(self.phase(part), *phase, "`{step}` in `{script}`"),
             ["revision", revision] => {
@@ -172,6 +183,7 @@ fn a_bad_change_made_while_nothing_ran_is_as_harmless_as_one_made_while_it_did()
         "edit a v1; start; stop; mistake a; start; serves a v1",
         "edit a v1; start; mistake a; stop; start; serves a v1; edit a v2; serves a v2",
         "edit a v1; start; stop; half a; start; serves a v1",
+        "edit a v1; start; move a elsewhere; stop; hide elsewhere; start; serves a v1",
         "edit a v1; start; kill; half a; start; serves a v1; edit a v1; serves a v1; trial a none",
         "mistake a; edit b v1; start; serves a held; serves b v1; edit a v1; serves a v1; trial a probation",
     ] {

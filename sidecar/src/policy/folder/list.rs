@@ -122,7 +122,7 @@ fn entries(path: &Path, above: &mut Vec<(u64, u64)>, enter: &mut dyn FnMut(&Path
 }
 
 /// Whether a file of this name is read for documents.
-pub(crate) fn holds_documents(name: &str) -> bool {
+fn holds_documents(name: &str) -> bool {
     let keys = name.ends_with(".jwks.json") || name.ends_with(".jwks");
     !keys && !name.starts_with('.') && [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
 }

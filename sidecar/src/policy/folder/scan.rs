@@ -284,7 +284,12 @@ impl Scan {
 
     /// Everything that cannot be read, in the order of files.
     fn all_broken(&self, listing: &Listing) -> Vec<Broken> {
-        let mut all: Vec<Broken> = self.files.values().flat_map(Seen::broken).collect();
+        let is_key_set = |seen: &Seen| !seen.mistakes.is_empty() && self.keys.contains_key(&seen.shown);
+        let broken = |seen: &Seen| match is_key_set(seen) {
+            true => vec![Broken { file: Arc::clone(&seen.shown), id: None, diagnostics: one(key_set(&seen.shown)) }],
+            false => seen.broken(),
+        };
+        let mut all: Vec<Broken> = self.files.values().flat_map(broken).collect();
         for id in &self.rivals {
             let holders = self.holders.get(id).map_or(&[][..], Vec::as_slice);
             let origins: Vec<Origin> = holders.iter().filter_map(|path| self.files.get(path)?.origin(id)).collect();
@@ -296,15 +301,8 @@ impl Scan {
             }));
         }
         for (path, why) in &listing.unlisted {
-            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-            if *path == self.root
-                || path.is_dir()
-                || super::list::holds_documents(&name)
-                || self.files.keys().any(|file| file.starts_with(path))
-            {
-                let shown: Arc<str> = path.to_string_lossy().into();
-                all.push(Broken { diagnostics: one(unreadable(&shown, why)), file: shown, id: None });
-            }
+            let shown: Arc<str> = path.to_string_lossy().into();
+            all.push(Broken { diagnostics: one(unreadable(&shown, why)), file: shown, id: None });
         }
         for (name, key) in &self.keys {
             if let Some(why) = &key.trouble {
@@ -411,6 +409,11 @@ fn unreadable(shown: &Arc<str>, why: &str) -> Diagnostic {
 
 fn empty(shown: &Arc<str>) -> Diagnostic {
     file::mistake(shown, "the file is empty".to_owned(), "what it held is kept; delete the file to remove its documents")
+}
+
+fn key_set(shown: &Arc<str>) -> Diagnostic {
+    let hint = "name it `….jwks.json` or `….jwks`, so that it is not read for documents";
+    file::mistake(shown, "it is named as a key set and stands among the documents".to_owned(), hint)
 }
 
 fn keys_unreadable(name: &Arc<str>, why: &str) -> Diagnostic {

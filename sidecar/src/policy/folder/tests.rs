@@ -365,6 +365,17 @@ fn a_key_set_that_cannot_be_read_is_named_and_told_as_such() {
 }
 
 #[test]
+fn a_key_set_among_the_documents_is_told_how_to_be_called() {
+    let mut desk = Desk::new();
+    desk.write("i.yaml", &identity("keys.json"));
+    desk.write("keys.json", r#"{"keys": []}"#);
+    let offer = desk.scan.read(&mut |_, _| {}).unwrap();
+    let mistakes = offer.broken.iter().map(|broken| broken.diagnostics.to_string()).collect::<Vec<_>>().join("\n");
+    assert!(mistakes.contains(".jwks.json") && !mistakes.contains("kind"), "{mistakes}");
+    assert_eq!(told(&offer, desk.dir.path()).files.len(), 1);
+}
+
+#[test]
 fn a_single_file_is_read_whatever_its_name() {
     let desk = Desk::new();
     desk.write("policy", &tenant("a", "A"));
@@ -437,4 +448,33 @@ fn a_document_deleted_beside_a_mistake_goes_when_the_mistake_does() {
     assert_eq!(desk.read(), broken(&[("all.yaml", Some("Role r"), 1), ("all.yaml", Some("Tenant a"), 1)]));
     desk.write("all.yaml", &tenant("a", "A"));
     assert_eq!(desk.read(), Told { put: vec!["Tenant a".to_owned()], ..removed(&["Role r"]) });
+}
+
+#[tokio::test]
+async fn a_watched_folder_follows_the_link_that_kubernetes_swaps() {
+    let desk = Desk::new();
+    desk.write("..2026_1/a.yaml", &tenant("a", "Old"));
+    desk.write("..2026_2/a.yaml", &tenant("a", "New"));
+    symlink("..2026_1", desk.at("..data")).unwrap();
+    symlink("..data/a.yaml", desk.at("a.yaml")).unwrap();
+    let mut folder = Folder::watch(desk.dir.path()).unwrap();
+    folder.next().await.unwrap();
+    symlink("..2026_2", desk.at("..data_tmp")).unwrap();
+    fs::rename(desk.at("..data_tmp"), desk.at("..data")).unwrap();
+    assert!(folder.next().await.unwrap().put[0].text.contains("New"));
+}
+
+#[tokio::test]
+async fn a_watched_folder_may_be_a_link_that_is_swapped() {
+    let desk = Desk::new();
+    desk.write("releases/1/a.yaml", &tenant("a", "Old"));
+    desk.write("releases/2/a.yaml", &tenant("a", "New"));
+    symlink("releases/1", desk.at("documents")).unwrap();
+    let mut folder = Folder::watch(desk.at("documents")).unwrap();
+    folder.next().await.unwrap();
+    symlink("releases/2", desk.at("next")).unwrap();
+    fs::rename(desk.at("next"), desk.at("documents")).unwrap();
+    assert!(folder.next().await.unwrap().put[0].text.contains("New"));
+    desk.write("releases/2/a.yaml", &tenant("a", "Newer"));
+    assert!(folder.next().await.unwrap().put[0].text.contains("Newer"));
 }

@@ -13,7 +13,7 @@ use bulkhead_config::protocol::Part;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IntoInnerError, Read, Write};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -90,8 +90,12 @@ impl Journal {
     ///
     /// # Errors
     /// When they cannot be written; the next call of [`Journal::rewrite`] repairs the file.
-    pub(crate) fn append(&mut self, records: &[Record]) -> io::Result<()> {
-        let lines = lines(records);
+    pub(crate) fn append(&mut self, records: impl IntoIterator<Item = Record>) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for record in records {
+            self.last_ms = self.last_ms.max(record.at_ms);
+            line(&record, &mut lines);
+        }
         let written = self
             .file
             .as_mut()
@@ -102,7 +106,6 @@ impl Journal {
             self.file = None;
         }
         self.bytes += u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        self.last_ms = records.iter().map(|record| record.at_ms).max().unwrap_or(self.last_ms);
         written
     }
 
@@ -125,18 +128,22 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be written; the old file stays.
-    pub(crate) fn rewrite(&mut self, records: &[Record]) -> io::Result<()> {
-        let lines = lines(records);
+    pub(crate) fn rewrite(&mut self, records: impl IntoIterator<Item = Record>) -> io::Result<()> {
         let new = self.path.with_extension("new");
-        let mut file = create(&new)?;
-        file.write_all(&lines)?;
-        file.sync_data()?;
+        let mut file = BufWriter::new(create(&new)?);
+        let (mut bytes, mut buffer) = (0, Vec::new());
+        for record in records {
+            buffer.clear();
+            line(&record, &mut buffer);
+            file.write_all(&buffer)?;
+            bytes += u64::try_from(buffer.len()).unwrap_or(u64::MAX);
+        }
+        file.into_inner().map_err(IntoInnerError::into_error)?.sync_data()?;
         fs::rename(&new, &self.path)?;
         if let Some(folder) = self.path.parent() {
             File::open(folder)?.sync_all()?;
         }
-        self.bytes = u64::try_from(lines.len()).unwrap_or(u64::MAX);
-        self.live_bytes = self.bytes;
+        (self.bytes, self.live_bytes) = (bytes, bytes);
         self.file = Some(append_to(&self.path)?);
         Ok(())
     }
@@ -185,16 +192,13 @@ fn parse(line: &[u8]) -> Result<Record, &'static str> {
     record_of(&value).ok_or("is not understood")
 }
 
-fn lines(records: &[Record]) -> Vec<u8> {
-    let mut lines = Vec::new();
-    for record in records {
-        let json = json_of(record).to_string();
-        lines.extend_from_slice(hex(json.as_bytes()).as_bytes());
-        lines.push(b' ');
-        lines.extend_from_slice(json.as_bytes());
-        lines.push(b'\n');
-    }
-    lines
+/// Writes one line behind others.
+fn line(record: &Record, lines: &mut Vec<u8>) {
+    let json = json_of(record).to_string();
+    lines.extend_from_slice(hex(json.as_bytes()).as_bytes());
+    lines.push(b' ');
+    lines.extend_from_slice(json.as_bytes());
+    lines.push(b'\n');
 }
 
 fn hex(bytes: &[u8]) -> String {

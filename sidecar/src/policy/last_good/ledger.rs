@@ -203,10 +203,8 @@ impl Ledger {
     /// These documents are served from now on. Whether that is news.
     pub(crate) fn activate(&mut self, part: &Part, texts: &Texts, now: Now) -> bool {
         let entry = self.parts.entry(part.clone()).or_default();
-        match &mut entry.trial {
-            Some(trial) if trial.texts == *texts && trial.phase.is_served() => return false,
-            None if entry.good.as_ref() == Some(texts) => return false,
-            _ => {}
+        if entry.served() == Some(texts) && entry.declared() == Some(texts) {
+            return self.restate(part, texts);
         }
         if entry.good.as_ref() == Some(texts) {
             entry.trial = None;
@@ -244,21 +242,20 @@ impl Ledger {
         }
     }
 
-    /// A part is served as before although its documents are written differently: they inherit its standing. Whether that is
-    /// news.
+    /// A part is served as before although its documents are written differently, or elsewhere: they inherit its standing.
+    /// Whether that is news.
     pub(crate) fn restate(&mut self, part: &Part, texts: &Texts) -> bool {
         let Some(entry) = self.parts.get_mut(part) else { return false };
         match &mut entry.trial {
             Some(trial) if trial.phase.is_served() => {
-                let is_news = trial.texts != *texts;
-                trial.texts = texts.clone();
-                is_news
+                let before = std::mem::replace(&mut trial.texts, texts.clone());
+                before != *texts || !before.stand_like(texts)
             }
             trial => {
-                let is_news = trial.take().is_some() | (entry.good.as_ref() != Some(texts));
-                entry.good = Some(texts.clone());
+                let had_trial = trial.take().is_some();
                 self.trials.remove(part);
-                is_news
+                let before = entry.good.replace(texts.clone());
+                had_trial || before.is_none_or(|before| before != *texts || !before.stand_like(texts))
             }
         }
     }

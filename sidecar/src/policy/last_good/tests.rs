@@ -46,8 +46,8 @@ fn written() -> (TempDir, PathBuf, Vec<Record>) {
     let dir = tempfile::tempdir().unwrap();
     let records = records();
     let (mut journal, _) = Journal::open(dir.path()).unwrap();
-    journal.append(&records[..3]).unwrap();
-    journal.append(&records[3..]).unwrap();
+    journal.append(records[..3].iter().cloned()).unwrap();
+    journal.append(records[3..].iter().cloned()).unwrap();
     let path = dir.path().join("journal");
     (dir, path, records)
 }
@@ -57,8 +57,8 @@ fn what_is_written_is_read_again() {
     let (dir, _, records) = written();
     let (mut journal, recovered) = Journal::open(dir.path()).unwrap();
     assert_eq!((recovered.records, recovered.damage), (records.clone(), Vec::<String>::new()));
-    journal.rewrite(&records[5..]).unwrap();
-    journal.append(&records[..1]).unwrap();
+    journal.rewrite(records[5..].iter().cloned()).unwrap();
+    journal.append(records[..1].iter().cloned()).unwrap();
     let (_, recovered) = Journal::open(dir.path()).unwrap();
     assert_eq!(recovered.records, [&records[5..], &records[..1]].concat());
 }
@@ -103,8 +103,8 @@ fn a_damaged_journal_is_set_aside_and_the_next_one_is_whole() {
     bytes[100] ^= 4;
     fs::write(&path, &bytes).unwrap();
     let (mut journal, recovered) = Journal::open(dir.path()).unwrap();
-    assert!(journal.append(&records[..1]).is_err(), "nothing is written behind damage");
-    journal.rewrite(&recovered.records).unwrap();
+    assert!(journal.append(records[..1].iter().cloned()).is_err(), "nothing is written behind damage");
+    journal.rewrite(recovered.records.iter().cloned()).unwrap();
     let (_, again) = Journal::open(dir.path()).unwrap();
     assert_eq!((again.records, again.damage.len()), (recovered.records, 0));
     assert_eq!(fs::read(dir.path().join("journal.damaged")).unwrap(), bytes);
@@ -116,13 +116,13 @@ fn what_a_change_replaced_stays_for_ten_minutes() {
     let (mut journal, _) = Journal::open(dir.path()).unwrap();
     let big = Entry { good: Some(texts("r", &"x".repeat(1 << 20))), trial: None };
     let record = |at_ms| Record { part: Part::Platform, at_ms, revision: 1, entry: Some(big.clone()) };
-    journal.append(&[record(0), record(1_000)]).unwrap();
+    journal.append([record(0), record(1_000)]).unwrap();
     assert!(!journal.is_overgrown(601_000));
     assert!(journal.is_overgrown(601_001));
-    journal.rewrite(&[record(1_000)]).unwrap();
+    journal.rewrite([record(1_000)]).unwrap();
     assert!(!journal.is_overgrown(601_001));
     for _ in 0..16 {
-        journal.append(&[record(2_000)]).unwrap();
+        journal.append([record(2_000)]).unwrap();
     }
     assert!(journal.is_overgrown(2_000), "not without end, even if changes never pause");
 }

@@ -66,6 +66,11 @@ impl Texts {
         self.0.binary_search_by(|text| text.id.cmp(id)).is_ok()
     }
 
+    /// Whether each of them stands in the same file as its like.
+    pub(crate) fn stand_like(&self, other: &Texts) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.iter().map(|text| &text.file).eq(other.iter().map(|text| &text.file))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
