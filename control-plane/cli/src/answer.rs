@@ -46,6 +46,15 @@ pub(crate) fn diagnostic(of: &Value) -> Diagnostic {
     }
 }
 
+/// `1 file`, `2 files`, `2 RoleBindings`, `2 Identities`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match (count, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {what}s"),
+    }
+}
+
 /// `5 s`, `3 min`, `2 h 5 min`, `4 d 2 h`: as fine as anybody cares for at that size.
 pub(crate) fn span(seconds: u64) -> String {
     match seconds {

@@ -279,7 +279,7 @@ impl Live {
 }
 
 fn epoch(admin: &Admin) -> Option<serde_json::Value> {
-    admin.get("/status").ok()?.get("epoch").cloned()
+    admin.get("/status").ok()?.pointer("/policy/epoch").cloned()
 }
 
 /// Reads a date (its first moment in UTC), an RFC 3339 time, or a duration from now; never one that has passed.

@@ -1,7 +1,7 @@
 //! The command line: what every command shares, and the list of commands. Each command's own arguments stand in its file.
 
 use crate::output::Format;
-use crate::{api_key, completion, config, exit, explain, status, token, validate};
+use crate::{api_key, completion, config, exit, explain, schema, status, token, up, validate};
 use std::path::PathBuf;
 
 /// Keep the tenants of a service apart: run the sidecar, check documents, explain decisions.
@@ -32,32 +32,13 @@ pub(crate) struct Global {
 /// One command per file.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    Up(up::Args),
     Validate(validate::Args),
     Explain(explain::Args),
     Status(status::Args),
     Config(config::Args),
+    Schema(schema::Args),
     Token(token::Args),
     ApiKey(api_key::Args),
     Completion(completion::Args),
-}
-
-/// The environments there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Environment {
-    /// On a developer's machine: demo documents, a token issuer whose key lies in the data directory.
-    Dev,
-    /// As prod, smaller.
-    Staging,
-    /// The real one.
-    Prod,
-}
-
-impl Environment {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Environment::Dev => "dev",
-            Environment::Staging => "staging",
-            Environment::Prod => "prod",
-        }
-    }
 }

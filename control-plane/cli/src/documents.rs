@@ -193,7 +193,12 @@ fn is_hidden(path: &Path) -> bool {
 /// By its name: YAML and JSON, but not the key sets (`*.jwks.json`) that documents refer to.
 fn is_document(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    !name.ends_with(".jwks.json") && [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+    !is_key_set(&name) && [".yaml", ".yml", ".json"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// By its name, as where it is served.
+pub(crate) fn is_key_set(name: &str) -> bool {
+    name.ends_with(".jwks.json") || name.ends_with(".jwks")
 }
 
 #[cfg(test)]

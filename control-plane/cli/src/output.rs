@@ -6,7 +6,7 @@ use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Stderr, Stdout, Write};
+use std::io::{self, Stderr, Stdout, Write};
 
 /// Form of a command's results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -50,11 +50,6 @@ impl Out {
     /// The form that results are asked for in.
     pub(crate) fn format(&self) -> Format {
         self.format
-    }
-
-    /// Whether a person watches the results.
-    pub(crate) fn is_terminal() -> bool {
-        io::stdout().is_terminal()
     }
 
     /// One line of results, for people.

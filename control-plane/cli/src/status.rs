@@ -1,7 +1,7 @@
 //! `bulkhead status`: what runs, what it serves, and what of it is not as declared.
 
 use crate::admin::Admin;
-use crate::answer::{self, list, number, plain, text};
+use crate::answer::{self, counted, list, number, plain, text};
 use crate::args::Global;
 use crate::context::{self, Place};
 use crate::exit::Exit;
@@ -20,8 +20,8 @@ pub(crate) struct Args {}
 pub(crate) fn run(_: &Args, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
     let place = context::find(global)?;
     let mut status = Admin::of(&place).get("/status")?;
-    if let (Some(fields), Some(addresses)) = (status.as_object_mut(), addresses(&place)) {
-        fields.entry("addresses").or_insert(addresses);
+    if let (Some(fields), Some(probes)) = (status.as_object_mut(), probes(&place)) {
+        fields.entry("probes").or_insert(probes);
     }
     match out.format() {
         Format::Json => out.json(&status)?,
@@ -30,32 +30,31 @@ pub(crate) fn run(_: &Args, global: &Global, out: &mut Out) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-/// What it listens on, as it wrote it down at its start.
-fn addresses(place: &Place) -> Option<Value> {
-    serde_json::from_slice(&fs::read(place.data_dir.join("addresses.json")).ok()?).ok()
+/// Where its probes are, as it wrote it down at its start.
+fn probes(place: &Place) -> Option<Value> {
+    let addresses: Value = serde_json::from_slice(&fs::read(place.data_dir.join("addresses.json")).ok()?).ok()?;
+    addresses.get("probes").cloned()
 }
 
 fn show(status: &Value) -> String {
     let mut lines = Lines(String::new());
     lines.process(status.get("process").unwrap_or(&Value::Null));
-    lines.listeners(status.get("addresses").unwrap_or(&Value::Null));
-    lines.policy(status);
-    for held in list(status, "quarantined") {
+    lines.listeners(status);
+    let policy = status.get("policy").unwrap_or(&Value::Null);
+    lines.policy(policy);
+    for held in list(policy, "quarantined") {
         lines.quarantined(held);
     }
-    for trial in list(status, "trials") {
+    for trial in list(policy, "trials") {
         lines.trial(trial);
     }
-    for warning in list(status, "warnings") {
+    for warning in list(policy, "warnings") {
         lines.diagnostic(Weight::Warning, warning);
     }
-    if let Some(trouble) = text(status, "last_good_trouble") {
+    if let Some(trouble) = text(policy, "last_good_trouble") {
         lines.add(WARN, "last good", trouble);
     }
-    let restart: Vec<String> = list(status, "settings_that_need_a_restart").iter().map(plain).collect();
-    if !restart.is_empty() {
-        lines.add(WARN, "restart", format!("{} take effect with the next start", restart.join(", ")));
-    }
+    lines.settings(policy);
     lines.0
 }
 
@@ -77,11 +76,11 @@ impl Lines {
         let count = |key| number(process, key).unwrap_or_default();
         let version = text(process, "version").unwrap_or_default();
         let told = format!(
-            "for {}, version {version}, process {}, {} workers, {} connections",
+            "for {}, version {version}, process {}, {}, {}",
             answer::span(count("uptime_seconds")),
             count("pid"),
-            count("workers"),
-            count("connections")
+            counted(count("workers"), "worker"),
+            counted(count("connections"), "connection")
         );
         self.add(style, state, told);
         let dropped = process.get("log_lines_dropped").and_then(Value::as_object).into_iter().flatten();
@@ -90,25 +89,31 @@ impl Lines {
         }
     }
 
-    fn listeners(&mut self, addresses: &Value) {
-        for listener in list(addresses, "listeners") {
-            let [service, name, address] = ["service", "name", "address"].map(|key| text(listener, key).unwrap_or_default());
-            self.add(FAINT, "listener", format!("http://{address}  {name} of service {service}"));
+    fn listeners(&mut self, status: &Value) {
+        for listener in list(status, "listeners") {
+            let [service, name, declared] = ["service", "name", "declared"].map(|key| text(listener, key).unwrap_or_default());
+            match (text(listener, "address"), text(listener, "failure")) {
+                (Some(address), _) => self.add(FAINT, "listener", format!("http://{address}  {name} of service {service}")),
+                (None, why) => {
+                    let why = why.unwrap_or_else(|| "not open yet".to_owned());
+                    self.add(BAD, "listener", format!("{declared}  {name} of service {service}: {why}"));
+                }
+            }
         }
-        if let Some(probes) = text(addresses, "probes") {
+        if let Some(probes) = text(status, "probes") {
             self.add(FAINT, "probes", format!("http://{probes}  /livez, /startupz, /readyz, /metrics"));
         }
     }
 
-    fn policy(&mut self, status: &Value) {
-        let Some(epoch) = answer::epoch(status) else {
+    fn policy(&mut self, policy: &Value) {
+        let Some(epoch) = answer::epoch(policy) else {
             return self.add(BAD, "policy", "none is served yet");
         };
-        let count = |key| number(status, key).unwrap_or_default();
+        let count = |key| number(policy, key).unwrap_or_default();
         let age = answer::span(count("age_seconds"));
-        let told = format!("epoch {epoch} for {age}: {} services, {} tenants", count("services"), count("tenants"));
+        let told = format!("epoch {epoch} for {age}: {}, {}", counted(count("services"), "service"), counted(count("tenants"), "tenant"));
         self.add(FAINT, "policy", told);
-        if let Some(source) = text(status, "source") {
+        if let Some(source) = text(policy, "source") {
             self.add(FAINT, "source", source);
         }
     }
@@ -138,6 +143,16 @@ impl Lines {
         self.add(WARN, "on trial", format!("{} {told}", text(trial, "part").unwrap_or_default()));
     }
 
+    fn settings(&mut self, policy: &Value) {
+        if let Some(mistakes) = text(policy, "settings_mistakes") {
+            self.add(BAD, "settings", format!("not read again: {mistakes}"));
+        }
+        let restart: Vec<String> = list(policy, "settings_that_need_a_restart").iter().map(plain).collect();
+        if !restart.is_empty() {
+            self.add(WARN, "restart", format!("{} take effect with the next start", restart.join(", ")));
+        }
+    }
+
     fn diagnostic(&mut self, weight: Weight, told: &Value) {
         let diagnostic = answer::diagnostic(told);
         let source = fs::read_to_string(&*diagnostic.file).ok();
@@ -152,23 +167,29 @@ mod tests {
 
     #[test]
     fn a_held_part_is_shown_with_its_mistakes_and_what_is_served_instead() {
-        let status = json!({
+        let policy = json!({
             "source": "/srv/documents", "epoch": { "incarnation": 1, "revision": 7 }, "age_seconds": 90, "services": 1, "tenants": 2,
             "quarantined": [{ "part": "tenant globex", "serving": "last_good", "mistakes": [
                 { "file": "/nowhere/globex.yaml", "line": 4, "column": 7, "document": "Tenant globex", "pointer": "/plan",
                   "message": "plan `fre` does not exist", "expected": null, "found": null, "hint": "did you mean `free`?" }] }],
             "trials": [{ "part": "tenant acme_corp", "phase": "probation" }],
             "settings_that_need_a_restart": ["core.sidecar.workers"],
+        });
+        let status = json!({
+            "policy": policy,
             "process": { "version": "0.1.0", "pid": 42, "uptime_seconds": 3_700, "ready": true, "draining": false, "workers": 2,
                 "connections": 3, "log_lines_dropped": { "access": 0, "application": 5 } },
-            "addresses": { "listeners": [{ "service": "demo", "name": "http", "address": "127.0.0.1:8080" }], "probes": "0.0.0.0:4791" },
+            "listeners": [{ "service": "demo", "name": "http", "declared": "127.0.0.1:8080", "address": "127.0.0.1:8080" },
+                { "service": "demo", "name": "more", "declared": "127.0.0.1:80", "failure": "permission denied" }],
+            "probes": "0.0.0.0:4791",
         });
         let expected = "\
 ready      for 1 h 1 min, version 0.1.0, process 42, 2 workers, 3 connections
 dropped    5 lines of the application log: it is written slower than filled
 listener   http://127.0.0.1:8080  http of service demo
+listener   127.0.0.1:80  more of service demo: permission denied
 probes     http://0.0.0.0:4791  /livez, /startupz, /readyz, /metrics
-policy     epoch 1.7 for 1 min: 1 services, 2 tenants
+policy     epoch 1.7 for 1 min: 1 service, 2 tenants
 source     /srv/documents
 held       tenant globex: its last good version is served
 error: plan `fre` does not exist

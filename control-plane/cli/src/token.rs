@@ -2,13 +2,14 @@
 //!
 //! Claims can be set and taken away at will, so that broken tokens are as easy to make as good ones.
 
-use crate::args::{Environment, Global};
+use crate::args::Global;
 use crate::context;
 use crate::exit::Exit;
 use crate::fault::{Failure, Fault};
 use crate::issuer::{self, Issuer};
 use crate::output::{Format, Out};
 use bulkhead_config::name::TenantId;
+use bulkhead_config::settings::Environment;
 use bulkhead_config::unit;
 use serde_json::{Map, Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -36,13 +37,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "JSON", value_parser = object)]
     claims: Option<Map<String, Value>>,
     /// Environment
-    #[arg(long, value_enum, env = "BULKHEAD_ENV", default_value_t = Environment::Dev, hide = true)]
+    #[arg(long, env = "BULKHEAD_ENV", default_value = "dev", hide = true)]
     env: Environment,
 }
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
-#[error("tokens are made in dev only, and this is {}", .0.as_str())]
+#[error("tokens are made in dev only, and this is {0}")]
 struct NotDev(Environment);
 
 impl Fault for NotDev {

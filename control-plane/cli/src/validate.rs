@@ -3,6 +3,7 @@
 //! Reads as the sidecar reads and compiles as the sidecar compiles, so what passes here is served there. A set without any
 //! Service is a part of a whole that is not here: what it refers to outside of itself is listed, not judged.
 
+use crate::answer::counted;
 use crate::documents::{self, Declared, Source};
 use crate::exit::Exit;
 use crate::fault::Failure;
@@ -11,6 +12,7 @@ use bulkhead_config::compile::{Catalogue, Outcome};
 use bulkhead_config::declared::Kind;
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::protocol::{Part, Quarantined};
+use bulkhead_config::settings;
 use references::{Known, Reference, Standing};
 use render::Weight;
 use serde_json::{Value, json};
@@ -48,6 +50,8 @@ pub(crate) fn run(args: &Args, out: &mut Out) -> Result<Exit, Failure> {
 /// What a set of files turned out to be.
 struct Found {
     declared: Declared,
+    /// Files that hold no documents.
+    others: Vec<(Other, Source)>,
     mistakes: Diagnostics,
     /// What is odd and means something all the same.
     warnings: Diagnostics,
@@ -69,14 +73,55 @@ impl From<Reference> for Unchecked {
 
 fn check(sources: Vec<Source>) -> Found {
     let mut declared = Declared::default();
+    let mut others = Vec::new();
+    let mut mistakes = Diagnostics::new();
     for source in sources {
-        declared.add(source);
+        match Other::of(&source) {
+            Some(other) => {
+                mistakes.append(other.check(&source));
+                others.push((other, source));
+            }
+            None => declared.add(source),
+        }
     }
-    let mut mistakes = declared.mistakes();
+    mistakes.append(declared.mistakes());
     let (warnings, mut unchecked) = compile(&declared, &mut mistakes);
     unchecked.append(&mut key_sets::check(&declared, &mut mistakes));
     mistakes.sort();
-    Found { declared, mistakes, warnings, unchecked }
+    Found { declared, others, mistakes, warnings, unchecked }
+}
+
+/// What a file holds in place of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Other {
+    Settings,
+    KeySet,
+}
+
+impl Other {
+    /// Settings are known by what stands in them, key sets by their name, as where they are served.
+    fn of(source: &Source) -> Option<Self> {
+        let text = source.text().unwrap_or_default();
+        match () {
+            () if documents::is_key_set(&source.name) => Some(Other::KeySet),
+            () if settings::is_settings(&source.name, text) => Some(Other::Settings),
+            () => None,
+        }
+    }
+
+    fn check(self, source: &Source) -> Diagnostics {
+        match self {
+            Other::Settings => settings::check(&source.name, source.text().unwrap_or_default()),
+            Other::KeySet => key_sets::read(&source.name, &source.content),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Other::Settings => "settings file",
+            Other::KeySet => "key set",
+        }
+    }
 }
 
 /// What the documents mean together. Gives the warnings, and what only the rest of the set could answer.
@@ -120,13 +165,16 @@ fn is_whole(declared: &Declared) -> bool {
 }
 
 impl Found {
+    fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.declared.files().map(|(source, _)| source).chain(self.others.iter().map(|(_, source)| source))
+    }
+
     fn to_json(&self) -> Value {
         self.mistakes.iter().map(json).collect()
     }
 
     fn show(&self, out: &mut Out) -> Result<(), Failure> {
-        let texts: HashMap<&str, &str> =
-            self.declared.files().map(|(source, _)| (&*source.name, source.text().unwrap_or_default())).collect();
+        let texts: HashMap<&str, &str> = self.sources().map(|source| (&*source.name, source.text().unwrap_or_default())).collect();
         for (weight, diagnostics) in [(Weight::Mistake, &self.mistakes), (Weight::Warning, &self.warnings)] {
             for diagnostic in diagnostics.iter() {
                 let elsewhere = || fs::read_to_string(&*diagnostic.file).ok().map(Cow::Owned);
@@ -144,26 +192,21 @@ impl Found {
 
     /// `2 files: 1 Plan, 2 Tenants; no mistakes`.
     fn summary(&self) -> String {
-        let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
+        let mut kinds: BTreeMap<Kind, u64> = BTreeMap::new();
         for document in self.declared.documents() {
             *kinds.entry(document.id.kind).or_default() += 1;
         }
-        let kinds: Vec<String> = kinds.into_iter().map(|(kind, count)| counted(count, kind.as_str())).collect();
-        let read = if kinds.is_empty() { "no documents".to_owned() } else { kinds.join(", ") };
-        let files = counted(self.declared.files().count(), "file");
-        match self.mistakes.len() {
+        let mut read: Vec<String> = kinds.into_iter().map(|(kind, count)| counted(count, kind.as_str())).collect();
+        for other in [Other::Settings, Other::KeySet] {
+            let count = self.others.iter().filter(|(found, _)| *found == other).count() as u64;
+            read.extend((count > 0).then(|| counted(count, other.as_str())));
+        }
+        let read = if read.is_empty() { "no documents".to_owned() } else { read.join(", ") };
+        let files = counted(self.sources().count() as u64, "file");
+        match self.mistakes.len() as u64 {
             0 => format!("{files}: {read}; {}", paint(GOOD, "no mistakes")),
             count => format!("{files}: {read}; {}", paint(crate::output::BAD, counted(count, "mistake"))),
         }
-    }
-}
-
-/// `1 file`, `2 files`, `2 RoleBindings`, `2 Identities`.
-fn counted(count: usize, what: &str) -> String {
-    match (count, what.strip_suffix('y')) {
-        (1, _) => format!("1 {what}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        (_, None) => format!("{count} {what}s"),
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 /// The explanation in lines, each ended.
 pub(super) fn explanation(explanation: &Value) -> String {
     let mut lines = Lines(format!("{}\n", headline(explanation)));
+    lines.add("decision", explanation.get("decision").and_then(decision));
     lines.add("because", text(explanation, "because"));
     for near in list(explanation, "nearest") {
         lines.near(near.as_str().unwrap_or_default());
@@ -54,6 +55,13 @@ impl Lines {
     fn near(&mut self, text: &str) {
         let _ = writeln!(self.0, "  {} {}", paint(HINT, format_args!("{:<8}", "nearest")), printable(text));
     }
+}
+
+/// What was asked, where a remembered decision is explained.
+fn decision(decision: &Value) -> Option<String> {
+    let by = text(decision, "user").map(|user| format!(" by {user}")).unwrap_or_default();
+    let [at, source, host] = ["at", "source", "host"].map(|key| text(decision, key).unwrap_or_default());
+    Some(format!("{} at {at}, from {source}{by}, for host {host}", text(decision, "id")?))
 }
 
 fn tenant(tenant: &Value) -> Option<String> {

@@ -37,7 +37,7 @@ fn issuers(document: &Document) -> impl Iterator<Item = (&Document, &JwtIssuer)>
 }
 
 /// RFC 7517 section 5: an object with a list `keys`. What the single keys must be is checked where they are used.
-fn read(file: &Arc<str>, content: &[u8]) -> Diagnostics {
+pub(super) fn read(file: &Arc<str>, content: &[u8]) -> Diagnostics {
     let mut mistakes = Diagnostics::new();
     match json::read(content, Budget::FILE) {
         Ok(set) if matches!(set.value.get("keys").map(|keys| &keys.value), Some(Value::List(_))) => {}

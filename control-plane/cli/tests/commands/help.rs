@@ -5,11 +5,13 @@ use std::path::Path;
 
 const COMMANDS: &[&[&str]] = &[
     &[],
+    &["up"],
     &["validate"],
     &["explain"],
     &["status"],
     &["config"],
     &["config", "show"],
+    &["schema"],
     &["token"],
     &["api-key"],
     &["api-key", "new"],

@@ -1,5 +1,7 @@
 //! A user with a home of their own, and the binary in their hands.
 
+pub(crate) mod running;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;

@@ -1,0 +1,364 @@
+//! `bulkhead up`: a sidecar in this process, in front of a demo that shows what it does.
+//!
+//! In order: data directory, settings, the demo service, the sidecar, the context by which later commands find it. What fails is
+//! named, and what had started goes down with the process. Outside of dev there is no demo, no issuer and no token.
+
+use crate::args::Global;
+use crate::context::{self, Registration};
+use crate::demo::service::Service;
+use crate::exit::Exit;
+use crate::fault::{Failure, Fault, chain};
+use crate::files;
+use crate::output::{Format, Out};
+use crate::validate::render::{self, Weight};
+use banner::Banner;
+use bulkhead_config::diagnostic::Diagnostics;
+use bulkhead_config::settings::{self, Environment, Sources, Workers};
+use bulkhead_sidecar::policy::{Folder, FolderError};
+use bulkhead_sidecar::telemetry::spool::Sink;
+use bulkhead_sidecar::{Running, StartError, admin};
+use ground::Ground;
+use live::Shown;
+use plan::Plan;
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+mod ground;
+mod plan;
+mod live;
+mod banner;
+mod tries;
+
+/// Run a bulkhead on this machine; in dev with a demo behind it
+///
+/// The first start fills DIR/documents with the demo's documents; from then on they are yours, and an edit is live within a
+/// second. Ctrl-C and SIGTERM end it once everything in flight is answered; a second one ends it at once.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Documents to serve, a file or a folder [default: DIR/documents]
+    #[arg(long, value_name = "PATH")]
+    documents: Option<PathBuf>,
+    /// Send the demo's requests there instead of to the bundled service: http://HOST:PORT
+    #[arg(long, value_name = "URL", value_parser = plan::endpoint)]
+    upstream: Option<plan::Endpoint>,
+    /// Environment: dev, staging or prod
+    #[arg(long, value_name = "NAME", env = "BULKHEAD_ENV", hide_env = true, default_value = "dev")]
+    env: Environment,
+    /// Settings over the built-in ones
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// One setting over all others; may stand several times
+    #[arg(long = "set", value_name = "core.KEY=VALUE")]
+    set: Vec<String>,
+    /// Threads that serve requests [default: the processors it may use, at most 2]
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// Where the demo is served, in place of what its document says
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Where probes and metrics are served [default: 0.0.0.0:4791]
+    #[arg(long, value_name = "ADDRESS")]
+    probe_address: Option<SocketAddr>,
+    /// Where the bundled demo service listens [default: 127.0.0.1:4789]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "upstream")]
+    demo_address: Option<SocketAddr>,
+    /// Open the admin on this port of loopback too, for the token in DIR/admin.token
+    #[arg(long, value_name = "PORT")]
+    admin_port: Option<u16>,
+    /// Where a line per request goes: a file, `-` for stdout, or off [default: DIR/logs/access.jsonl]
+    #[arg(long, value_name = "-|off|FILE")]
+    access_log: Option<PathBuf>,
+    /// Write the log to the terminal too; without one it always goes to stderr
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// Why it does not run.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("there are mistakes in the settings")]
+    Settings,
+    #[error("cannot read {}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("cannot make {}", path.display())]
+    Unwritable { path: PathBuf, source: io::Error },
+    #[error("the demo service cannot listen on {address}")]
+    Demo { address: SocketAddr, source: io::Error },
+    // These two say their causes themselves.
+    #[error("{0}")]
+    Folder(FolderError),
+    #[error("{0}")]
+    Sidecar(StartError),
+    #[error("the system gives no runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl Fault for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Error::Settings => Exit::Configuration,
+            Error::Unreadable { source, .. } | Error::Unwritable { source, .. } | Error::Demo { source, .. } => Exit::of(source),
+            Error::Folder(_) => Exit::NoInput,
+            Error::Sidecar(_) => Exit::Unavailable,
+            Error::Runtime(_) => Exit::Io,
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Error::Demo { address, source } if source.kind() == io::ErrorKind::AddrInUse => Some(format!(
+                "stop what listens there, send the demo's requests to it with --upstream http://{address}, or move the demo service with --demo-address"
+            )),
+            Error::Runtime(_) => Some("raise the limit on open files".into()),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let settings = load(args, out)?;
+    let data_dir = context::data_dir(global, args.env.as_str())?;
+    let ground = Ground::prepare(&data_dir, args.documents.as_deref(), args.env)?;
+    let plan = Plan::of(args, &ground)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let start = Start { args, global, settings, ground, plan, began };
+    runtime.block_on(start.serve(out))
+}
+
+/// Settings of every layer; their mistakes are shown as `validate` shows them.
+fn load(args: &Args, out: &mut Out) -> Result<settings::Settings, Failure> {
+    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.clone(), source });
+    let text = args.settings.as_ref().map(read).transpose()?;
+    let name = args.settings.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
+    let variables: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let workers = args.workers.map(|workers| format!("core.sidecar.workers={workers}"));
+    let flags: Vec<String> = args.set.iter().cloned().chain(workers).collect();
+    let file = text.as_deref().map(|text| (&*name, text));
+    let sources = Sources { environment: args.env, file, variables: &variables, flags: &flags };
+    settings::load(&sources).map_err(|mistakes| {
+        tell(&mistakes, text.as_deref(), out);
+        Error::Settings.into()
+    })
+}
+
+fn tell(mistakes: &Diagnostics, text: Option<&str>, out: &mut Out) {
+    for mistake in mistakes.iter() {
+        out.remark(render::diagnostic(Weight::Mistake, mistake, text));
+    }
+}
+
+/// Everything a start needs.
+struct Start<'a> {
+    args: &'a Args,
+    global: &'a Global,
+    settings: settings::Settings,
+    ground: Ground,
+    plan: Plan,
+    began: Instant,
+}
+
+impl Start<'_> {
+    async fn serve(mut self, out: &mut Out) -> Result<Exit, Failure> {
+        // Before anything is said to be ready: from then on a signal is an order to drain.
+        let mut ends = Ends::new().map_err(Error::Runtime)?;
+        let demo = self.start_demo().await?;
+        let logs = self.logs()?;
+        let source = Folder::watch(&self.ground.place.documents).map_err(Error::Folder)?;
+        let sidecar = self.sidecar(&logs);
+        let deadline = sidecar.drain_deadline;
+        // Where the log goes to stderr, its lines tell the same; a person gets sentences.
+        let started = match logs.log {
+            Some(_) => bulkhead_sidecar::start(sidecar, Shown::new(source)).await,
+            None => bulkhead_sidecar::start(sidecar, source).await,
+        };
+        let running = started.map_err(Error::Sidecar)?;
+        let banner = self.banner(&running, demo, logs);
+        match out.format() {
+            Format::Human => out.raw(&banner.text())?,
+            Format::Json => out.json(&banner.json())?,
+        }
+        tokio::select! {
+            () = ends.next() => {}
+            () = running.drain_wanted() => {}
+        }
+        self.drain(running, deadline, &mut ends, out).await;
+        Ok(Exit::Done)
+    }
+
+    /// The demo service, where the documents or the command line ask for it.
+    async fn start_demo(&mut self) -> Result<Option<SocketAddr>, Error> {
+        let Some(address) = self.plan.demo else { return Ok(None) };
+        let failed = |source| Error::Demo { address, source };
+        let service = Service::bind(address).await.map_err(failed)?;
+        let address = service.address().map_err(failed)?;
+        self.plan.demo_is_at(address);
+        tokio::spawn(service.run());
+        Ok(Some(address))
+    }
+
+    fn logs(&self) -> Result<Logs, Error> {
+        let folder = self.ground.place.data_dir.join("logs");
+        files::make_private_dir(&folder).map_err(|source| Error::Unwritable { path: folder.clone(), source })?;
+        let access = match self.args.access_log.as_deref() {
+            None => Access::File(folder.join("access.jsonl")),
+            Some(path) if path == Path::new("off") => Access::Off,
+            Some(path) if path == Path::new("-") => Access::Stdout,
+            Some(path) => Access::File(path.to_owned()),
+        };
+        let quiet = io::stderr().is_terminal() && !self.args.verbose;
+        Ok(Logs { access, log: quiet.then(|| folder.join("bulkhead.jsonl")) })
+    }
+
+    fn sidecar(&mut self, logs: &Logs) -> bulkhead_sidecar::Settings {
+        let mut sidecar = bulkhead_sidecar::Settings::new(self.ground.place.data_dir.clone());
+        if let Workers::Count(count) = self.settings.workers() {
+            sidecar.workers = NonZeroUsize::new(count.into()).unwrap_or(sidecar.workers);
+        }
+        sidecar.probe_address = self.args.probe_address.unwrap_or(sidecar.probe_address);
+        sidecar.admin_port = self.args.admin_port;
+        sidecar.listen = self.plan.listen.take().into_iter().collect();
+        sidecar.endpoint = self.plan.endpoint.clone();
+        sidecar.access_log = logs.access.sink();
+        sidecar.log = logs.log.clone().map_or(Sink::Stderr, Sink::File);
+        sidecar.level = self.settings.log_level().as_str().parse().unwrap_or(sidecar.level);
+        sidecar.drain_deadline = self.settings.drain_deadline();
+        sidecar.probation = self.settings.probation();
+        sidecar.metrics_enabled = self.settings.prometheus_enabled();
+        sidecar.metrics_interval = self.settings.collection_interval();
+        sidecar.shown = self.settings.entries().iter().map(shown).collect();
+        sidecar
+    }
+
+    fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: Logs) -> Banner {
+        let registered = self.register(running);
+        let mut warnings: Vec<String> =
+            registered.as_ref().err().map(|why| format!("it is not registered: {}", chain(why))).into_iter().collect();
+        warnings.extend(self.ground.foreign_key_sets.iter().map(|path| {
+            format!("{} holds another key than this data directory's: tokens of `bulkhead token` are refused; delete it to have it written again", path.display())
+        }));
+        if !self.ground.declared.mistakes().is_empty() {
+            warnings.push(format!("there are mistakes in the documents: `bulkhead validate {}`", self.ground.place.documents.display()));
+        }
+        let addresses = running.addresses();
+        let named = |(entrance, address): &(std::sync::Arc<_>, SocketAddr)| {
+            let entrance: &bulkhead_sidecar::connection::Entrance = entrance;
+            (entrance.service.to_string(), entrance.listener.to_string(), *address)
+        };
+        Banner {
+            environment: self.args.env.as_str(),
+            took: self.began.elapsed(),
+            listeners: addresses.listeners.iter().map(named).collect(),
+            demo,
+            upstream: self.args.upstream.as_ref().map(|endpoint| format!("http://{}:{}", endpoint.host, endpoint.port)),
+            probes: addresses.probes,
+            data_dir: self.ground.place.data_dir.clone(),
+            documents: self.ground.place.documents.clone(),
+            access_log: logs.access.file(),
+            log: logs.log,
+            warnings,
+            tries: self.tries(running, registered.is_ok()),
+        }
+    }
+
+    fn tries(&self, running: &Running, registered: bool) -> Vec<tries::Try> {
+        let demo = running.addresses().listeners.iter().find(|(entrance, _)| Some(&entrance.service) == self.plan.service.as_ref());
+        match demo {
+            Some((_, address)) if self.ground.is_the_demo() => {
+                let program = tries::program();
+                let data_dir = (!registered || self.context() != context::DEFAULT).then_some(&*self.ground.place.data_dir);
+                tries::of_the_demo(&tries::Reach { program: &program, data_dir, port: address.port() })
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn context(&self) -> &str {
+        self.global.context.as_deref().unwrap_or(self.args.env.as_str())
+    }
+
+    fn register(&self, running: &Running) -> Result<(), context::Error> {
+        let told = Registration {
+            environment: self.args.env.as_str(),
+            place: &self.ground.place,
+            token_file: &self.ground.token_file(),
+            addresses: serde_json::from_str(&running.addresses().to_json()).unwrap_or_default(),
+        };
+        context::register(self.context(), &told)
+    }
+
+    async fn drain(&self, running: Running, deadline: Duration, ends: &mut Ends, out: &mut Out) {
+        let asks = io::stderr().is_terminal();
+        if asks {
+            out.remark("draining; Ctrl-C again stops at once");
+        }
+        tokio::select! {
+            drained = running.drain(deadline) => {
+                if drained.cut > 0 {
+                    out.warn(format_args!("{} connections were still busy after {} s and were cut", drained.cut, deadline.as_secs()));
+                }
+            }
+            // Whoever asks twice means now.
+            () = ends.next() => {}
+        }
+    }
+}
+
+/// Where the logs go.
+struct Logs {
+    access: Access,
+    /// `None`: stderr.
+    log: Option<PathBuf>,
+}
+
+enum Access {
+    Off,
+    Stdout,
+    File(PathBuf),
+}
+
+impl Access {
+    fn sink(&self) -> Option<Sink> {
+        match self {
+            Access::Off => None,
+            Access::Stdout => Some(Sink::Stdout),
+            Access::File(path) => Some(Sink::File(path.clone())),
+        }
+    }
+
+    fn file(self) -> Option<PathBuf> {
+        match self {
+            Access::File(path) => Some(path),
+            Access::Off | Access::Stdout => None,
+        }
+    }
+}
+
+fn shown(entry: &settings::Entry) -> admin::Setting {
+    admin::Setting { key: entry.key.to_owned(), shown: entry.shown.clone(), origin: entry.origin.to_string() }
+}
+
+/// The signals that end it.
+struct Ends {
+    term: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
