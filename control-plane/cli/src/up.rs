@@ -12,20 +12,21 @@ use crate::files;
 use crate::output::{Format, Out};
 use crate::validate::render::{self, Weight};
 use banner::Banner;
-use bulkhead_config::diagnostic::Diagnostics;
-use bulkhead_config::settings::{self, Environment, Sources, Workers};
+use bulkhead_config::settings::Environment;
+use bulkhead_sidecar::policy::settings_watch::{SettingsError, SettingsSource};
 use bulkhead_sidecar::policy::{Folder, FolderError};
 use bulkhead_sidecar::telemetry::spool::Sink;
-use bulkhead_sidecar::{Running, StartError, admin};
+use bulkhead_sidecar::{Running, StartError};
 use ground::Ground;
 use live::Shown;
 use plan::Plan;
-use std::collections::BTreeMap;
+use std::env;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod ground;
@@ -82,14 +83,14 @@ pub(crate) struct Args {
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("there are mistakes in the settings")]
-    Settings,
-    #[error("cannot read {}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
+    WrongSettings,
     #[error("cannot make {}", path.display())]
     Unwritable { path: PathBuf, source: io::Error },
     #[error("the demo service cannot listen on {address}")]
     Demo { address: SocketAddr, source: io::Error },
-    // These two say their causes themselves.
+    // These three say their causes themselves.
+    #[error("{0}")]
+    Settings(SettingsError),
     #[error("{0}")]
     Folder(FolderError),
     #[error("{0}")]
@@ -101,8 +102,10 @@ enum Error {
 impl Fault for Error {
     fn exit(&self) -> Exit {
         match self {
-            Error::Settings => Exit::Configuration,
-            Error::Unreadable { source, .. } | Error::Unwritable { source, .. } | Error::Demo { source, .. } => Exit::of(source),
+            Error::WrongSettings => Exit::Configuration,
+            Error::Settings(SettingsError::Unreadable { cause, .. }) => Exit::of(cause),
+            Error::Settings(SettingsError::Mistakes(_)) => Exit::Configuration,
+            Error::Unwritable { source, .. } | Error::Demo { source, .. } => Exit::of(source),
             Error::Folder(_) => Exit::NoInput,
             Error::Sidecar(_) => Exit::Unavailable,
             Error::Runtime(_) => Exit::Io,
@@ -122,61 +125,56 @@ impl Fault for Error {
 
 pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let settings = load(args, out)?;
     let data_dir = context::data_dir(global, args.env.as_str())?;
+    let settings = load(args, data_dir.clone(), out)?;
     let ground = Ground::prepare(&data_dir, args.documents.as_deref(), args.env)?;
     let plan = Plan::of(args, &ground)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
-    let start = Start { args, global, settings, ground, plan, began };
-    runtime.block_on(start.serve(out))
+    let start = Start { args, global, ground, plan, began };
+    runtime.block_on(start.serve(settings, out))
 }
 
 /// Settings of every layer; their mistakes are shown as `validate` shows them.
-fn load(args: &Args, out: &mut Out) -> Result<settings::Settings, Failure> {
-    let read = |path: &PathBuf| std::fs::read_to_string(path).map_err(|source| Error::Unreadable { path: path.clone(), source });
-    let text = args.settings.as_ref().map(read).transpose()?;
-    let name = args.settings.as_ref().map(|path| path.to_string_lossy()).unwrap_or_default();
-    let variables: BTreeMap<String, String> =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+fn load(args: &Args, data_dir: PathBuf, out: &mut Out) -> Result<bulkhead_sidecar::Settings, Failure> {
     let workers = args.workers.map(|workers| format!("core.sidecar.workers={workers}"));
-    let flags: Vec<String> = args.set.iter().cloned().chain(workers).collect();
-    let file = text.as_deref().map(|text| (&*name, text));
-    let sources = Sources { environment: args.env, file, variables: &variables, flags: &flags };
-    settings::load(&sources).map_err(|mistakes| {
-        tell(&mistakes, text.as_deref(), out);
-        Error::Settings.into()
+    let source = SettingsSource {
+        environment: args.env,
+        file: args.settings.clone(),
+        // A setting cannot be written in what is no text, so such a variable is none of ours.
+        variables: env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect(),
+        flags: args.set.iter().cloned().chain(workers).collect(),
+    };
+    bulkhead_sidecar::Settings::load(data_dir, source).map_err(|error| {
+        let SettingsError::Mistakes(mistakes) = error else { return Error::Settings(error).into() };
+        for mistake in mistakes.iter() {
+            let text = fs::read_to_string(&*mistake.file).ok();
+            out.remark(render::diagnostic(Weight::Mistake, mistake, text.as_deref()));
+        }
+        Error::WrongSettings.into()
     })
-}
-
-fn tell(mistakes: &Diagnostics, text: Option<&str>, out: &mut Out) {
-    for mistake in mistakes.iter() {
-        out.remark(render::diagnostic(Weight::Mistake, mistake, text));
-    }
 }
 
 /// Everything a start needs.
 struct Start<'a> {
     args: &'a Args,
     global: &'a Global,
-    settings: settings::Settings,
     ground: Ground,
     plan: Plan,
     began: Instant,
 }
 
 impl Start<'_> {
-    async fn serve(mut self, out: &mut Out) -> Result<Exit, Failure> {
+    async fn serve(mut self, mut settings: bulkhead_sidecar::Settings, out: &mut Out) -> Result<Exit, Failure> {
         // Before anything is said to be ready: from then on a signal is an order to drain.
         let mut ends = Ends::new().map_err(Error::Runtime)?;
         let demo = self.start_demo().await?;
         let logs = self.logs()?;
         let source = Folder::watch(&self.ground.place.documents).map_err(Error::Folder)?;
-        let sidecar = self.sidecar(&logs);
-        let deadline = sidecar.drain_deadline;
+        self.configure(&mut settings, &logs);
         // Where the log goes to stderr, its lines tell the same; a person gets sentences.
         let started = match logs.log {
-            Some(_) => bulkhead_sidecar::start(sidecar, Shown::new(source)).await,
-            None => bulkhead_sidecar::start(sidecar, source).await,
+            Some(_) => bulkhead_sidecar::start(settings, Shown::new(source)).await,
+            None => bulkhead_sidecar::start(settings, source).await,
         };
         let running = started.map_err(Error::Sidecar)?;
         let banner = self.banner(&running, demo, logs);
@@ -188,7 +186,7 @@ impl Start<'_> {
             () = ends.next() => {}
             () = running.drain_wanted() => {}
         }
-        self.drain(running, deadline, &mut ends, out).await;
+        drain(running, &mut ends, out).await;
         Ok(Exit::Done)
     }
 
@@ -216,24 +214,15 @@ impl Start<'_> {
         Ok(Logs { access, log: quiet.then(|| folder.join("bulkhead.jsonl")) })
     }
 
-    fn sidecar(&mut self, logs: &Logs) -> bulkhead_sidecar::Settings {
-        let mut sidecar = bulkhead_sidecar::Settings::new(self.ground.place.data_dir.clone());
-        if let Workers::Count(count) = self.settings.workers() {
-            sidecar.workers = NonZeroUsize::new(count.into()).unwrap_or(sidecar.workers);
-        }
-        sidecar.probe_address = self.args.probe_address.unwrap_or(sidecar.probe_address);
-        sidecar.admin_port = self.args.admin_port;
-        sidecar.listen = self.plan.listen.take().into_iter().collect();
-        sidecar.endpoint = self.plan.endpoint.clone();
-        sidecar.access_log = logs.access.sink();
-        sidecar.log = logs.log.clone().map_or(Sink::Stderr, Sink::File);
-        sidecar.level = self.settings.log_level().as_str().parse().unwrap_or(sidecar.level);
-        sidecar.drain_deadline = self.settings.drain_deadline();
-        sidecar.probation = self.settings.probation();
-        sidecar.metrics_enabled = self.settings.prometheus_enabled();
-        sidecar.metrics_interval = self.settings.collection_interval();
-        sidecar.shown = self.settings.entries().iter().map(shown).collect();
-        sidecar
+    /// What flags and documents say beside the settings.
+    fn configure(&mut self, settings: &mut bulkhead_sidecar::Settings, logs: &Logs) {
+        settings.data_dir.clone_from(&self.ground.place.data_dir);
+        settings.probe_address = self.args.probe_address.unwrap_or(settings.probe_address);
+        settings.admin_port = self.args.admin_port;
+        settings.listen = self.plan.listen.take().into_iter().collect();
+        settings.endpoint = self.plan.endpoint.clone();
+        settings.access_log = logs.access.sink();
+        settings.log = logs.log.clone().map_or(Sink::Stderr, Sink::File);
     }
 
     fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: Logs) -> Banner {
@@ -292,21 +281,21 @@ impl Start<'_> {
         };
         context::register(self.context(), &told)
     }
+}
 
-    async fn drain(&self, running: Running, deadline: Duration, ends: &mut Ends, out: &mut Out) {
-        let asks = io::stderr().is_terminal();
-        if asks {
-            out.remark("draining; Ctrl-C again stops at once");
-        }
-        tokio::select! {
-            drained = running.drain(deadline) => {
-                if drained.cut > 0 {
-                    out.warn(format_args!("{} connections were still busy after {} s and were cut", drained.cut, deadline.as_secs()));
-                }
+async fn drain(running: Running, ends: &mut Ends, out: &mut Out) {
+    if io::stderr().is_terminal() {
+        out.remark("draining; Ctrl-C again stops at once");
+    }
+    let deadline = running.settings().load().drain_deadline();
+    tokio::select! {
+        drained = running.drain(deadline) => {
+            if drained.cut > 0 {
+                out.warn(format_args!("{} connections were still busy after {} s and were cut", drained.cut, deadline.as_secs()));
             }
-            // Whoever asks twice means now.
-            () = ends.next() => {}
         }
+        // Whoever asks twice means now.
+        () = ends.next() => {}
     }
 }
 
@@ -338,10 +327,6 @@ impl Access {
             Access::Off | Access::Stdout => None,
         }
     }
-}
-
-fn shown(entry: &settings::Entry) -> admin::Setting {
-    admin::Setting { key: entry.key.to_owned(), shown: entry.shown.clone(), origin: entry.origin.to_string() }
 }
 
 /// The signals that end it.
