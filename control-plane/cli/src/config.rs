@@ -115,13 +115,14 @@ fn list(path: &str, items: &[Value], rows: &mut Vec<Row>) {
     }
 }
 
-/// A value in one line: `name burst, per tenant, rate 200/s`.
+/// A value in one line, its name first: `name burst, per tenant, rate 200/s`.
 fn compact(value: &Value) -> String {
     match value {
         Value::Null => "none".to_owned(),
         Value::Object(fields) => {
-            let fields = fields.iter().filter(|(_, value)| !value.is_null());
-            fields.map(|(key, value)| format!("{key} {}", compact(value))).collect::<Vec<_>>().join(", ")
+            let mut fields: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
+            fields.sort_by_key(|(key, _)| *key != "name");
+            fields.iter().map(|(key, value)| format!("{key} {}", compact(value))).collect::<Vec<_>>().join(", ")
         }
         Value::Array(items) => items.iter().map(compact).collect::<Vec<_>>().join(" + "),
         scalar => plain(scalar),
@@ -138,18 +139,18 @@ mod tests {
         let config = json!({
             "api_quota_per_hour": { "value": 50_000, "origin": "tenant" },
             "features": [{ "value": "reports", "origin": "plan" }, { "value": "analytics", "origin": "tenant" }],
-            "limits": [{ "value": { "name": "burst", "rate": "200/s" }, "origin": "platform" }],
+            "limits": [{ "value": { "burst": 9, "name": "burst" }, "origin": "platform" }],
             "plan": { "value": null, "origin": "default" },
             "request": { "headers_max": { "value": 100, "origin": "default" } },
             "tenant_id": "acme_corp",
         });
         let expected = "\
-api_quota_per_hour   50000                   tenant
-features             reports                 plan
-                     analytics               tenant
-limits               name burst, rate 200/s  platform
-plan                 none                    default
-request.headers_max  100                     default
+api_quota_per_hour   50000                tenant
+features             reports              plan
+                     analytics            tenant
+limits               name burst, burst 9  platform
+plan                 none                 default
+request.headers_max  100                  default
 tenant_id            acme_corp
 ";
         assert_eq!(anstream::adapter::strip_str(&table(&config)).to_string(), expected);

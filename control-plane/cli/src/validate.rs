@@ -104,7 +104,8 @@ impl Other {
         let text = source.text().unwrap_or_default();
         match () {
             () if documents::is_key_set(&source.name) => Some(Other::KeySet),
-            () if settings::is_settings(&source.name, text) => Some(Other::Settings),
+            // Looked for in the text first, so that a hundred thousand documents are not parsed twice.
+            () if text.contains("core") && settings::is_settings(&source.name, text) => Some(Other::Settings),
             () => None,
         }
     }

@@ -34,7 +34,7 @@ impl Banner {
     pub(super) fn text(&self) -> String {
         let mut text = Text(format!("{} {}\n\n", paint(STRONG, format_args!("bulkhead {}", self.environment)), self.ready()));
         for (service, listener, address) in &self.listeners {
-            text.line("serving", format!("http://{address}"), format!("listener {listener} of service {service}"));
+            text.line("serving", format!("http://{address}"), &format!("listener {listener} of service {service}"));
         }
         match (self.demo, &self.upstream) {
             (_, Some(upstream)) => text.line("upstream", upstream, "instead of the demo service's"),
@@ -85,9 +85,9 @@ struct Text(String);
 
 // Writing to a String cannot fail.
 impl Text {
-    fn line(&mut self, what: &str, value: impl std::fmt::Display, remark: impl std::fmt::Display) {
-        let line = format!("  {} {value}  {}", paint(FAINT, format_args!("{what:<11}")), paint(FAINT, remark));
-        let _ = writeln!(self.0, "{}", line.trim_end());
+    fn line(&mut self, what: &str, value: impl std::fmt::Display, remark: &str) {
+        let remark = if remark.is_empty() { String::new() } else { format!("  {}", paint(FAINT, remark)) };
+        let _ = writeln!(self.0, "  {} {value}{remark}", paint(FAINT, format_args!("{what:<11}")));
     }
 
     fn note(&mut self, style: Style, label: &str, note: &str) {

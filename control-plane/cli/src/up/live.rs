@@ -2,7 +2,7 @@
 
 use crate::output::{BAD, FAINT, GOOD, paint};
 use crate::validate::render::{self, Weight};
-use bulkhead_config::protocol::{Offer, Quarantined, Report, Serving};
+use bulkhead_config::protocol::{Offer, Part, Quarantined, Report, Serving};
 use bulkhead_sidecar::policy::{KeyReader, PolicySource};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -49,21 +49,64 @@ impl<S: PolicySource> PolicySource for Shown<S> {
 
 fn lines(report: &Report, told: &[Quarantined], started: bool) -> String {
     let mut text = String::new();
-    let time = paint(FAINT, TimeZone::system().to_datetime(Timestamp::now()).strftime("%H:%M:%S"));
+    let mut line = |style, what: &str, told: &str| {
+        let time = TimeZone::system().to_datetime(Timestamp::now()).strftime("%H:%M:%S");
+        text.push_str(&format!("{} {} {told}\n", paint(FAINT, time), paint(style, what)));
+    };
     if started && !report.accepted.is_empty() {
-        let parts: Vec<String> = report.accepted.iter().map(ToString::to_string).collect();
-        text.push_str(&format!("{time} {} {}\n", paint(GOOD, "live"), parts.join(", ")));
+        line(GOOD, "live", &joined(&report.accepted));
+    }
+    let is_held = |part: &Part| report.quarantined.iter().any(|held| held.part == *part);
+    let well: Vec<Part> =
+        told.iter().map(|held| &held.part).filter(|part| !is_held(part) && !report.accepted.contains(part)).cloned().collect();
+    if !well.is_empty() {
+        line(GOOD, "live", &format!("{}, as declared again", joined(&well)));
     }
     for held in report.quarantined.iter().filter(|held| !told.contains(held)) {
         let instead = match held.serving {
             Serving::LastGood => "its last good version is served",
             Serving::Held => "nothing is served of it",
         };
-        text.push_str(&format!("{time} {} {}: {instead}\n", paint(BAD, "held"), held.part));
-        for mistake in held.diagnostics.iter() {
+        let mistakes = held.diagnostics.iter().map(|mistake| {
             let source = fs::read_to_string(&*mistake.file).ok();
-            text.push_str(&render::diagnostic(Weight::Mistake, mistake, source.as_deref()));
-        }
+            render::diagnostic(Weight::Mistake, mistake, source.as_deref())
+        });
+        let told = format!("{}: {instead}\n{}", held.part, mistakes.collect::<String>());
+        line(BAD, "held", told.trim_end());
     }
     text
+}
+
+fn joined(parts: &[Part]) -> String {
+    parts.iter().map(Part::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use bulkhead_config::diagnostic::Diagnostics;
+    use bulkhead_config::snapshot::Epoch;
+
+    fn told(report: &Report, told: &[Quarantined], started: bool) -> Vec<String> {
+        let text = anstream::adapter::strip_str(&lines(report, told, started)).to_string();
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    #[test]
+    fn an_edit_is_told_once_for_what_it_became() {
+        let tenant = |id: &str| Part::Tenant(id.parse().unwrap());
+        let held = |id: &str| Quarantined { part: tenant(id), diagnostics: Diagnostics::new(), serving: Serving::LastGood };
+        let report = |accepted: &[&str], quarantined: &[&str]| Report {
+            epoch: Epoch { incarnation: 1, revision: 2 },
+            accepted: accepted.iter().map(|id| tenant(id)).collect(),
+            quarantined: quarantined.iter().map(|id| held(id)).collect(),
+        };
+        assert_eq!(told(&report(&["a"], &[]), &[], false), [""; 0], "the banner tells what is there at the start");
+        assert_eq!(told(&report(&["a", "b"], &[]), &[], true), ["live tenant a, tenant b"]);
+        assert_eq!(told(&report(&[], &["a"]), &[], true), ["held tenant a: its last good version is served"]);
+        assert_eq!(told(&report(&["b"], &["a"]), &[held("a")], true), ["live tenant b"]);
+        assert_eq!(told(&report(&[], &[]), &[held("a")], true), ["live tenant a, as declared again"]);
+        assert_eq!(told(&report(&["a"], &[]), &[held("a")], true), ["live tenant a"]);
+    }
 }

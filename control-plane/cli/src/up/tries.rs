@@ -48,14 +48,14 @@ pub(super) fn of_the_demo(reach: &Reach<'_>) -> Vec<Try> {
     let tries = [
         (Some(200), "anybody may ask a public route", format!("curl -i {acme}/healthz")),
         (Some(200), "a reader of acme_corp reads its items", format!("curl -i {acme}/v1/items {reader}")),
-        (Some(401), "without a credential", format!("curl -i {acme}/v1/items")),
-        (Some(403), "a reader is no admin", format!("curl -i {acme}/v1/admin/users {reader}")),
-        (Some(403), "a token of globex proves nothing at acme_corp", format!("curl -i {acme}/v1/items {stranger}")),
-        (Some(404), "no route has this path", format!("curl -i {acme}/v1/elsewhere {reader}")),
-        (Some(404), "no tenant has this host", format!("curl -i {nobody}/v1/items {reader}")),
+        (Some(401), "nobody says who they are (missing_credential)", format!("curl -i {acme}/v1/items")),
+        (Some(403), "a reader is no admin (not_permitted)", format!("curl -i {acme}/v1/admin/users {reader}")),
+        (Some(403), "a token of globex proves nothing at acme_corp (other_tenant)", format!("curl -i {acme}/v1/items {stranger}")),
+        (Some(404), "no route has this path (no_route)", format!("curl -i {acme}/v1/elsewhere {reader}")),
+        (Some(404), "no tenant has this host (unknown_tenant)", format!("curl -i {nobody}/v1/items {reader}")),
         (
             Some(429),
-            "the sixth report within a minute is one too many for globex",
+            "the sixth report within a minute is one too many for globex (quota_exceeded)",
             format!(
                 "for i in 1 2 3 4 5 6; do curl -s -o /dev/null -D - {globex}/v1/reports {stranger} | grep -iE '^(HTTP|RateLimit|Retry-After)'; done"
             ),
