@@ -50,7 +50,7 @@ impl Exit {
         match cause.kind() {
             io::ErrorKind::NotFound => Exit::NoInput,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Exit::NoPermission,
-            io::ErrorKind::AddrInUse | io::ErrorKind::ConnectionRefused => Exit::Unavailable,
+            io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable | io::ErrorKind::ConnectionRefused => Exit::Unavailable,
             _ => Exit::Io,
         }
     }

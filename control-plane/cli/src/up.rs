@@ -13,6 +13,7 @@ use crate::output::{Format, Out};
 use crate::validate::render::{self, Weight};
 use banner::Banner;
 use bulkhead_config::settings::Environment;
+use bulkhead_sidecar::connection::listeners::ListenError;
 use bulkhead_sidecar::policy::settings_watch::{SettingsError, SettingsSource};
 use bulkhead_sidecar::policy::{Folder, FolderError};
 use bulkhead_sidecar::telemetry::spool::Sink;
@@ -93,8 +94,8 @@ enum Error {
     Settings(SettingsError),
     #[error("{0}")]
     Folder(FolderError),
-    #[error("{0}")]
-    Sidecar(StartError),
+    #[error("{error}")]
+    Sidecar { error: StartError, written: Option<String> },
     #[error("the system gives no runtime")]
     Runtime(#[source] io::Error),
 }
@@ -107,7 +108,13 @@ impl Fault for Error {
             Error::Settings(SettingsError::Mistakes(_)) => Exit::Configuration,
             Error::Unwritable { source, .. } | Error::Demo { source, .. } => Exit::of(source),
             Error::Folder(_) => Exit::NoInput,
-            Error::Sidecar(_) => Exit::Unavailable,
+            Error::Sidecar { error, .. } => match error {
+                StartError::Listen(ListenError { cause, .. }) => Exit::of(cause),
+                StartError::Probes { cause, .. } | StartError::AdminPort { cause, .. } | StartError::DataDir { cause, .. } => {
+                    Exit::of(cause)
+                }
+                _ => Exit::Unavailable,
+            },
             Error::Runtime(_) => Exit::Io,
         }
     }
@@ -117,6 +124,9 @@ impl Fault for Error {
             Error::Demo { address, source } if source.kind() == io::ErrorKind::AddrInUse => Some(format!(
                 "stop what listens there, send the demo's requests to it with --upstream http://{address}, or move the demo service with --demo-address"
             )),
+            Error::Sidecar { error: StartError::Listen(_), written: Some(written) } => {
+                Some(format!("change the address at {written}, or serve the demo elsewhere with --listen ADDRESS"))
+            }
             Error::Runtime(_) => Some("raise the limit on open files".into()),
             _ => None,
         }
@@ -173,10 +183,10 @@ impl Start<'_> {
         self.configure(&mut settings, &logs);
         // Where the log goes to stderr, its lines tell the same; a person gets sentences.
         let started = match logs.log {
-            Some(_) => bulkhead_sidecar::start(settings, Shown::new(source)).await,
+            Some(_) => bulkhead_sidecar::start(settings, Shown::new(source, anstream::stderr()).map_err(Error::Runtime)?).await,
             None => bulkhead_sidecar::start(settings, source).await,
         };
-        let running = started.map_err(Error::Sidecar)?;
+        let running = started.map_err(|error| self.not_started(error))?;
         let banner = self.banner(&running, demo, logs);
         match out.format() {
             Format::Human => out.raw(&banner.text())?,
@@ -188,6 +198,14 @@ impl Start<'_> {
         }
         drain(running, &mut ends, out).await;
         Ok(Exit::Done)
+    }
+
+    fn not_started(&self, error: StartError) -> Error {
+        let written = match &error {
+            StartError::Listen(refused) => self.ground.place_of(&refused.entrance.service, &refused.entrance.listener),
+            _ => None,
+        };
+        Error::Sidecar { error, written }
     }
 
     /// The demo service, where the documents or the command line ask for it.
@@ -229,6 +247,12 @@ impl Start<'_> {
         let registered = self.register(running);
         let mut warnings: Vec<String> =
             registered.as_ref().err().map(|why| format!("it is not registered: {}", chain(why))).into_iter().collect();
+        warnings.extend(
+            self.ground
+                .made_key_sets
+                .iter()
+                .map(|path| format!("{} was made: the documents look there for the keys of the demo's issuer", path.display())),
+        );
         warnings.extend(self.ground.foreign_key_sets.iter().map(|path| {
             format!("{} holds another key than this data directory's: tokens of `bulkhead token` are refused; delete it to have it written again", path.display())
         }));

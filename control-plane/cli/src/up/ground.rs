@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bulkhead_config::compile::resolve;
 use bulkhead_config::declared::{Body, Jwks, Service};
+use bulkhead_config::name::{ListenerName, ServiceName};
 use bulkhead_config::settings::Environment;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -23,6 +24,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Ground {
     pub(super) place: Place,
     pub(super) declared: Declared,
+    /// Key sets that were made beside documents of the user's.
+    pub(super) made_key_sets: Vec<PathBuf>,
     /// Key sets of the demo's issuer that hold another key than this directory's: its tokens are refused.
     pub(super) foreign_key_sets: Vec<PathBuf>,
     /// Held as long as this process lives, so that a second one is told and does not share the files.
@@ -83,14 +86,28 @@ impl Ground {
         };
         write_token(&data_dir)?;
         let declared = documents::declared(&documents)?;
-        let foreign_key_sets = issuer(&data_dir, &declared, environment)?;
-        Ok(Self { place: Place { data_dir, documents }, declared, foreign_key_sets, _lock: lock })
+        let KeySets { mut made, foreign } = issuer(&data_dir, &declared, environment)?;
+        // In our own folder it is what a first start does.
+        made.retain(|path| !path.starts_with(&data_dir));
+        let place = Place { data_dir, documents };
+        Ok(Self { place, declared, made_key_sets: made, foreign_key_sets: foreign, _lock: lock })
     }
 
     /// The services that the documents declare.
     pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
         self.declared.documents().filter_map(|document| match &document.body {
             Body::Service(service) => Some(service),
+            _ => None,
+        })
+    }
+
+    /// Where a listener's address is written, `file:line`.
+    pub(super) fn place_of(&self, service: &ServiceName, listener: &ListenerName) -> Option<String> {
+        self.declared.documents().find_map(|document| match &document.body {
+            Body::Service(declared) if declared.name == *service => {
+                let listener = declared.listeners.iter().find(|declared| declared.name.value == *listener)?;
+                Some(format!("{}:{}", document.origin.file, listener.address.span.line))
+            }
             _ => None,
         })
     }
@@ -131,9 +148,23 @@ fn own_documents(data_dir: &Path, environment: Environment) -> Result<PathBuf, F
         if environment != Environment::Dev {
             return Err(Error::DemoOutsideDev(environment).into());
         }
-        demo::write_documents(&folder).map_err(|source| Error::Unwritable { path: folder.clone(), source })?;
+        fill(&folder, data_dir).map_err(|source| Error::Unwritable { path: folder.clone(), source })?;
     }
     Ok(folder)
+}
+
+/// All of the documents or none: what a start that was cut off left behind would else pass for the user's.
+fn fill(folder: &Path, data_dir: &Path) -> io::Result<()> {
+    if folder.exists() {
+        return demo::write_documents(folder);
+    }
+    let beside = data_dir.join(".documents.new");
+    match fs::remove_dir_all(&beside) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        _ => {}
+    }
+    demo::write_documents(&beside)?;
+    fs::rename(&beside, folder)
 }
 
 fn token_file(data_dir: &Path) -> PathBuf {
@@ -152,24 +183,34 @@ fn write_token(data_dir: &Path) -> Result<(), Error> {
     files::replace(&path, text.as_bytes(), Readers::Owner).map_err(|source| Error::Unwritable { path, source })
 }
 
-/// In dev the issuer and its key sets; elsewhere makes sure that there is none. Gives the key sets that hold another key.
-fn issuer(data_dir: &Path, declared: &Declared, environment: Environment) -> Result<Vec<PathBuf>, Failure> {
+/// What became of the key sets of the demo's issuer.
+#[derive(Default)]
+struct KeySets {
+    made: Vec<PathBuf>,
+    /// They hold another key.
+    foreign: Vec<PathBuf>,
+}
+
+/// In dev the issuer and its key sets; elsewhere makes sure that there is none.
+fn issuer(data_dir: &Path, declared: &Declared, environment: Environment) -> Result<KeySets, Failure> {
     if environment != Environment::Dev {
         let key = Issuer::key_path(data_dir);
-        return if key.exists() { Err(Error::DevIssuer(key, environment).into()) } else { Ok(Vec::new()) };
+        return if key.exists() { Err(Error::DevIssuer(key, environment).into()) } else { Ok(KeySets::default()) };
     }
     let issuer = Issuer::open_or_make(data_dir)?;
-    let mut foreign = Vec::new();
+    let mut sets = KeySets::default();
     for path in key_sets(declared) {
         match fs::read_to_string(&path) {
             Ok(set) if set.contains(issuer.kid()) => {}
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                files::replace(&path, issuer.jwks().as_bytes(), Readers::Anyone).map_err(|source| Error::Unwritable { path, source })?;
+                let written = files::replace(&path, issuer.jwks().as_bytes(), Readers::Anyone);
+                written.map_err(|source| Error::Unwritable { path: path.clone(), source })?;
+                sets.made.push(path);
             }
-            Ok(_) | Err(_) => foreign.push(path),
+            Ok(_) | Err(_) => sets.foreign.push(path),
         }
     }
-    Ok(foreign)
+    Ok(sets)
 }
 
 /// The files in which documents look for the keys of the demo's issuer.

@@ -7,20 +7,25 @@ use bulkhead_sidecar::policy::{KeyReader, PolicySource};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+/// Reports that wait to be shown. When a terminal is stopped (Ctrl-S) later ones are dropped: the policy waits for nobody.
+const REPORTS_MAX: usize = 16;
 
 /// A policy source whose reports are shown to whoever watches.
 pub(super) struct Shown<S> {
     source: S,
-    /// What was told to be in quarantine: it is not told again with every edit elsewhere.
-    told: Vec<Quarantined>,
-    /// The first report says what was there at the start, which the banner tells.
-    started: bool,
+    reports: SyncSender<Report>,
 }
 
 impl<S> Shown<S> {
-    pub(super) fn new(source: S) -> Self {
-        Self { source, told: Vec::new(), started: false }
+    /// Shows reports on `screen`, from a thread of its own.
+    pub(super) fn new(source: S, screen: impl Write + Send + 'static) -> io::Result<Self> {
+        let (reports, received) = sync_channel(REPORTS_MAX);
+        thread::Builder::new().name("terminal".to_owned()).spawn(move || show(&received, screen))?;
+        Ok(Self { source, reports })
     }
 }
 
@@ -38,12 +43,23 @@ impl<S: PolicySource> PolicySource for Shown<S> {
     }
 
     fn report(&mut self, report: &Report) {
-        let lines = lines(report, &self.told, self.started);
-        // A terminal that has gone is no reason to stop serving.
-        let _ = write!(anstream::stderr(), "{lines}");
-        self.started = true;
-        self.told.clone_from(&report.quarantined);
+        // Full: see above. Closed: the terminal has gone, which is no reason to stop serving.
+        let _ = self.reports.try_send(report.clone());
         self.source.report(report);
+    }
+}
+
+fn show(reports: &Receiver<Report>, mut screen: impl Write) {
+    // What was told to be in quarantine is not told again with every edit elsewhere.
+    let mut told = Vec::new();
+    // The first report says what was there at the start, which the banner tells.
+    let mut started = false;
+    for report in reports {
+        if screen.write_all(lines(&report, &told, started).as_bytes()).is_err() {
+            return;
+        }
+        started = true;
+        told = report.quarantined;
     }
 }
 
@@ -91,6 +107,40 @@ mod tests {
     fn told(report: &Report, told: &[Quarantined], started: bool) -> Vec<String> {
         let text = anstream::adapter::strip_str(&lines(report, told, started)).to_string();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    struct Silent;
+    impl PolicySource for Silent {
+        async fn next(&mut self) -> Option<Offer> {
+            None
+        }
+        fn report(&mut self, _: &Report) {}
+        fn describe(&self) -> String {
+            String::new()
+        }
+    }
+
+    /// A terminal that takes nothing until it is told to go on.
+    struct Stopped(Receiver<()>);
+    impl Write for Stopped {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// It would hang.
+    #[test]
+    fn a_stopped_terminal_holds_up_no_policy() {
+        let (_go_on, stopped) = sync_channel(1);
+        let mut shown = Shown::new(Silent, Stopped(stopped)).unwrap();
+        let report = Report { epoch: Epoch { incarnation: 1, revision: 1 }, accepted: vec![Part::Platform], quarantined: Vec::new() };
+        for _ in 0..10 * REPORTS_MAX {
+            shown.report(&report);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `bulkhead up`, and what the other commands make of a running one.
 
 use crate::support::running::{Up, ask, eventually, up};
-use crate::support::{Home, Said};
+use crate::support::{Home, Said, samples};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
@@ -83,7 +83,11 @@ fn a_taken_address_is_named_with_what_changes_it() {
     let home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    for (flag, fix) in [("--listen", "listener"), ("--probe-address", "--probe-address"), ("--demo-address", "--demo-address")] {
+    for (flag, fix) in [
+        ("--listen", "serve the demo elsewhere with --listen"),
+        ("--probe-address", "--probe-address"),
+        ("--demo-address", "--demo-address"),
+    ] {
         // A flag that stands twice would be a mistake: each is given once here.
         let mut line = vec!["up"];
         for one in ["--listen", "--probe-address", "--demo-address"] {
@@ -93,6 +97,28 @@ fn a_taken_address_is_named_with_what_changes_it() {
         assert_eq!(said.code, 69, "{flag}: {said:?}");
         assert!(said.stderr.contains(&address) && said.stderr.contains(fix), "{flag}: {said:?}");
     }
+}
+
+#[test]
+fn a_key_set_that_the_documents_name_and_nobody_has_is_made_beside_them() {
+    let home = Home::new();
+    let platform = std::fs::read(samples().join("platform.yaml")).unwrap();
+    home.write("mine/platform.yaml", &platform);
+    home.write("mine/acme.yaml", std::fs::read(samples().join("tenants/acme_corp.yaml")).unwrap());
+    let line = ["--documents", "mine", "--demo-address", "127.0.0.1:0"];
+    let up = Up::start(&home, &line);
+    let made = home.path("mine/issuer.jwks.json");
+    assert!(up.told["warnings"][0].as_str().unwrap().contains(made.to_str().unwrap()), "{}", up.told);
+    let bearer = up.bearer("acme_corp", "reader");
+    assert_eq!(up.get("acme.localhost", "/v1/items", &[("authorization", &bearer)]).status, 200);
+    assert_eq!(std::fs::read(home.path("mine/platform.yaml")).unwrap(), platform);
+    drop(up);
+
+    // Another data directory has another key: it is said, and the file is kept.
+    let kept = std::fs::read(&made).unwrap();
+    let other = Up::start(&home, &[&line[..], &["--data-dir", "other"]].concat());
+    assert!(other.told["warnings"][0].as_str().unwrap().contains("holds another key"), "{}", other.told);
+    assert_eq!(std::fs::read(&made).unwrap(), kept);
 }
 
 #[test]
