@@ -23,7 +23,7 @@ pub mod tenant;
 pub use cache::CachePolicy;
 pub use identity::{ApiKey, Identity, Jwks, JwtIssuer};
 pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
-pub use read::{read_document, read_file};
+pub use read::{NotAKind, read_document, read_file};
 pub use role::{Role, RoleBinding, Rule, Subject};
 pub use security::SecurityPolicy;
 pub use service::{Access, Listener, Route, Service, Upstream};

@@ -34,6 +34,9 @@ impl Budget {
     pub const TOKEN: Budget = Budget { bytes: 16 << 10, depth: 16, nodes: 1_000 };
 }
 
+/// Bytes of a key: longer ones name nothing, and a pointer repeats every key on the way.
+const KEY_BYTES_MAX: usize = 1_024;
+
 /// Mistakes that one text is asked for at the most: who wrote more is not helped by the rest.
 pub(crate) const MISTAKES_MAX: usize = 200;
 
@@ -143,7 +146,7 @@ impl Mistake {
             span: self.span,
             document,
             pointer: self.pointer,
-            message: self.fault.to_string(),
+            message: brief(self.fault.to_string()),
             expected: self.fault.expected().map(str::to_owned),
             found: self.fault.found(),
             hint: self.fault.hint(),
@@ -237,6 +240,15 @@ pub(crate) fn show_text(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         None => format!("`{}`", plain(text)),
         Some((end, _)) => format!("`{}…`", plain(text.get(..end).unwrap_or_default())),
+    }
+}
+
+/// A sentence of bearable length, whatever was pasted into what it quotes.
+pub(crate) fn brief(sentence: String) -> String {
+    const LONGEST: usize = 400;
+    match sentence.char_indices().nth(LONGEST) {
+        None => sentence,
+        Some((end, _)) => format!("{}…", sentence.get(..end).unwrap_or_default()),
     }
 }
 

@@ -159,10 +159,28 @@ fn identify(tree: &Tree) -> Option<DocumentId> {
     Some(DocumentId { kind, tenant, name: text("name")??.parse().ok()? })
 }
 
+/// A text that names no kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no kind {}", text::show_text(written))]
+pub struct NotAKind {
+    written: String,
+}
+
+impl NotAKind {
+    /// The kind that may be meant: `role`, `ROLE` and `role_binding` are as clear as a slip of one letter.
+    #[must_use]
+    pub fn meant(&self) -> Option<Kind> {
+        let plain = |text: &str| text.to_ascii_lowercase().replace(['_', '-', ' '], "");
+        let known = Kind::ALL.map(|kind| plain(kind.as_str()));
+        let meant = nearest(&plain(&self.written), known.iter().map(String::as_str))?;
+        Kind::ALL.into_iter().zip(&known).find(|(_, known)| *known == meant).map(|(kind, _)| kind)
+    }
+}
+
 impl FromStr for Kind {
-    type Err = ();
-    fn from_str(text: &str) -> Result<Self, ()> {
-        Kind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(())
+    type Err = NotAKind;
+    fn from_str(text: &str) -> Result<Self, NotAKind> {
+        Kind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| NotAKind { written: text.to_owned() })
     }
 }
 
@@ -234,22 +252,17 @@ fn read(mut map: Map<'_>) -> Outcome<Body> {
 /// `kind`.
 fn kind(item: &Item<'_>) -> Outcome<Kind> {
     let written = value::string(item)?;
-    if let Ok(kind) = written.parse() {
-        return Ok(kind);
-    }
     if LATER.contains(&&**written) {
-        return Err(item.refuse(value::not_yet(&format!("kind `{written}`"), &format!("kinds that are: {}", kinds()))));
+        let instead = format!("kinds that are: {}", kinds());
+        return Err(item.refuse(value::not_yet(&format!("kind `{written}`"), &instead)));
     }
-    let complaint = wrong(format!("there is no kind {}", text::show_text(written))).expected(kinds());
-    // `role`, `ROLE` and `role_binding` are as clear as a slip of one letter.
-    let plain = |text: &str| text.to_ascii_lowercase().replace(['_', '-', ' '], "");
-    let lower: Vec<String> = Kind::ALL.iter().map(|kind| plain(kind.as_str())).collect();
-    let meant = nearest(&plain(written), lower.iter().map(String::as_str));
-    let meant = Kind::ALL.into_iter().find(|kind| meant == Some(&plain(kind.as_str())));
-    Err(item.refuse(match meant {
-        Some(kind) => complaint.hint(format!("did you mean `{kind}`?")),
-        None => complaint,
-    }))
+    written.parse().map_err(|why: NotAKind| {
+        let complaint = wrong(why.to_string()).expected(kinds());
+        item.refuse(match why.meant() {
+            Some(kind) => complaint.hint(format!("did you mean `{kind}`?")),
+            None => complaint,
+        })
+    })
 }
 
 fn kinds() -> String {

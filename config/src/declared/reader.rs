@@ -4,7 +4,7 @@
 //! written down. What a map was never asked for is an unknown field.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, Spanned, nearest};
-use crate::text::{Key, MISTAKES_MAX, Mistake, Node, Value, below, show, show_text};
+use crate::text::{Key, MISTAKES_MAX, Mistake, Node, Value, below, brief, show, show_text};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,6 +98,7 @@ impl Complaint {
 
     fn about(self, file: &Arc<str>, document: Option<Arc<str>>, span: Span, pointer: Arc<str>, found: Option<String>) -> Diagnostic {
         let Self { message, expected, hint } = self;
+        let (message, hint) = (brief(message), hint.map(brief));
         Diagnostic { file: Arc::clone(file), span, document, pointer, message, expected, found, hint }
     }
 

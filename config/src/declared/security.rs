@@ -120,36 +120,44 @@ impl Cors {
     }
 }
 
-/// An origin as browsers send it (RFC 6454 section 6.2): scheme, host, and the port where it is not the scheme's own.
 fn origin(item: &Item<'_>) -> Outcome<String> {
     let text = value::string(item)?;
-    let complaint = || wrong(format!("{} is no origin", item.label())).expected("an origin such as `https://app.example.com`");
-    if &**text == "*" {
-        return Err(item.refuse(complaint().hint("name the origins one by one: any page could act for a signed-in user")));
+    if is_origin(text) {
+        return Ok(text.to_string());
     }
+    let complaint = wrong(format!("{} is no origin", item.label())).expected("an origin such as `https://app.example.com`");
+    if &**text == "*" {
+        return Err(item.refuse(complaint.hint("name the origins one by one: any page could act for a signed-in user")));
+    }
+    // Upper case, a path or the scheme's own port: what a browser would send instead.
     let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let lower = rest.split('/').next().unwrap_or_default().to_lowercase();
+    let bare = own_port(scheme).and_then(|port| lower.strip_suffix(port)?.strip_suffix(':')).unwrap_or(&lower);
+    let meant = format!("{scheme}://{bare}");
+    Err(item.refuse(if is_origin(&meant) { complaint.hint(format!("browsers send `{meant}`")) } else { complaint }))
+}
+
+/// An origin as browsers send it (RFC 6454 section 6.2): scheme, host, and the port where it is not the scheme's own.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let Some(own) = own_port(scheme) else { return false };
     let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(':') && !port.contains(']') => (host, Some(port)),
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (rest, None),
     };
-    let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host_good = match literal {
+    let host_good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => host.parse::<Ipv4Addr>().is_ok() || host.parse::<Host>().is_ok_and(|known| known.as_str() == host),
     };
-    let own = match scheme {
-        "http" => "80",
-        "https" => "443",
-        _ => return Err(item.refuse(complaint())),
-    };
-    let port_good = port.is_none_or(|port| port != own && !port.starts_with('0') && port.parse::<u16>().is_ok());
-    if host_good && port_good {
-        return Ok(text.to_string());
+    host_good && port.is_none_or(|port| port != own && !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok())
+}
+
+fn own_port(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        "http" => Some("80"),
+        "https" => Some("443"),
+        _ => None,
     }
-    let lower = rest.split('/').next().unwrap_or_default().to_lowercase();
-    let lower = lower.strip_suffix(&format!(":{own}")).unwrap_or(&lower);
-    let meant = format!("{scheme}://{lower}");
-    Err(item.refuse(if meant == **text { complaint() } else { complaint().hint(format!("browsers send `{meant}`")) }))
 }
 
 fn method(item: &Item<'_>) -> Outcome<String> {

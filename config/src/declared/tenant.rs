@@ -140,21 +140,24 @@ fn email(item: &Item<'_>) -> Outcome<String> {
     Err(item.refuse(wrong(format!("{} is no e-mail address", item.label())).expected("an address such as `admin@example.com`")))
 }
 
-/// A language tag (RFC 5646) by its shape: `en`, `de-AT`, `zh-Hant-TW`.
 fn locale(item: &Item<'_>) -> Outcome<String> {
     let text = value::string(item)?;
-    let mut subtags = text.split('-');
-    let language = subtags.next().unwrap_or_default();
-    let good = text.len() <= 35
-        && (2..=3).contains(&language.len())
-        && language.chars().all(|c| c.is_ascii_alphabetic())
-        && subtags.all(|subtag| (1..=8).contains(&subtag.len()) && subtag.chars().all(|c| c.is_ascii_alphanumeric()));
-    if good {
+    if is_language_tag(text) {
         return Ok(text.to_string());
     }
     let complaint = wrong(format!("{} is no language tag", item.label())).expected("a BCP 47 tag such as `en` or `de-AT`");
     let dashed = text.replace('_', "-");
-    Err(item.refuse(if dashed == **text { complaint } else { complaint.hint(format!("write `{dashed}`")) }))
+    Err(item.refuse(if is_language_tag(&dashed) { complaint.hint(format!("write `{dashed}`")) } else { complaint }))
+}
+
+/// A language tag (RFC 5646) by its shape: `en`, `de-AT`, `zh-Hant-TW`.
+fn is_language_tag(text: &str) -> bool {
+    let mut subtags = text.split('-');
+    let language = subtags.next().unwrap_or_default();
+    text.len() <= 35
+        && (2..=3).contains(&language.len())
+        && language.chars().all(|c| c.is_ascii_alphabetic())
+        && subtags.all(|subtag| (1..=8).contains(&subtag.len()) && subtag.chars().all(|c| c.is_ascii_alphanumeric()))
 }
 
 impl Tenant {

@@ -121,7 +121,7 @@ pub(crate) fn pattern(item: &Item<'_>) -> Outcome<Pattern> {
 /// A path pattern that is a part of the item's text.
 pub(crate) fn parse_pattern(item: &Item<'_>, text: &str) -> Outcome<Pattern> {
     text.parse().map_err(|why| {
-        let complaint = wrong(format!("`{text}` is no path pattern: {why}"));
+        let complaint = wrong(format!("{} is no path pattern: {why}", crate::text::show_text(text)));
         let complaint = complaint.expected("a path such as `/v1/items`, `/v1/items/{id}` or `/v1/admin/**`");
         let slashed = format!("/{text}");
         item.refuse(match slashed.parse::<Pattern>() {

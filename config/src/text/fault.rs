@@ -51,6 +51,9 @@ pub enum Fault {
         /// What stands there.
         found: String,
     },
+    /// A key longer than anything is called.
+    #[error("a key of more than {0} bytes")]
+    LongKey(usize),
     /// `<<`.
     #[error("`<<` merges are not read")]
     Merge,
@@ -116,7 +119,7 @@ impl Fault {
     pub fn found(&self) -> Option<String> {
         match self {
             Fault::Key { found } | Fault::Json { found, .. } => Some(found.clone()),
-            Fault::Tag { tag } => Some(format!("`{tag}`")),
+            Fault::Tag { tag } => Some(super::show_text(tag)),
             Fault::NotFinite { written } => Some(super::show_text(written)),
             _ => None,
         }
@@ -132,6 +135,7 @@ impl Fault {
             Fault::Mistakes(_) => "fix these first",
             Fault::Duplicate { .. } | Fault::Twice { .. } => "keep one of the two",
             Fault::Key { .. } => "put the key in quotes if that is its name",
+            Fault::LongKey(_) => "look for a quote that is never closed",
             Fault::Merge => "write the merged keys out",
             Fault::Tag { .. } => "remove the tag; put the value in quotes if it is a string",
             Fault::Directive => "remove the line; documents are YAML 1.2 and begin with `---`",

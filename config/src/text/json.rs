@@ -5,7 +5,9 @@
 //! (RFC 8725 section 3): duplicate names, lone surrogates, trailing commas, comments and leading zeros are refused.
 
 use super::build::{Entries, Tally};
-use super::{Budget, Fault, Key, MISTAKES_MAX, Mistake, Node, START, Text, Tree, Value, below, scalar, show_text, span, utf8};
+use super::{
+    Budget, Fault, KEY_BYTES_MAX, Key, MISTAKES_MAX, Mistake, Node, START, Text, Tree, Value, below, scalar, show_text, span, utf8,
+};
 use crate::diagnostic::Span;
 use std::sync::Arc;
 
@@ -43,15 +45,22 @@ struct Reader<'t> {
     counted: (usize, Span),
     tally: Tally,
     depth: usize,
-    pointer: Arc<str>,
+    /// The way to the value that is read now; made a pointer only when something is wrong with it.
+    way: Vec<Step>,
     /// Mistakes that leave the structure sound.
     mistakes: Vec<Mistake>,
+}
+
+/// One step down.
+enum Step {
+    Key(Arc<str>),
+    Item(usize),
 }
 
 impl<'t> Reader<'t> {
     fn new(text: &'t str, budget: Budget) -> Self {
         let (counted, tally) = ((0, START), Tally::new(budget));
-        Self { text, at: 0, counted, tally, depth: budget.depth, pointer: "".into(), mistakes: Vec::new() }
+        Self { text, at: 0, counted, tally, depth: budget.depth, way: Vec::new(), mistakes: Vec::new() }
     }
 
     fn trees(&mut self, trees: &mut Vec<Tree>) -> Result<(), Mistake> {
@@ -101,20 +110,18 @@ impl<'t> Reader<'t> {
     fn list(&mut self, depth: usize) -> Result<Vec<Node>, Mistake> {
         self.at += 1;
         let mut items = Vec::new();
-        let outer = Arc::clone(&self.pointer);
         self.items(b']', |reader| {
-            reader.pointer = below(&outer, &items.len().to_string());
+            reader.way.push(Step::Item(items.len()));
             items.push(reader.value(depth)?);
+            reader.way.pop();
             Ok(())
         })?;
-        self.pointer = outer;
         Ok(items)
     }
 
     fn map(&mut self, depth: usize) -> Result<Vec<(Key, Node)>, Mistake> {
         self.at += 1;
         let mut entries = Entries::default();
-        let outer = Arc::clone(&self.pointer);
         self.items(b'}', |reader| {
             reader.blank();
             let span = reader.span();
@@ -122,22 +129,24 @@ impl<'t> Reader<'t> {
                 return Err(reader.unexpected("a key in double quotes"));
             }
             let text: Arc<str> = reader.string()?.into();
+            if text.len() > KEY_BYTES_MAX {
+                return Err(reader.mistake(span, Fault::LongKey(KEY_BYTES_MAX)));
+            }
             reader.blank();
             reader.expect(b':', "`:`")?;
-            reader.pointer = below(&outer, &text);
+            reader.way.push(Step::Key(Arc::clone(&text)));
             let node = reader.value(depth)?;
+            reader.way.pop();
             match entries.place(&text) {
                 None => entries.push(Key { text, span }, node),
-                Some(first) => {
-                    let mistake = Mistake { span, pointer: Arc::clone(&outer), fault: Fault::Duplicate { key: text, first } };
-                    if reader.mistakes.len() < MISTAKES_MAX {
-                        reader.mistakes.push(mistake);
-                    }
+                Some(first) if reader.mistakes.len() < MISTAKES_MAX => {
+                    let mistake = reader.mistake(span, Fault::Duplicate { key: text, first });
+                    reader.mistakes.push(mistake);
                 }
+                Some(_) => {}
             }
             Ok(())
         })?;
-        self.pointer = outer;
         Ok(entries.finish())
     }
 
@@ -332,7 +341,11 @@ impl<'t> Reader<'t> {
     }
 
     fn mistake(&self, span: Span, fault: Fault) -> Mistake {
-        Mistake { span, pointer: Arc::clone(&self.pointer), fault }
+        let pointer = self.way.iter().fold("".into(), |pointer: Arc<str>, step| match step {
+            Step::Key(key) => below(&pointer, key),
+            Step::Item(at) => below(&pointer, &at.to_string()),
+        });
+        Mistake { span, pointer, fault }
     }
 
     /// The next character in words.

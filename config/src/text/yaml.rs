@@ -6,7 +6,9 @@
 //! ends every YAML construct.
 
 use super::build::{Entries, Tally};
-use super::{Budget, Fault, Key, MISTAKES_MAX, Mistake, Node, START, Text, Tree, Value, below, scalar, show, show_text, span};
+use super::{
+    Budget, Fault, KEY_BYTES_MAX, Key, MISTAKES_MAX, Mistake, Node, START, Text, Tree, Value, below, scalar, show, show_text, span,
+};
 use crate::diagnostic::Span;
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, StrInput};
 use std::collections::BTreeMap;
@@ -291,6 +293,7 @@ impl Build {
         let fault = match &node.value {
             // Already refused when it was read.
             Value::Str(text) if &**text == "<<" && written == Written::Plain => None,
+            Value::Str(text) if text.len() > KEY_BYTES_MAX => Some(Fault::LongKey(KEY_BYTES_MAX)),
             Value::Str(text) => match first(self, text) {
                 Some(first) => Some(Fault::Duplicate { key: Arc::clone(text), first }),
                 None => {

@@ -2,8 +2,10 @@
 
 use crate::support::samples;
 use bulkhead_config::declared::read_file;
+use bulkhead_config::settings::{self, Environment, Sources};
 use bulkhead_config::text::{self, Budget};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 /// What a careless hand, a bad merge or an attacker does to a text.
 #[derive(Debug, Clone)]
@@ -108,6 +110,19 @@ proptest! {
         for id in &file.broken {
             prop_assert!(file.documents.iter().all(|document| document.id != *id), "{} is both good and broken", id);
         }
+    }
+
+    #[test]
+    fn mutated_settings_are_read_or_refused(changes in prop::collection::vec(change(), 1..8)) {
+        let mut text: Vec<char> = include_str!("../../environments/dev/core.yaml").chars().collect();
+        changes.iter().for_each(|change| apply(&mut text, change));
+        let text: String = text.into_iter().collect();
+        let _ = settings::check("core.yaml", &text);
+        let variables = BTreeMap::new();
+        let file = Some(("core.yaml", text.as_str()));
+        let loaded = settings::load(&Sources { environment: Environment::Dev, file, variables: &variables, flags: &[] });
+        // Every key is there, or something is wrong.
+        prop_assert!(loaded.map_or_else(|mistakes| !mistakes.is_empty(), |settings| settings.entries().len() == 13));
     }
 
     #[test]

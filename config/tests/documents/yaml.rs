@@ -1,6 +1,7 @@
 //! YAML as documents are written in it: what is read, where it stands, and what is refused.
 
 use crate::support::{picture, pictures};
+use bulkhead_config::declared::read_file;
 use bulkhead_config::text::{self, Budget, Fault, Text};
 
 const SMALL: Budget = Budget { bytes: 10_000, depth: 8, nodes: 1_000 };
@@ -125,6 +126,21 @@ fn laughter_ends_before_the_memory() {
     // Nested anchors cost the square of the text, so the copies count.
     let nested = format!("{}1{}", (0..60).map(|at| format!("&a{at} [")).collect::<String>(), "]".repeat(60));
     assert!(text::read("nested.yaml", &nested, Budget { nodes: 200, ..Budget::FILE }).cut.is_some());
+}
+
+#[test]
+fn what_is_pasted_is_not_repeated() {
+    // A long key is in every pointer below it, and a long value in what is said of it.
+    let long = "x".repeat(2_000);
+    assert_eq!(mistakes(&format!("? {long}\n: 1\n")), ["1:3 a key of more than 1024 bytes"]);
+    let json = text::read("long.json", &format!("{{\"{long}\": 1}}"), SMALL);
+    assert_eq!(json.cut.map(|cut| cut.fault), Some(Fault::LongKey(1_024)));
+    let pasted = "y".repeat(100_000);
+    let text = format!(
+        "kind: {pasted}\nname: r\n---\nkind: Role\nname: r\nallow: ['GET /{pasted} ', {pasted}, 'G {pasted}']\n{long}: 1\na: *{pasted}\nb: !{pasted} 1\n"
+    );
+    let told = read_file("long.yaml", &text).diagnostics.to_string();
+    assert!(told.len() < 6_000, "{told}");
 }
 
 #[test]
