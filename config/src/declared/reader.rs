@@ -41,6 +41,11 @@ impl Book {
         self.list.borrow().is_empty()
     }
 
+    /// Whether nobody would read another mistake; then looking for more is a waste.
+    fn is_full(&self) -> bool {
+        self.list.borrow().len() >= MISTAKES_MAX
+    }
+
     /// Takes back what was said of a field that turned out to stand there under a misspelt name.
     fn withdraw(&self, pointer: &str) {
         self.list.borrow_mut().retain(|known| *known.pointer != *pointer);
@@ -191,7 +196,7 @@ impl<'a> Item<'a> {
     pub(crate) fn each<T>(&self, read: impl FnMut(&Item<'a>) -> Outcome<T>) -> Outcome<Vec<T>> {
         let mut read = read;
         // Not `collect::<Result<_, _>>` at once: that stops at the first mistake.
-        let all: Vec<Outcome<T>> = self.items()?.map(|item| read(&item)).collect();
+        let all: Vec<Outcome<T>> = self.items()?.map(|item| if item.book.is_full() { Err(Reported(())) } else { read(&item) }).collect();
         all.into_iter().collect()
     }
 }
@@ -280,6 +285,9 @@ impl<'a> Map<'a> {
         for (key, _) in self.entries {
             if self.known.contains(&&*key.text) {
                 continue;
+            }
+            if self.item.book.is_full() {
+                return;
             }
             let complaint = wrong(format!("unknown field {}", show_text(&key.text)));
             // A misspelt field is one mistake, not one that is unknown and one that is missing.

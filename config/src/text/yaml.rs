@@ -29,6 +29,7 @@ pub(super) fn documents(text: &str, budget: Budget) -> Text {
         length: text.len(),
         read: Text::default(),
         begun: 0,
+        given_up: 0,
     };
     stream.run();
     stream.read
@@ -43,6 +44,8 @@ struct Stream<'t> {
     read: Text,
     /// How many documents have begun, empty ones included.
     begun: usize,
+    /// How many of them were given up.
+    given_up: usize,
 }
 
 impl<'t> Stream<'t> {
@@ -63,8 +66,13 @@ impl<'t> Stream<'t> {
                 Err(error) => Some(syntax(&error, build.pointer(), self.depth)),
             };
             let Some(mistake) = failed else { continue };
+            self.given_up += 1;
             if matches!(mistake.fault, Fault::Nodes(_)) {
                 self.read.cut = Some(mistake);
+                return;
+            }
+            if self.given_up > MISTAKES_MAX {
+                self.read.cut = Some(Mistake { fault: Fault::Mistakes(MISTAKES_MAX), ..mistake });
                 return;
             }
             build.mistakes.push(mistake);

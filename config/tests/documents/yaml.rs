@@ -144,6 +144,18 @@ fn what_is_pasted_is_not_repeated() {
 }
 
 #[test]
+fn nobody_is_told_more_mistakes_than_anybody_reads() {
+    let unknown: String = (0..1_000).map(|at| format!("k{at}: 1\n")).collect();
+    let broken = vec!["a: [\n"; 1_000].join("---\n");
+    let rules = format!("kind: Role\nname: r\nallow: [{}]\n", vec!["x"; 1_000].join(", "));
+    for text in [format!("kind: Role\nname: r\n{unknown}"), broken, rules, vec!["name: x\n"; 1_000].join("---\n")] {
+        let file = read_file("many.yaml", &text);
+        assert!((200..=201).contains(&file.diagnostics.len()), "{}", file.diagnostics.len());
+        assert!(file.documents.is_empty() && (file.truncated || !file.broken.is_empty()));
+    }
+}
+
+#[test]
 fn a_mapping_of_many_keys_knows_them_all() {
     let keys: String = (0..40).map(|at| format!("k{at}: 1\n")).collect();
     for at in [0, 15, 16, 17, 39] {
