@@ -284,7 +284,8 @@ fn epoch(admin: &Admin) -> Option<serde_json::Value> {
 
 /// Reads a date (its first moment in UTC), an RFC 3339 time, or a duration from now; never one that has passed.
 fn moment(text: &str) -> Result<Timestamp, String> {
-    let now = Timestamp::now();
+    // In whole seconds: nobody wants to read more in a document.
+    let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
     let date = || TimeZone::UTC.to_timestamp(text.parse::<Date>().ok()?.at(0, 0, 0, 0)).ok();
     let later = || now.checked_add(unit::duration(text).ok()?).ok();
     let moment = text.parse().ok().or_else(date).or_else(later);

@@ -8,30 +8,32 @@ use crate::context::{self, Registration};
 use crate::demo::service::Service;
 use crate::exit::Exit;
 use crate::fault::{Failure, Fault, chain};
-use crate::files;
 use crate::output::{Format, Out};
 use crate::validate::render::{self, Weight};
 use banner::Banner;
 use bulkhead_config::settings::Environment;
+use bulkhead_sidecar::connection::Entrance;
 use bulkhead_sidecar::connection::listeners::ListenError;
 use bulkhead_sidecar::policy::settings_watch::{SettingsError, SettingsSource};
 use bulkhead_sidecar::policy::{Folder, FolderError};
-use bulkhead_sidecar::telemetry::spool::Sink;
 use bulkhead_sidecar::{Running, StartError};
 use ground::Ground;
 use live::Shown;
+use logs::Logs;
 use plan::Plan;
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod ground;
 mod plan;
+mod logs;
 mod live;
 mod banner;
 mod tries;
@@ -178,20 +180,20 @@ impl Start<'_> {
         // Before anything is said to be ready: from then on a signal is an order to drain.
         let mut ends = Ends::new().map_err(Error::Runtime)?;
         let demo = self.start_demo().await?;
-        let logs = self.logs()?;
+        let logs = Logs::of(self.args, &self.ground.place.data_dir)?;
         let source = Folder::watch(&self.ground.place.documents).map_err(Error::Folder)?;
         self.configure(&mut settings, &logs);
-        // Where the log goes to stderr, its lines tell the same; a person gets sentences.
-        let started = match logs.log {
-            Some(_) => bulkhead_sidecar::start(settings, Shown::new(source, anstream::stderr()).map_err(Error::Runtime)?).await,
-            None => bulkhead_sidecar::start(settings, source).await,
+        let started = match logs.are_watched() {
+            true => bulkhead_sidecar::start(settings, Shown::new(source, anstream::stderr()).map_err(Error::Runtime)?).await,
+            false => bulkhead_sidecar::start(settings, source).await,
         };
         let running = started.map_err(|error| self.not_started(error))?;
-        let banner = self.banner(&running, demo, logs);
-        match out.format() {
-            Format::Human => out.raw(&banner.text())?,
-            Format::Json => out.json(&banner.json())?,
-        }
+        let banner = self.banner(&running, demo, &logs);
+        // Nobody reads it (`| head`)? It serves all the same.
+        let _ = match out.format() {
+            Format::Human => out.raw(&banner.text()),
+            Format::Json => out.json(&banner.json()),
+        };
         tokio::select! {
             () = ends.next() => {}
             () = running.drain_wanted() => {}
@@ -219,19 +221,6 @@ impl Start<'_> {
         Ok(Some(address))
     }
 
-    fn logs(&self) -> Result<Logs, Error> {
-        let folder = self.ground.place.data_dir.join("logs");
-        files::make_private_dir(&folder).map_err(|source| Error::Unwritable { path: folder.clone(), source })?;
-        let access = match self.args.access_log.as_deref() {
-            None => Access::File(folder.join("access.jsonl")),
-            Some(path) if path == Path::new("off") => Access::Off,
-            Some(path) if path == Path::new("-") => Access::Stdout,
-            Some(path) => Access::File(path.to_owned()),
-        };
-        let quiet = io::stderr().is_terminal() && !self.args.verbose;
-        Ok(Logs { access, log: quiet.then(|| folder.join("bulkhead.jsonl")) })
-    }
-
     /// What flags and documents say beside the settings.
     fn configure(&mut self, settings: &mut bulkhead_sidecar::Settings, logs: &Logs) {
         settings.data_dir.clone_from(&self.ground.place.data_dir);
@@ -239,31 +228,15 @@ impl Start<'_> {
         settings.admin_port = self.args.admin_port;
         settings.listen = self.plan.listen.take().into_iter().collect();
         settings.endpoint = self.plan.endpoint.clone();
-        settings.access_log = logs.access.sink();
-        settings.log = logs.log.clone().map_or(Sink::Stderr, Sink::File);
+        settings.access_log = logs.access_sink();
+        settings.log = logs.log_sink();
     }
 
-    fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: Logs) -> Banner {
+    fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: &Logs) -> Banner {
         let registered = self.register(running);
-        let mut warnings: Vec<String> =
-            registered.as_ref().err().map(|why| format!("it is not registered: {}", chain(why))).into_iter().collect();
-        warnings.extend(
-            self.ground
-                .made_key_sets
-                .iter()
-                .map(|path| format!("{} was made: the documents look there for the keys of the demo's issuer", path.display())),
-        );
-        warnings.extend(self.ground.foreign_key_sets.iter().map(|path| {
-            format!("{} holds another key than this data directory's: tokens of `bulkhead token` are refused; delete it to have it written again", path.display())
-        }));
-        if !self.ground.declared.mistakes().is_empty() {
-            warnings.push(format!("there are mistakes in the documents: `bulkhead validate {}`", self.ground.place.documents.display()));
-        }
         let addresses = running.addresses();
-        let named = |(entrance, address): &(std::sync::Arc<_>, SocketAddr)| {
-            let entrance: &bulkhead_sidecar::connection::Entrance = entrance;
-            (entrance.service.to_string(), entrance.listener.to_string(), *address)
-        };
+        let named =
+            |(entrance, address): &(Arc<Entrance>, SocketAddr)| (entrance.service.to_string(), entrance.listener.to_string(), *address);
         Banner {
             environment: self.args.env.as_str(),
             took: self.began.elapsed(),
@@ -273,11 +246,30 @@ impl Start<'_> {
             probes: addresses.probes,
             data_dir: self.ground.place.data_dir.clone(),
             documents: self.ground.place.documents.clone(),
-            access_log: logs.access.file(),
-            log: logs.log,
-            warnings,
+            access_log: logs.access_file(),
+            log: logs.log_file(),
             tries: self.tries(running, registered.is_ok()),
+            warnings: self.warnings(registered),
         }
+    }
+
+    fn warnings(&self, registered: Result<(), context::Error>) -> Vec<String> {
+        let Ground { place, declared, made_key_sets, foreign_key_sets, .. } = &self.ground;
+        let unregistered = registered.err().map(|why| format!("it is not registered: {}", chain(&why)));
+        let mut warnings: Vec<String> = unregistered.into_iter().collect();
+        warnings.extend(
+            made_key_sets
+                .iter()
+                .map(|path| format!("{} was made: the documents look there for the keys of the demo's issuer", path.display())),
+        );
+        warnings.extend(foreign_key_sets.iter().map(|path| {
+            let path = path.display();
+            format!("{path} holds another key than this data directory's, so tokens of `bulkhead token` are refused; delete it to have it written again")
+        }));
+        if !declared.mistakes().is_empty() {
+            warnings.push(format!("there are mistakes in the documents: `bulkhead validate {}`", place.documents.display()));
+        }
+        warnings
     }
 
     fn tries(&self, running: &Running, registered: bool) -> Vec<tries::Try> {
@@ -320,36 +312,6 @@ async fn drain(running: Running, ends: &mut Ends, out: &mut Out) {
         }
         // Whoever asks twice means now.
         () = ends.next() => {}
-    }
-}
-
-/// Where the logs go.
-struct Logs {
-    access: Access,
-    /// `None`: stderr.
-    log: Option<PathBuf>,
-}
-
-enum Access {
-    Off,
-    Stdout,
-    File(PathBuf),
-}
-
-impl Access {
-    fn sink(&self) -> Option<Sink> {
-        match self {
-            Access::Off => None,
-            Access::Stdout => Some(Sink::Stdout),
-            Access::File(path) => Some(Sink::File(path.clone())),
-        }
-    }
-
-    fn file(self) -> Option<PathBuf> {
-        match self {
-            Access::File(path) => Some(path),
-            Access::Off | Access::Stdout => None,
-        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! `bulkhead up`, and what the other commands make of a running one.
 
-use crate::support::running::{Up, ask, eventually, up};
+use crate::support::running::{Process, Up, ask, eventually, up};
 use crate::support::{Home, Said, samples};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const DEMO: &[&str] = &["--demo-address", "127.0.0.1:0"];
 
@@ -263,4 +263,15 @@ fn probes_answer_where_it_says() {
     let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(written["probes"], up.told["probes"]);
     assert_eq!(written["listeners"], up.told["listeners"]);
+}
+
+/// `bulkhead up | head -1`: whoever stops reading stops no sidecar.
+#[test]
+fn it_serves_on_when_nobody_reads_what_it_says() {
+    let home = Home::new();
+    let mut line = up(&home, DEMO);
+    let mut unread = Process(line.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    drop(unread.0.stdout.take());
+    eventually("it serves", || home.bulkhead(&["status"]).stdout.starts_with("ready"));
+    assert_eq!(unread.end("-TERM").code, 0);
 }

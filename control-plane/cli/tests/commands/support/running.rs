@@ -15,18 +15,21 @@ pub(crate) struct Up<'a> {
     pub(crate) home: &'a Home,
     /// What it said once it was ready.
     pub(crate) told: Value,
-    child: Child,
+    child: Process,
 }
+
+/// A process that ends with the test, whatever becomes of that.
+pub(crate) struct Process(pub(crate) Child);
 
 impl<'a> Up<'a> {
     pub(crate) fn start(home: &'a Home, args: &[&str]) -> Self {
         let mut command = up(home, args);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stdout = child.stdout.as_mut().unwrap();
+        let mut child = Process(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let stdout = child.0.stdout.as_mut().unwrap();
         let told = serde_json::Deserializer::from_reader(stdout).into_iter().next();
         match told {
             Some(told) => Self { home, told: told.unwrap(), child },
-            None => panic!("it did not start: {:?}", Said::from(child.wait_with_output().unwrap())),
+            None => panic!("it did not start: {:?}", child.end("-TERM")),
         }
     }
 
@@ -48,21 +51,28 @@ impl<'a> Up<'a> {
 
     /// Sends a signal, and waits for the end.
     pub(crate) fn end(mut self, signal: &str) -> Said {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.child.end(signal)
+    }
+}
+
+impl Process {
+    /// Sends a signal, and waits for the end.
+    pub(crate) fn end(&mut self, signal: &str) -> Said {
+        let _ = Command::new("kill").args([signal, &self.0.id().to_string()]).stderr(Stdio::null()).status().unwrap();
         let mut said = Said { code: 0, stdout: String::new(), stderr: String::new() };
-        said.code = self.child.wait().unwrap().code().expect("it exits and is not killed");
-        self.child.stdout.take().unwrap().read_to_string(&mut said.stdout).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut said.stderr).unwrap();
+        said.code = self.0.wait().unwrap().code().expect("it exits and is not killed");
+        let streams = (self.0.stdout.take(), self.0.stderr.take());
+        streams.0.map(|mut stdout| stdout.read_to_string(&mut said.stdout).unwrap());
+        streams.1.map(|mut stderr| stderr.read_to_string(&mut said.stderr).unwrap());
         said
     }
 }
 
-impl Drop for Up<'_> {
+impl Drop for Process {
     fn drop(&mut self) {
         // Ended already, or the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
