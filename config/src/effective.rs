@@ -4,9 +4,10 @@
 
 use crate::declared::role::ClaimValue;
 use crate::declared::{Counted, Per, Subject, Tenant, TenantState};
-use crate::snapshot::{Bounds, LimitSpec, Policy, Scope, Slice, SliceState, Snapshot};
+use crate::snapshot::{Bounds, LimitSpec, Platform, Policy, Scope, Slice, SliceState, Snapshot};
 use crate::unit::{Limit, show_duration};
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 /// The layer that gave a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +145,7 @@ fn policy(snapshot: &Snapshot, policy: &Policy, show: Show, all: &mut Map<String
     let issuers = policy.issuers().iter().chain(platform.issuers());
     all.insert("issuers".to_owned(), issuers.map(|issuer| show.value(issuer.issuer.as_str(), issuer.scope)).collect());
     all.insert("api_keys".to_owned(), list(&policy.api_keys, |(id, _)| show.value(id.as_str(), Layer::Tenant)));
-    all.insert("request".to_owned(), bounds(policy.bounds(), platform.bounds(), show));
+    all.insert("request".to_owned(), bounds(policy.bounds(), platform, show));
     let origin = match policy.max_staleness() {
         None => Layer::Default,
         same if same == platform.max_staleness => Layer::Platform,
@@ -153,21 +154,24 @@ fn policy(snapshot: &Snapshot, policy: &Policy, show: Show, all: &mut Map<String
     all.insert("max_staleness".to_owned(), show.value(policy.max_staleness().map(show_duration), origin));
 }
 
-fn bounds(own: &Bounds, platform: &Bounds, show: Show) -> Value {
-    let value = |of: &dyn Fn(&Bounds) -> Value| {
-        let origin = match of(own) == of(platform) {
-            false => Layer::Tenant,
-            true if of(own) == of(&Bounds::DEFAULT) => Layer::Default,
-            true => Layer::Platform,
+fn bounds(own: &Bounds, platform: &Platform, show: Show) -> Value {
+    let (of_platform, written) = (&platform.bounds, &platform.written);
+    let value = |value: Value, same: bool, written: bool| {
+        let origin = match (same, written) {
+            (false, _) => Layer::Tenant,
+            (true, true) => Layer::Platform,
+            (true, false) => Layer::Default,
         };
-        show.value(of(own), origin)
+        show.value(value, origin)
     };
+    let number = |own: u64, platform: u64, written: bool| value(own.into(), own == platform, written);
+    let time = |own: Duration, platform: Duration, written: bool| value(show_duration(own).into(), own == platform, written);
     json!({
-        "header_bytes_max": value(&|bounds| bounds.header_bytes_max.into()),
-        "headers_max": value(&|bounds| bounds.headers_max.into()),
-        "body_bytes_max": value(&|bounds| bounds.body_bytes_max.into()),
-        "head_timeout": value(&|bounds| show_duration(bounds.head_timeout).into()),
-        "body_idle_timeout": value(&|bounds| show_duration(bounds.body_idle_timeout).into()),
+        "header_bytes_max": number(own.header_bytes_max, of_platform.header_bytes_max, written.header_bytes_max.is_some()),
+        "headers_max": number(own.headers_max.into(), of_platform.headers_max.into(), written.headers_max.is_some()),
+        "body_bytes_max": number(own.body_bytes_max, of_platform.body_bytes_max, written.body_bytes_max.is_some()),
+        "head_timeout": time(own.head_timeout, of_platform.head_timeout, written.head_timeout.is_some()),
+        "body_idle_timeout": time(own.body_idle_timeout, of_platform.body_idle_timeout, written.body_idle_timeout.is_some()),
     })
 }
 
@@ -279,6 +283,8 @@ mod tests {
                 { "value": "reports", "origin": "plan" },
             ])
         );
+        assert_eq!(acme["request"]["head_timeout"], json!({ "value": "10s", "origin": "platform" }));
+        assert_eq!(acme["request"]["body_idle_timeout"], json!({ "value": "30s", "origin": "default" }));
         let globex = shown("globex", Show::Origins);
         assert_eq!(globex["api_quota_per_hour"], json!({ "value": 1_000, "origin": "plan" }));
         assert_eq!(globex["email"], json!({ "value": "ops@globex.example", "origin": "tenant" }));

@@ -2,6 +2,7 @@
 
 use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, in_document};
+use crate::declared::security::RequestBounds;
 use crate::declared::{Document, SecurityPolicy};
 use crate::snapshot::Bounds;
 use crate::unit::show_duration;
@@ -13,6 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Security {
     pub(super) bounds: Bounds,
+    /// What of the bounds the platform's policies write.
+    pub(super) written: RequestBounds,
     pub(super) max_staleness: Option<Duration>,
     /// Sorted.
     pub(super) trusted_hops: Vec<IpNet>,
@@ -22,19 +25,26 @@ pub(super) struct Security {
 pub(super) fn of_platform(documents: &Documents) -> Security {
     let tightest = |value: fn(&SecurityPolicy) -> Option<u64>| documents.securities().filter_map(|(_, policy)| value(policy)).min();
     let shortest = |value: fn(&SecurityPolicy) -> Option<Duration>| documents.securities().filter_map(|(_, policy)| value(policy)).min();
-    let default = Bounds::DEFAULT;
-    let headers = documents.securities().filter_map(|(_, policy)| policy.request.headers_max).min();
+    let written = RequestBounds {
+        header_bytes_max: tightest(|policy| policy.request.header_bytes_max),
+        headers_max: documents.securities().filter_map(|(_, policy)| policy.request.headers_max).min(),
+        body_bytes_max: tightest(|policy| policy.request.body_bytes_max),
+        head_timeout: shortest(|policy| policy.request.head_timeout),
+        body_idle_timeout: shortest(|policy| policy.request.body_idle_timeout),
+    };
     let mut trusted_hops: Vec<IpNet> = documents.securities().flat_map(|(_, policy)| policy.trusted_hops.iter().copied()).collect();
     trusted_hops.sort();
     trusted_hops.dedup();
+    let default = Bounds::DEFAULT;
     Security {
         bounds: Bounds {
-            header_bytes_max: tightest(|policy| policy.request.header_bytes_max).unwrap_or(default.header_bytes_max),
-            headers_max: headers.unwrap_or(default.headers_max),
-            body_bytes_max: tightest(|policy| policy.request.body_bytes_max).unwrap_or(default.body_bytes_max),
-            head_timeout: shortest(|policy| policy.request.head_timeout).unwrap_or(default.head_timeout),
-            body_idle_timeout: shortest(|policy| policy.request.body_idle_timeout).unwrap_or(default.body_idle_timeout),
+            header_bytes_max: written.header_bytes_max.unwrap_or(default.header_bytes_max),
+            headers_max: written.headers_max.unwrap_or(default.headers_max),
+            body_bytes_max: written.body_bytes_max.unwrap_or(default.body_bytes_max),
+            head_timeout: written.head_timeout.unwrap_or(default.head_timeout),
+            body_idle_timeout: written.body_idle_timeout.unwrap_or(default.body_idle_timeout),
         },
+        written,
         max_staleness: shortest(|policy| policy.max_staleness),
         trusted_hops,
     }

@@ -2,6 +2,7 @@
 //!
 //! Cost: per request; one walk down the route trie, nothing allocated.
 
+use crate::declared::security::RequestBounds;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
 use crate::path::{Pattern, Trie};
 use crate::snapshot::Scope;
@@ -22,6 +23,8 @@ pub struct Platform {
     pub(crate) issuers: Vec<Arc<Issuer>>,
     pub(crate) api_key_header: Option<http::HeaderName>,
     pub(crate) bounds: Bounds,
+    /// What of the bounds is no default.
+    pub(crate) written: RequestBounds,
     /// Where a tenant's own policies are not tighter.
     pub(crate) max_staleness: Option<Duration>,
     pub(crate) trusted_hops: Vec<IpNet>,
