@@ -212,6 +212,7 @@ impl Worker {
     fn tick(&self) {
         self.clock.correct();
         self.cells.beat(self.now().mono_ns);
+        self.cells.memo(self.memo.borrow().tally());
         self.access_log.borrow_mut().hand_over();
         drop(self.policy());
     }

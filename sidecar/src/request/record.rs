@@ -14,7 +14,7 @@ use super::upstream::Failed;
 use crate::clock::Now;
 use crate::connection::{Downstream, InFlight};
 use crate::policy::Policy;
-use crate::telemetry::access_log::{Entry, Outcome, Peer};
+use crate::telemetry::access_log::{Entry, Outcome};
 use crate::telemetry::decisions::{Asked, DecisionId, Verdict};
 use crate::telemetry::metrics::StatusClass;
 use crate::worker::{Bound, Decided, Worker};
@@ -257,7 +257,7 @@ impl Drop for Record {
             decision: self.decision,
             trace_id: self.trace.as_ref().map(Trace::id),
             source: self.source,
-            upstream: self.upstream.as_deref().map(Peer::Named),
+            upstream: self.upstream.as_deref(),
             bytes_in: self.tunnelled.0 + self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: self.tunnelled.1 + self.sent,
             epoch: self.epoch,

@@ -13,7 +13,7 @@ use crate::telemetry::stamp::Stamp;
 use bulkhead_config::name::{RoleName, RouteName, TenantId};
 use bulkhead_config::snapshot::{Epoch, Policy, RoleSet};
 use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ pub struct Entry<'a> {
     pub trace_id: Option<&'a str>,
     /// The client's address.
     pub source: IpAddr,
-    /// Where it went.
-    pub upstream: Option<Peer<'a>>,
+    /// Where it went: the endpoint as declared.
+    pub upstream: Option<&'a str>,
     /// Bytes of its body.
     pub bytes_in: u64,
     /// Bytes of the answer's body.
@@ -65,15 +65,6 @@ pub enum Outcome<'a> {
     Refused(u16, &'a str),
     /// The client left before an answer began.
     Left,
-}
-
-/// An upstream's address as it was dialled.
-#[derive(Debug, Clone, Copy)]
-pub enum Peer<'a> {
-    /// An address.
-    Address(SocketAddr),
-    /// A name and a port, as declared.
-    Named(&'a str),
 }
 
 /// The log; clones share the thread.
@@ -216,15 +207,7 @@ fn compose(line: &mut Vec<u8>, timestamp: &[u8], entry: &Entry<'_>) {
     address(line, entry.source);
     bytes(line, "\"");
     text(line, ",\"host\":", entry.host);
-    match entry.upstream {
-        Some(Peer::Address(peer)) => {
-            bytes(line, ",\"upstream\":\"");
-            let _ = write!(line, "{peer}"); // a Vec takes everything, and an address needs no escape
-            bytes(line, "\"");
-        }
-        Some(Peer::Named(authority)) => text(line, ",\"upstream\":", Some(authority)),
-        None => {}
-    }
+    text(line, ",\"upstream\":", entry.upstream);
     number(line, ",\"bytes_in\":", entry.bytes_in);
     number(line, ",\"bytes_out\":", entry.bytes_out);
     number(line, ",\"epoch\":", entry.epoch.revision);
@@ -331,7 +314,7 @@ mod tests {
             tenant: Some(&tenant),
             route: Some(&route),
             outcome: Outcome::Refused(403, "not_permitted"),
-            upstream: Some(Peer::Address("[::1]:80".parse().unwrap())),
+            upstream: Some("[::1]:80"),
             ..entry(decision)
         });
         buffer.hand_over();
@@ -368,7 +351,7 @@ mod tests {
                 user: Some(&user),
                 trace_id: Some(&trace),
                 source,
-                upstream: Some(Peer::Named(&host)),
+                upstream: Some(&host),
                 bytes_in,
                 bytes_out,
                 epoch: Epoch { incarnation: 1, revision },

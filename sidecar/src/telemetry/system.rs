@@ -21,10 +21,10 @@ pub(crate) struct Reading {
     pub(crate) disk: Option<f64>,
 }
 
-/// Looks at the system now and then at `core.metrics.collection_interval`, for as long as it is polled.
+/// Looks at the system now, soon, and then ever less often down to `core.metrics.collection_interval`, for as long as it is
+/// polled: CPU needs two looks, the first scrape should find it, and the effort of starting should not stand there for long.
 pub async fn watch(metrics: Arc<Metrics>, data_dir: PathBuf) {
     let mut system = System::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"), data_dir);
-    // CPU needs two looks; the second soon, so that the first scrape finds it.
     let mut pause = Duration::from_millis(200);
     loop {
         let looked = tokio::task::spawn_blocking(move || {
@@ -35,7 +35,7 @@ pub async fn watch(metrics: Arc<Metrics>, data_dir: PathBuf) {
         system = again;
         metrics.system(reading);
         tokio::time::sleep(pause).await;
-        pause = metrics.interval();
+        pause = (2 * pause).min(metrics.interval());
     }
 }
 
