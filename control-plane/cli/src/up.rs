@@ -275,7 +275,8 @@ impl Start<'_> {
     fn tries(&self, running: &Running, registered: bool) -> Vec<tries::Try> {
         let demo = running.addresses().listeners.iter().find(|(entrance, _)| Some(&entrance.service) == self.plan.service.as_ref());
         match demo {
-            Some((_, address)) if self.ground.is_the_demo() => {
+            // They live on tokens, which only dev makes.
+            Some((_, address)) if self.args.env == Environment::Dev && self.ground.is_the_demo() => {
                 let program = tries::program();
                 let data_dir = (!registered || self.context() != context::DEFAULT).then_some(&*self.ground.place.data_dir);
                 tries::of_the_demo(&tries::Reach { program: &program, data_dir, port: address.port() })

@@ -176,6 +176,21 @@ fn outside_of_dev_there_is_no_demo_no_issuer_and_no_token() {
 }
 
 #[test]
+fn outside_of_dev_it_serves_the_users_documents_and_nothing_of_the_demo() {
+    let home = Home::new();
+    for name in ["platform.yaml", "tenants/acme_corp.yaml", "tenants/globex.yaml"] {
+        home.write(&format!("mine/{name}"), std::fs::read(samples().join(name)).unwrap());
+    }
+    let mut line = up(&home, &["--env", "prod", "--documents", "mine"]);
+    line.env("ENCRYPTION_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=");
+    let up = Up::by(&home, line);
+    assert!(up.told["demo"].is_null() && up.told["try"].as_array().unwrap().is_empty(), "{}", up.told);
+    assert!(!home.path("mine/issuer.jwks.json").exists());
+    assert_eq!(home.bulkhead(&["status", "--context", "prod"]).code, 0);
+    assert_eq!(home.bulkhead(&["token", "--context", "prod"]).code, 69);
+}
+
+#[test]
 fn mistakes_in_the_settings_are_shown_with_their_place() {
     let home = Home::new();
     home.write("core.yaml", "core:\n  cache:\n    default_tll: 60\n");

@@ -23,7 +23,11 @@ pub(crate) struct Process(pub(crate) Child);
 
 impl<'a> Up<'a> {
     pub(crate) fn start(home: &'a Home, args: &[&str]) -> Self {
-        let mut command = up(home, args);
+        Self::by(home, up(home, args))
+    }
+
+    /// Starts it by a command of [`up`].
+    pub(crate) fn by(home: &'a Home, mut command: Command) -> Self {
         let mut child = Process(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
         let stdout = child.0.stdout.as_mut().unwrap();
         let told = serde_json::Deserializer::from_reader(stdout).into_iter().next();
