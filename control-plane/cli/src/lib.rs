@@ -35,7 +35,7 @@ use exit::Exit;
 use fault::Failure;
 use output::Out;
 
-/// Runs one command line, the program's name first, and says how it ended ([`Exit`] has the codes).
+/// Runs one command line, the program's name first, and says how it ended; `--help` has the codes.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
