@@ -8,10 +8,10 @@ use crate::declared::{Document, DocumentId};
 use crate::diagnostic::Diagnostics;
 use crate::name::{Host, TenantId};
 use crate::protocol::{Broken, Offer, Part, Quarantined};
-use crate::snapshot::{Epoch, Shards, Slice, Snapshot};
+use crate::snapshot::{Epoch, Index, Slice, Snapshot};
 use documents::Documents;
 use platform::Ground;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod documents;
@@ -28,6 +28,9 @@ mod tenant;
 mod settle;
 
 pub use identity::{files_of, resolve};
+
+/// A map whose order nobody sees: what leaves here is sorted.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::FixedState>;
 
 /// What a change made of the snapshot.
 #[derive(Debug, Clone)]
@@ -51,9 +54,9 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Catalogue {
     platform: PlatformPart,
-    tenants: HashMap<TenantId, TenantPart, foldhash::fast::FixedState>,
+    tenants: Map<TenantId, TenantPart>,
     /// Tenants that claim a host in what is declared of them now, sorted.
-    claims: HashMap<Host, Vec<TenantId>, foldhash::fast::FixedState>,
+    claims: Map<Host, Vec<TenantId>>,
     /// Files whose documents cannot be told apart.
     files: BTreeMap<Arc<str>, Diagnostics>,
     /// What must be compiled before the next outcome.
@@ -115,11 +118,11 @@ impl Catalogue {
     pub fn since(epoch: Epoch) -> Self {
         let ground = Arc::new(Ground::empty());
         let platform = Arc::clone(&ground.platform);
-        let snapshot = Snapshot { epoch, platform, tenants: Shards::new(), hosts: Shards::new(), tenant_count: 0 };
+        let snapshot = Snapshot { epoch, platform, tenants: Index::new(), hosts: Index::new() };
         Self {
             platform: PlatformPart { declared: Declared::default(), ever_good: false, ground },
-            tenants: HashMap::default(),
-            claims: HashMap::default(),
+            tenants: Map::default(),
+            claims: Map::default(),
             files: BTreeMap::new(),
             // Even with no documents there is a platform: an empty one.
             touched: Touched { platform: true, tenants: BTreeSet::new() },
@@ -182,20 +185,18 @@ impl Catalogue {
     }
 
     /// Takes out what a complete offer does not hold. What stood in a file that cannot be read may still be there, so it stays.
-    fn drop_all_but(&mut self, put: &BTreeMap<&DocumentId, &Document>, broken: &Unreadable) {
-        let stays = |id: &DocumentId, document: Option<&Document>| {
-            put.contains_key(id)
-                || broken.documents.contains_key(id)
-                || document.is_some_and(|document| broken.files.contains_key(&document.origin.file))
-        };
-        let all = self.tenants.values().map(|part| &part.declared).chain([&self.platform.declared]);
-        let mut gone: HashSet<DocumentId> = HashSet::new();
-        for declared in all {
-            gone.extend(declared.wanted.iter().filter(|document| !stays(&document.id, Some(document))).map(|document| document.id.clone()));
-            gone.extend(declared.broken.keys().filter(|id| !stays(id, None)).cloned());
-        }
+    fn drop_all_but(&mut self, put: &Map<&DocumentId, &Document>, broken: &Unreadable) {
+        let is_there = |id: &DocumentId| put.contains_key(id) || broken.documents.contains_key(id);
+        let may_be_there = |document: &Document| is_there(&document.id) || broken.files.contains_key(&document.origin.file);
+        let all = || self.tenants.values().map(|part| &part.declared).chain([&self.platform.declared]);
+        let id = |document: &Arc<Document>| document.id.clone();
+        let gone: Vec<_> = all().flat_map(|part| part.wanted.iter().filter(|document| !may_be_there(document)).map(id)).collect();
+        let mended: Vec<_> = all().flat_map(|part| part.broken.keys().filter(|id| !is_there(id)).cloned()).collect();
         for id in gone {
             self.edit(&Part::of(&id), |declared| declared.remove(&id));
+        }
+        for id in mended {
+            self.edit(&Part::of(&id), |declared| declared.set_broken(id.clone(), Diagnostics::new()));
         }
         self.files.clear();
     }
@@ -287,7 +288,7 @@ struct Unreadable {
 
 /// The documents of an offer by identity, and what cannot be read. A document that stands in two places is in neither: which of
 /// them is meant nobody can say, and the order in which they came must not.
-fn sorted_out(offer: &Offer) -> (BTreeMap<&DocumentId, &Document>, Unreadable) {
+fn sorted_out(offer: &Offer) -> (Map<&DocumentId, &Document>, Unreadable) {
     let mut broken = Unreadable { documents: BTreeMap::new(), files: BTreeMap::new() };
     for Broken { file, id, diagnostics } in &offer.broken {
         match id {
@@ -295,22 +296,20 @@ fn sorted_out(offer: &Offer) -> (BTreeMap<&DocumentId, &Document>, Unreadable) {
             None => broken.files.entry(Arc::clone(file)).or_default().append(diagnostics.clone()),
         }
     }
-    let mut by_id: BTreeMap<&DocumentId, Vec<&Document>> = BTreeMap::new();
-    for put in &offer.put {
-        by_id.entry(&put.document.id).or_default().push(&put.document);
-    }
-    let mut put = BTreeMap::new();
-    for (id, mut places) in by_id {
-        if let [document] = places.as_slice() {
-            put.insert(id, *document);
-            continue;
-        }
-        places.sort_by(|a, b| a.origin.cmp(&b.origin));
-        let mistakes = broken.documents.entry(id.clone()).or_default();
-        for document in &places {
-            let others = places.iter().filter(|other| other.origin != document.origin);
-            let others: Vec<String> = others.map(|other| format!("{}:{}", other.origin.file, other.origin.span.line)).collect();
-            mistakes.push(mistake::in_document(document, "", format!("the same document stands in {} too", others.join(", "))));
+    let mut documents: Vec<&Document> = offer.put.iter().map(|put| &put.document).collect();
+    documents.sort_by(|a, b| (&a.id, &a.origin).cmp(&(&b.id, &b.origin)));
+    let mut put = Map::with_capacity_and_hasher(documents.len(), Default::default());
+    for places in documents.chunk_by(|a, b| a.id == b.id) {
+        match places {
+            [document] => {
+                put.insert(&document.id, *document);
+            }
+            _ => places.iter().for_each(|document| {
+                let others = places.iter().filter(|other| other.origin != document.origin);
+                let others: Vec<String> = others.map(|other| format!("{}:{}", other.origin.file, other.origin.span.line)).collect();
+                let mistake = mistake::in_document(document, "", format!("the same document stands in {} too", others.join(", ")));
+                broken.documents.entry(document.id.clone()).or_default().push(mistake);
+            }),
         }
     }
     (put, broken)

@@ -1,7 +1,7 @@
 //! The snapshot: what the request path reads. Immutable, shared slice by slice, precedence settled when it was compiled.
 //!
-//! Shape: a platform part, 1,024 shards of tenants by id and 1,024 by host, each behind an `Arc`, so that a change of one
-//! tenant copies the root and one shard of each. No setter, no `Default`: only `compile` makes one.
+//! Shape: a platform part and a slice for each tenant, found by id and by host in tries that share all but the path to what
+//! changed. No setter, no `Default`: only `compile` makes one.
 //! What changes without a revision (keys, secrets, health, the clock) is in no slice; a slice holds its name.
 //!
 //! Cost: per request; lookups hash once and allocate nothing.
@@ -9,20 +9,17 @@
 use crate::declared::{Body, Document, Tenant, TenantState};
 use crate::name::{Feature, Host, PlanName, TenantId};
 use crate::unit::Limit;
-use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::Arc;
 
+mod index;
 mod platform;
 mod policy;
 
+pub(crate) use index::Index;
 pub use platform::{Access, Algorithm, Bounds, Endpoint, Issuer, Listener, Platform, Protocol, Route, RouteIndex, Service, Upstream};
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};
 
-/// Shards by tenant id, and as many by host.
-pub const SHARDS: usize = 1_024;
 /// Roles one tenant can hold, its own and the platform's together: the bits of a [`RoleSet`].
 pub const ROLES_MAX: usize = 256;
 
@@ -40,9 +37,8 @@ pub struct Epoch {
 pub struct Snapshot {
     pub(crate) epoch: Epoch,
     pub(crate) platform: Arc<Platform>,
-    pub(crate) tenants: Shards<TenantId>,
-    pub(crate) hosts: Shards<Host>,
-    pub(crate) tenant_count: usize,
+    pub(crate) tenants: Index<TenantId>,
+    pub(crate) hosts: Index<Host>,
 }
 
 /// One tenant as it is served. A tenant without roles, bindings, limits or identity of its own shares its plan's [`Policy`].
@@ -131,7 +127,7 @@ impl Snapshot {
     /// How many tenants.
     #[must_use]
     pub fn tenant_count(&self) -> usize {
-        self.tenant_count
+        self.tenants.len()
     }
 
     /// Everything it says, in one order whatever order the documents came in: two snapshots with equal text serve alike, and
@@ -216,51 +212,4 @@ impl SliceState {
     pub fn is_served(self) -> bool {
         self == SliceState::Declared(TenantState::Active)
     }
-}
-
-/// A map of slices in [`SHARDS`] parts: a copy with one change copies the root and one part.
-#[derive(Debug, Clone)]
-pub(crate) struct Shards<K>(Arc<[Shard<K>]>);
-
-type Shard<K> = Arc<HashMap<K, Arc<Slice>, foldhash::fast::FixedState>>;
-
-impl<K: Clone + Eq + Hash + Borrow<str>> Shards<K> {
-    pub(crate) fn new() -> Self {
-        Self(std::iter::repeat_n(Shard::default(), SHARDS).collect())
-    }
-
-    pub(crate) fn get(&self, key: &str) -> Option<&Arc<Slice>> {
-        self.0.get(shard(key))?.get(key)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &Arc<Slice>)> {
-        self.0.iter().flat_map(|shard| shard.iter())
-    }
-
-    /// This map with some values replaced, or taken out where `None` stands.
-    pub(crate) fn with(&self, changes: impl IntoIterator<Item = (K, Option<Arc<Slice>>)>) -> Self {
-        let mut changes = changes.into_iter().peekable();
-        if changes.peek().is_none() {
-            return self.clone();
-        }
-        let mut root: Arc<[Shard<K>]> = self.0.iter().cloned().collect();
-        let shards = Arc::make_mut(&mut root);
-        for (key, value) in changes {
-            // The part is still shared with `self` at its first change: `make_mut` copies it then, and only then.
-            let Some(part) = shards.get_mut(shard(key.borrow())).map(Arc::make_mut) else { continue };
-            match value {
-                Some(slice) => part.insert(key, slice),
-                None => part.remove(key.borrow()),
-            };
-        }
-        Self(root)
-    }
-}
-
-/// Which of the [`SHARDS`] a tenant id or host belongs to.
-fn shard(text: &str) -> usize {
-    use std::hash::BuildHasher;
-    // A seed other than the maps' own, so that the names of one shard do not collide in its map.
-    let hash = foldhash::fast::FixedState::with_seed(0x0062_756c_6b68_6561).hash_one(text);
-    usize::try_from(hash % SHARDS as u64).unwrap_or(0)
 }

@@ -7,14 +7,16 @@ use super::documents::Documents;
 use super::mistake::{Hinted, at};
 use super::platform::Ground;
 use super::tenant::{self, Compiled};
-use super::{Catalogue, Good, Outcome, TenantPart, Touched, platform};
+use super::{Catalogue, Good, Map, Outcome, TenantPart, Touched, platform};
 use crate::declared::{Kind, TenantState};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::name::{Host, TenantId};
 use crate::protocol::{Part, Quarantined, Serving};
 use crate::snapshot::{Epoch, Platform, Policy, Slice, SliceState, Snapshot};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+
+type Hosts = HashSet<Host, foldhash::fast::FixedState>;
 
 /// What becomes of the platform.
 enum Verdict {
@@ -106,14 +108,14 @@ impl Catalogue {
             Some(_) => self.tenants.keys().cloned().collect(),
             None => self.with_rivals(),
         };
-        let mut judged: HashMap<TenantId, Judged, foldhash::fast::FixedState> = HashMap::default();
+        let mut judged = Map::with_capacity_and_hasher(ids.len(), Default::default());
         for id in ids {
             let Some(part) = self.tenants.get(&id) else { continue };
             let verdict = judge(&id, part, can_compile.then_some(ground));
             judged.insert(id, verdict);
         }
         self.settle_hosts(&mut judged, ground);
-        let mut carried = Carried { from: &self.platform.ground.platform, to: new_ground, policies: HashMap::new() };
+        let mut carried = Carried { from: &self.platform.ground.platform, to: new_ground, policies: Map::default() };
         let conclude = |(id, verdict): (TenantId, Judged)| {
             let settled = match self.tenants.get(&id) {
                 Some(part) => conclude(&id, part, verdict, ground, &mut carried),
@@ -144,13 +146,13 @@ impl Catalogue {
 
     /// Finds who must stay on its last good version because of a host. Who stays keeps the hosts it is served with, which may keep
     /// another from getting them, and so on: the number of those who stay only grows, so the end does not depend on the order.
-    fn settle_hosts(&self, judged: &mut HashMap<TenantId, Judged, foldhash::fast::FixedState>, ground: &Ground) {
-        let mut next: BTreeSet<&Host> = BTreeSet::new();
+    fn settle_hosts(&self, judged: &mut Map<TenantId, Judged>, ground: &Ground) {
+        let mut next: Vec<&Host> = Vec::new();
         for id in judged.keys() {
             next.extend(self.tenants.get(id).into_iter().flat_map(|part| part.declared.wanted.hosts()));
         }
         let mut told: BTreeSet<(&Host, &TenantId)> = BTreeSet::new();
-        while let Some(host) = next.pop_first() {
+        while let Some(host) = next.pop() {
             let Some(claimants) = self.claims.get(host) else { continue };
             let stays = |id: &TenantId| judged.get(id).is_some_and(|verdict| !verdict.mistakes.is_empty());
             let keeper = self.holder(host).map(|slice| slice.id()).filter(|id| claimants.contains(id) || stays(id));
@@ -215,7 +217,7 @@ impl Catalogue {
             self.platform.ground = ground;
         }
         let mut slices = Vec::new();
-        let mut hosts = BTreeSet::new();
+        let mut hosts = Hosts::default();
         for (id, settled) in settled {
             if let Some(part) = self.tenants.get_mut(&id) {
                 hosts.extend(part.declared.wanted.hosts().cloned());
@@ -247,7 +249,7 @@ impl Catalogue {
     }
 
     /// The next snapshot, if anything in it is new.
-    fn publish(&mut self, platform_is_new: bool, slices: Vec<(TenantId, Option<Arc<Slice>>)>, hosts: BTreeSet<Host>) {
+    fn publish(&mut self, platform_is_new: bool, slices: Vec<(TenantId, Option<Arc<Slice>>)>, hosts: Hosts) {
         let before = &self.snapshot;
         let hosts: Vec<_> = hosts
             .into_iter()
@@ -258,17 +260,10 @@ impl Catalogue {
         if !platform_is_new && slices.is_empty() && hosts.is_empty() {
             return;
         }
-        let was_there = |id: &TenantId| before.tenant(id.as_str()).is_some();
-        let (come, gone) = slices.iter().fold((0, 0), |(come, gone), (id, slice)| match (was_there(id), slice) {
-            (false, Some(_)) => (come + 1, gone),
-            (true, None) => (come, gone + 1),
-            _ => (come, gone),
-        });
         self.snapshot = Arc::new(Snapshot {
             epoch: Epoch { revision: before.epoch.revision + 1, ..before.epoch },
             platform: Arc::clone(&self.platform.ground.platform),
             tenants: before.tenants.with(slices),
-            tenant_count: before.tenant_count + come - gone,
             hosts: before.hosts.with(hosts),
         });
     }
@@ -389,7 +384,7 @@ fn tightened(slice: &Arc<Slice>, wanted: &Documents, served: Option<&Arc<Slice>>
 struct Carried<'a> {
     from: &'a Platform,
     to: Option<&'a Arc<Ground>>,
-    policies: HashMap<u64, Arc<Policy>>,
+    policies: Map<u64, Arc<Policy>>,
 }
 
 impl Carried<'_> {

@@ -137,6 +137,17 @@ fn a_file_that_cannot_be_read_keeps_what_stood_in_it() {
 }
 
 #[test]
+fn a_document_that_was_broken_stays_when_its_whole_file_is() {
+    let mut demo = demo();
+    let file = "tenants/globex.yaml";
+    demo.apply(&broken(file, Some(id(Kind::Tenant, None, "globex"))));
+    let mut offer = all(&[("platform.yaml", PLATFORM), ("tenants/acme_corp.yaml", ACME)]);
+    offer.broken = broken(file, None).broken;
+    assert_eq!(parts(&demo.apply(&offer)), ["file tenants/globex.yaml last good"]);
+    assert_eq!(answers(&demo, READ), "allowed");
+}
+
+#[test]
 fn a_file_is_whole_again_when_a_document_of_it_is_put_or_when_it_is_said_to_be() {
     let mut demo = demo();
     let file = "tenants/globex.yaml";
