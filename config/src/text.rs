@@ -30,8 +30,9 @@ pub struct Budget {
 impl Budget {
     /// For a file of documents.
     pub const FILE: Budget = Budget { bytes: 8 << 20, depth: 64, nodes: 2_000_000 };
-    /// For a token's header or claims.
-    pub const TOKEN: Budget = Budget { bytes: 16 << 10, depth: 16, nodes: 1_000 };
+    /// For a token's header or claims: the 200 groups that large directories put into one, and a hundred other values. A
+    /// stranger's token is read before its signature is verified, so reading must not cost much more than verifying.
+    pub const TOKEN: Budget = Budget { bytes: 16 << 10, depth: 16, nodes: 300 };
 }
 
 /// Bytes of a key: longer ones name nothing, and a pointer repeats every key on the way.

@@ -2,7 +2,7 @@
 
 use super::{Budget, Fault, Key, Node};
 use crate::diagnostic::Span;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Counts values against the budget of a text.
@@ -28,10 +28,10 @@ impl Tally {
 pub(super) struct Entries {
     list: Vec<(Key, Node)>,
     /// Places of keys, once there are too many to look through: a mapping of 100,000 keys must not cost their square.
-    places: BTreeMap<Arc<str>, Span>,
+    places: HashMap<Arc<str>, Span, foldhash::fast::RandomState>,
 }
 
-/// Above so many keys, looking them all through costs more than the ordered map.
+/// Above so many keys, looking them all through costs more than the map.
 const FEW: usize = 16;
 
 impl Entries {

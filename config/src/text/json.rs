@@ -9,6 +9,7 @@ use super::{
     Budget, Fault, KEY_BYTES_MAX, Key, MISTAKES_MAX, Mistake, Node, START, Text, Tree, Value, below, scalar, show_text, span, utf8,
 };
 use crate::diagnostic::Span;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Reads one value, all of the bytes and nothing else.
@@ -226,19 +227,21 @@ impl<'t> Reader<'t> {
         Ok(count)
     }
 
-    fn string(&mut self) -> Result<String, Mistake> {
+    fn string(&mut self) -> Result<Cow<'t, str>, Mistake> {
         self.at += 1;
-        let mut text = String::new();
+        let mut text = Cow::Borrowed(self.plain());
         loop {
-            let plain = self.rest().bytes().take_while(|&b| b != b'"' && b != b'\\' && b >= 0x20).count();
-            text.push_str(self.rest().get(..plain).unwrap_or_default());
-            self.at += plain;
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(text);
                 }
-                Some(b'\\') => text.push(self.escape()?),
+                Some(b'\\') => {
+                    let escaped = self.escape()?;
+                    let text = text.to_mut();
+                    text.push(escaped);
+                    text.push_str(self.plain());
+                }
                 Some(_) => {
                     let hint = Some(r"write control characters as escapes, for example `\n`");
                     return Err(self.mistake(self.place(), json("a character or `\"`", self.shown(), hint)));
@@ -246,6 +249,14 @@ impl<'t> Reader<'t> {
                 None => return Err(self.unexpected("a character or `\"`")),
             }
         }
+    }
+
+    /// Characters that stand for themselves, up to one that does not.
+    fn plain(&mut self) -> &'t str {
+        let rest = self.rest();
+        let length = rest.bytes().take_while(|&b| b != b'"' && b != b'\\' && b >= 0x20).count();
+        self.at += length;
+        rest.get(..length).unwrap_or_default()
     }
 
     fn escape(&mut self) -> Result<char, Mistake> {

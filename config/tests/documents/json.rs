@@ -57,7 +57,7 @@ fn what_would_be_read_in_two_ways_or_cost_too_much_is_refused() {
         ("{\"a\": 1, \"\\u0061\": 2}".to_owned(), "line 1, column 10: key `a` stands twice in one mapping, first on line 1"),
         ("1e999".to_owned(), "line 1, column 1: a number that is not finite"),
         (deep(17), "line 1, column 17: it is nested more than 16 levels deep"),
-        (format!("[{}1]", "1,".repeat(1_000)), "line 1, column 2000: the text holds more than 1000 values, aliases expanded"),
+        (format!("[{}1]", "1,".repeat(300)), "line 1, column 600: the text holds more than 300 values, aliases expanded"),
         (" ".repeat(20_000), "line 1, column 1: the text has 20000 bytes, more than the 16384 allowed"),
     ] {
         assert_eq!(json::read(text.as_bytes(), Budget::TOKEN).unwrap_err().to_string(), meant);
