@@ -61,7 +61,8 @@ impl Window {
     /// Requests that one slot admits. It never shrinks when `requests` grows, so a raised limit needs no second look.
     fn share(&self, slot: usize) -> u32 {
         let slots = SLOTS as u32;
-        self.requests / slots + u32::from(slot < (self.requests % slots) as usize)
+        let share = self.requests / slots + u32::from(slot < (self.requests % slots) as usize);
+        share.min(COUNT_MAX)
     }
 }
 
@@ -90,16 +91,16 @@ struct Slot {
     count: u32,
 }
 
-/// Bits of the count: the 64th part of the largest limit fits. The rest counts 8.7 years of milliseconds; a process that
+/// Bits of the count: the 64th part of the largest limit, less one. The rest counts 8.7 years of milliseconds; a process that
 /// lives longer refuses.
 const COUNT_BITS: u32 = 26;
+const COUNT_MAX: u32 = (1 << COUNT_BITS) - 1;
 
 impl Slot {
     const FREE: Slot = Slot { latest_ms: 0, count: 0 };
 
     fn unpack(packed: u64) -> Self {
-        let count = packed & ((1 << COUNT_BITS) - 1);
-        Self { latest_ms: packed >> COUNT_BITS, count: u32::try_from(count).unwrap_or(u32::MAX) }
+        Self { latest_ms: packed >> COUNT_BITS, count: packed as u32 & COUNT_MAX }
     }
 
     fn pack(self) -> u64 {
@@ -189,9 +190,23 @@ impl Sliding {
         window.requests < self.largest.load(Ordering::SeqCst) && self.used(now, window) > window.requests
     }
 
+    /// Time until fewer than the limit are held; that of a window when none ever are.
     fn empty_for(&self, now: Now, window: &Window) -> Empty {
-        let soonest = self.all().map(|slot| slot.held_ms(now, window)).filter(|&held| held > 0).min();
-        Empty { wait: Duration::from_millis(soonest.unwrap_or(window.window_ms)) }
+        let mut held = [(u64::MAX, 0); SLOTS];
+        for (place, slot) in held.iter_mut().zip(self.all()) {
+            let held_ms = slot.held_ms(now, window);
+            if held_ms > 0 {
+                *place = (held_ms, slot.count);
+            }
+        }
+        held.sort_unstable();
+        let mut left = held.iter().fold(0_u32, |sum, (_, count)| sum.saturating_add(*count));
+        let room = held.iter().find(|(_, count)| {
+            left = left.saturating_sub(*count);
+            left < window.requests
+        });
+        let wait_ms = room.map_or(window.window_ms, |(held_ms, _)| (*held_ms).min(window.window_ms));
+        Empty { wait: Duration::from_millis(wait_ms) }
     }
 }
 
@@ -354,6 +369,8 @@ mod tests {
         for second in 0..10 {
             cell.take(at(second * 1_000), &ten).unwrap();
         }
+        assert_eq!(cell.take(at(30_000), &four).unwrap_err(), Empty { wait: Duration::from_secs(36) });
+        assert_eq!(takes(&cell, at(65_999), &four), 0);
         // At 66 s three of the ten are left in the window, so one more fits below four.
         assert_eq!(takes(&cell, at(66_000), &four), 1);
     }
