@@ -115,9 +115,10 @@ impl Scan {
         self.tell_keys(enter, &mut offer);
         let broken = self.all_broken(&listing);
         let before = std::mem::replace(&mut self.broken, broken);
-        offer.broken = self.news_of_broken(&before);
-        let is_news = !offer.put.is_empty() || !offer.remove.is_empty() || !offer.files.is_empty() || !offer.broken.is_empty();
-        (offer.complete || is_news).then_some(offer)
+        let (broken, mut is_news) = news(&before, &self.broken);
+        offer.broken = broken;
+        is_news |= offer.complete || !offer.put.is_empty() || !offer.remove.is_empty() || !offer.files.is_empty();
+        is_news.then_some(offer)
     }
 
     /// Reads a file if it may have changed, and parses it if it did.
@@ -265,23 +266,6 @@ impl Scan {
         }
     }
 
-    /// What to say of what cannot be read. What is wrong with a document is said as a whole whenever any of it changed; what is
-    /// wrong with a file always, because a document that is put out of it would count as its recovery.
-    fn news_of_broken(&self, before: &[Broken]) -> Vec<Broken> {
-        let of = |all: &[Broken], broken: &Broken| {
-            let same = all.iter().filter(|known| known.id == broken.id && (broken.id.is_some() || known.file == broken.file));
-            same.map(|known| (Arc::clone(&known.file), known.diagnostics.clone())).collect::<Vec<_>>()
-        };
-        let is_news = |broken: &&Broken| broken.id.is_none() || of(before, broken) != of(&self.broken, broken);
-        let mut news: Vec<Broken> = self.broken.iter().filter(is_news).cloned().collect();
-        let mended = before.iter().filter(|known| known.id.is_none() && of(&self.broken, known).is_empty());
-        news.extend(mended.map(|known| Broken { diagnostics: Diagnostics::new(), ..known.clone() }));
-        if news.iter().all(|broken| broken.id.is_none() && of(before, broken) == of(&self.broken, broken)) {
-            news.clear();
-        }
-        news
-    }
-
     /// Everything that cannot be read, in the order of files.
     fn all_broken(&self, listing: &Listing) -> Vec<Broken> {
         let is_key_set = |seen: &Seen| !seen.mistakes.is_empty() && self.keys.contains_key(&seen.shown);
@@ -384,6 +368,49 @@ impl Seen {
         }
         Broken { file: Arc::clone(&self.shown), id: id.cloned(), diagnostics }
     }
+}
+
+/// What to say of what cannot be read, and whether any of it is news. What is wrong with a document is said as a whole whenever
+/// any of it changed; what is wrong with a file always, because a document that is put out of it counts as its recovery.
+fn news(before: &[Broken], now: &[Broken]) -> (Vec<Broken>, bool) {
+    let (before, now) = (by_subject(before), by_subject(now));
+    let mut is_news = false;
+    let mut said = Vec::new();
+    for (subject, entries) in &now {
+        let is_same = before.get(subject).is_some_and(|known| same(known, entries));
+        is_news |= !is_same;
+        if !is_same || matches!(subject, Subject::File(_)) {
+            said.extend(entries.iter().map(|broken| (*broken).clone()));
+        }
+    }
+    for subject in before.keys().filter(|subject| !now.contains_key(subject)) {
+        is_news = true;
+        // The recovery of a document is told by putting or removing it.
+        if let Subject::File(file) = subject {
+            said.push(Broken { file: Arc::clone(file), id: None, diagnostics: Diagnostics::new() });
+        }
+    }
+    (said, is_news)
+}
+
+/// What an entry of what is broken is about.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Subject<'a> {
+    Document(&'a DocumentId),
+    File(&'a Arc<str>),
+}
+
+fn by_subject(all: &[Broken]) -> BTreeMap<Subject<'_>, Vec<&Broken>> {
+    let mut subjects: BTreeMap<Subject<'_>, Vec<&Broken>> = BTreeMap::new();
+    for broken in all {
+        let subject = broken.id.as_ref().map_or(Subject::File(&broken.file), Subject::Document);
+        subjects.entry(subject).or_default().push(broken);
+    }
+    subjects
+}
+
+fn same(a: &[&Broken], b: &[&Broken]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.file == b.file && a.diagnostics == b.diagnostics)
 }
 
 /// Looks up a sorted list.

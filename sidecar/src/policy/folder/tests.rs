@@ -229,6 +229,17 @@ fn a_file_that_was_never_readable_is_named_and_its_recovery_is_told() {
 }
 
 #[test]
+fn a_change_beside_an_old_mistake_of_the_file_is_no_recovery_of_the_file() {
+    let mut desk = Desk::new();
+    desk.write("all.yaml", &format!("kind: Nothing\n---\n{}", role("r")));
+    let told = desk.read();
+    assert_eq!((told.put, told.broken), (vec!["Role r".to_owned()], vec![("all.yaml".to_owned(), None, 1)]));
+    desk.write("all.yaml", &format!("kind: Nothing\n---\n{}# a remark\n", role("r")));
+    let told = desk.read();
+    assert_eq!((told.put, told.broken), (vec!["Role r".to_owned()], vec![("all.yaml".to_owned(), None, 1)]));
+}
+
+#[test]
 fn a_file_too_large_is_named_and_not_read() {
     let mut desk = Desk::new();
     desk.write("a.yaml", &tenant("a", "A"));
