@@ -53,6 +53,7 @@ impl World {
             ["edit", tenant, version] => self.write(tenant, &document(tenant, version)),
             ["comment", tenant, version] => self.write(tenant, &format!("# a remark\n{}", document(tenant, version))),
             ["mistake", tenant] => self.write(tenant, &format!("{}colour: blue\n", document(tenant, "x"))),
+            ["empty", tenant] => self.write(tenant, ""),
             ["half", tenant] => self.write(tenant, "kind: Tenant\ntenant_id: \"a"),
             ["delete", tenant] => {
                 fs::remove_file(self.documents.path().join(format!("{tenant}.yaml"))).unwrap();
@@ -183,6 +184,7 @@ fn a_bad_change_made_while_nothing_ran_is_as_harmless_as_one_made_while_it_did()
         "edit a v1; start; stop; mistake a; start; serves a v1",
         "edit a v1; start; mistake a; stop; start; serves a v1; edit a v2; serves a v2",
         "edit a v1; start; stop; half a; start; serves a v1",
+        "edit a v1; start; kill; empty a; start; serves a v1; delete a; serves a unknown",
         "edit a v1; start; move a elsewhere; stop; hide elsewhere; start; serves a v1",
         "edit a v1; start; kill; half a; start; serves a v1; edit a v1; serves a v1; trial a none",
         "mistake a; edit b v1; start; serves a held; serves b v1; edit a v1; serves a v1; trial a probation",

@@ -140,9 +140,9 @@ impl Scan {
                     seen.stamp = settled;
                     return;
                 }
-                // Emptied by a save in progress or by a full disk far more often than on purpose.
-                let emptied = bytes.is_empty() && self.files.get(path).is_some_and(|seen| !seen.holds.is_empty());
-                (Some(digest), if emptied { Contents::unreadable(empty(&shown)) } else { file::parse(&shown, &bytes) })
+                // Emptied by a save in progress, a full disk or a power cut far more often than on purpose.
+                let contents = if bytes.is_empty() { Contents::unreadable(empty(&shown)) } else { file::parse(&shown, &bytes) };
+                (Some(digest), contents)
             }
         };
         self.learn(path, Seen { stamp: settled, digest, ..Seen::of(shown, &contents) }, contents, round);
@@ -435,7 +435,7 @@ fn unreadable(shown: &Arc<str>, why: &str) -> Diagnostic {
 }
 
 fn empty(shown: &Arc<str>) -> Diagnostic {
-    file::mistake(shown, "the file is empty".to_owned(), "what it held is kept; delete the file to remove its documents")
+    file::mistake(shown, "the file is empty".to_owned(), "what it held is kept; delete the file if it shall hold nothing")
 }
 
 fn key_set(shown: &Arc<str>) -> Diagnostic {

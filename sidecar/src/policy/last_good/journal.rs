@@ -21,8 +21,10 @@ use std::time::Duration;
 
 /// Version of the records.
 const VERSION: u64 = 1;
-/// Longest line: a part whose documents fill a file, before and after, escaped.
-const LINE_BYTES_MAX: u64 = 64 << 20;
+/// Longest line that is read: more than the documents of any part, before and after a change.
+const LINE_BYTES_MAX: u64 = 256 << 20;
+/// Damaged lines after which the rest is not read: this is no journal of ours.
+const DAMAGE_MAX: usize = 100;
 /// A journal below this is not worth rewriting.
 const SMALL_BYTES: u64 = 1 << 20;
 /// How long what a change replaced stays in the journal.
@@ -173,6 +175,10 @@ fn read(file: File, recovered: &mut Recovered) -> io::Result<u64> {
         match parse(&line) {
             Ok(record) => recovered.records.push(record),
             Err(why) => recovered.damage.push(format!("line {number} {why}")),
+        }
+        if recovered.damage.len() >= DAMAGE_MAX {
+            recovered.damage.push("what follows is not read".to_owned());
+            return Ok(total);
         }
     }
 }

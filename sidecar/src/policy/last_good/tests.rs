@@ -127,6 +127,14 @@ fn what_a_change_replaced_stays_for_ten_minutes() {
     assert!(journal.is_overgrown(2_000), "not without end, even if changes never pause");
 }
 
+#[test]
+fn a_file_of_nothing_but_damage_is_not_read_to_its_end() {
+    let (dir, path, _) = written();
+    fs::write(&path, "\n".repeat(10_000)).unwrap();
+    let (_, recovered) = Journal::open(dir.path()).unwrap();
+    assert_eq!((recovered.records.len(), recovered.damage.len()), (0, 101));
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
