@@ -176,10 +176,8 @@ impl<S: PolicySource> Keeper<S> {
 
     async fn take(&mut self, offer: Offer) -> Result<(), PolicyError> {
         let began = self.clock.now();
-        let change = self.work(move |receiver, clock| Some(receiver.take(offer, clock.now()))).await?;
-        if let Some(change) = change {
-            self.tell(change, self.clock.now().since(began));
-        }
+        let change = self.work(move |receiver, clock| receiver.take(offer, clock.now())).await?;
+        self.tell(change, self.clock.now().since(began));
         Ok(())
     }
 
@@ -222,6 +220,8 @@ impl<S: PolicySource> Keeper<S> {
         self.retired = kept;
         let surplus = self.retired.len().saturating_sub(RETIRED_MAX);
         idle.extend(self.retired.drain(..surplus));
-        spawn_blocking(move || drop(idle));
+        if !idle.is_empty() {
+            spawn_blocking(move || drop(idle));
+        }
     }
 }
