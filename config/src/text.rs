@@ -150,7 +150,7 @@ impl Mistake {
             message: brief(self.fault.to_string()),
             expected: self.fault.expected().map(str::to_owned),
             found: self.fault.found(),
-            hint: self.fault.hint(),
+            hint: Some(self.fault.hint()),
         }
     }
 }

@@ -14,9 +14,6 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Kinds that are meant to come; what they are told is "not yet", not "unknown".
-const LATER: [&str; 9] = ["Schema", "AlertRule", "Channel", "Escalation", "Template", "Locale", "Workflow", "EventHandler", "Metric"];
-
 /// Reads every document of a text. `name` is the file as the user knows it; it tells JSON (`.json`) from YAML.
 #[must_use]
 pub fn read_file(name: &str, text: &str) -> File {
@@ -253,7 +250,7 @@ fn read(mut map: Map<'_>) -> Outcome<Body> {
 fn kind(item: &Item<'_>) -> Outcome<Kind> {
     let written = value::string(item)?;
     if LATER.contains(&&**written) {
-        let instead = format!("kinds that are: {}", kinds());
+        let instead = format!("write {}", kinds());
         return Err(item.refuse(value::not_yet(&format!("kind `{written}`"), &instead)));
     }
     written.parse().map_err(|why: NotAKind| {
@@ -266,7 +263,7 @@ fn kind(item: &Item<'_>) -> Outcome<Kind> {
 }
 
 fn kinds() -> String {
-    Kind::ALL.map(Kind::as_str).join(", ")
+    format!("one of {}", Kind::ALL.map(Kind::as_str).join(", "))
 }
 
 /// `tenant` and `name`, which for a Tenant is its `tenant_id`.
@@ -283,3 +280,6 @@ fn head<'a>(kind: Kind, map: &mut Map<'a>) -> Head<'a> {
     let name = map.required(if kind == Kind::Tenant { "tenant_id" } else { "name" }, value::name);
     Head { scope, name, document }
 }
+
+/// Kinds that are meant to come; what they are told is "not yet", not "unknown".
+const LATER: [&str; 9] = ["Schema", "AlertRule", "Channel", "Escalation", "Template", "Locale", "Workflow", "EventHandler", "Metric"];

@@ -103,6 +103,8 @@ impl Complaint {
 
     fn about(self, file: &Arc<str>, document: Option<Arc<str>>, span: Span, pointer: Arc<str>, found: Option<String>) -> Diagnostic {
         let Self { message, expected, hint } = self;
+        // Whoever reads only the hint is told what to write, too.
+        let hint = hint.or_else(|| expected.as_ref().map(|expected| format!("write {expected}")));
         let (message, hint) = (brief(message), hint.map(brief));
         Diagnostic { file: Arc::clone(file), span, document, pointer, message, expected, found, hint }
     }
@@ -136,6 +138,10 @@ impl<'a> Item<'a> {
 
     /// Writes down what is wrong with this item.
     pub(crate) fn refuse(&self, complaint: Complaint) -> Reported {
+        let complaint = match self.node.value {
+            Value::Null => complaint.or_hint(|| "write a value behind the colon, or remove the line".to_owned()),
+            _ => complaint,
+        };
         self.book.write(self.node.span, &self.pointer, Some(show(&self.node.value)), complaint)
     }
 
@@ -165,7 +171,14 @@ impl<'a> Item<'a> {
     pub(crate) fn map(&self) -> Outcome<Map<'a>> {
         match &self.node.value {
             Value::Map(entries) => Ok(Map { item: self.clone(), entries, known: Vec::new(), missing: Vec::new() }),
-            _ => Err(self.refuse(wrong(format!("{} is no mapping", self.label())).expected("a mapping"))),
+            Value::List(_) if self.pointer.is_empty() => {
+                let complaint = wrong("the document is a list").expected("a mapping");
+                Err(self.refuse(complaint.hint("put `---` between documents, and write each without the dash")))
+            }
+            _ => {
+                let complaint = wrong(format!("{} is no mapping", self.label())).expected("a mapping");
+                Err(self.refuse(complaint.hint("write `key: value`, each on a line of its own")))
+            }
         }
     }
 
@@ -186,7 +199,8 @@ impl<'a> Item<'a> {
     pub(crate) fn not_empty(&self) -> Outcome<()> {
         match self.value() {
             Value::List(nodes) if nodes.is_empty() => {
-                Err(self.refuse(wrong(format!("{} is empty", self.label())).expected("at least one item")))
+                let complaint = wrong(format!("{} is empty", self.label())).expected("at least one item");
+                Err(self.refuse(complaint.hint("add an item")))
             }
             _ => Ok(()),
         }
@@ -252,7 +266,7 @@ impl<'a> Map<'a> {
             Some(item) => read(&item),
             None => {
                 self.missing.push(key);
-                Err(self.item.refuse_absent(key, wrong(format!("`{key}` is missing"))))
+                Err(self.item.refuse_absent(key, wrong(format!("`{key}` is missing")).hint(format!("add `{key}:`"))))
             }
         }
     }

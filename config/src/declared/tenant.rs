@@ -137,7 +137,8 @@ fn email(item: &Item<'_>) -> Outcome<String> {
     if good {
         return Ok(text.to_string());
     }
-    Err(item.refuse(wrong(format!("{} is no e-mail address", item.label())).expected("an address such as `admin@example.com`")))
+    let complaint = wrong(format!("{} is no e-mail address", item.label())).expected("an address such as `admin@example.com`");
+    Err(item.refuse(complaint.hint(if text.contains('@') { "one name, `@`, and a DNS name" } else { "the `@` is missing" })))
 }
 
 fn locale(item: &Item<'_>) -> Outcome<String> {

@@ -29,16 +29,17 @@ pub(crate) fn string<'a>(item: &Item<'a>) -> Outcome<&'a Arc<str>> {
 pub(crate) fn line(most: usize) -> impl Fn(&Item<'_>) -> Outcome<String> {
     move |item| {
         let text = string(item)?;
-        let why = if text.trim().is_empty() {
-            "is empty".to_owned()
+        let (why, hint) = if text.trim().is_empty() {
+            ("is empty", "write something that can be seen")
         } else if text.chars().count() > most {
-            format!("is longer than {most} characters")
+            ("is too long", "shorten it")
         } else if text.chars().any(char::is_control) {
-            "has control characters".to_owned()
+            ("has control characters", "remove tabs, line breaks and what cannot be seen")
         } else {
             return Ok(text.to_string());
         };
-        Err(item.refuse(wrong(format!("{} {why}", item.label())).expected(format!("1 to {most} characters on one line"))))
+        let complaint = wrong(format!("{} {why}", item.label())).expected(format!("1 to {most} characters on one line"));
+        Err(item.refuse(complaint.hint(hint)))
     }
 }
 
@@ -224,7 +225,7 @@ pub(crate) fn word<'w, T: Copy>(item: &Item<'_>, words: &'w [(&'w str, T)]) -> O
         None => {
             let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
             let complaint = wrong(format!("{} does not take {}", item.label(), crate::text::show_text(text)));
-            Err(item.refuse(complaint.expected(known.join(", ")).nearest(text, words.iter().map(|(word, _)| *word))))
+            Err(item.refuse(complaint.expected(format!("one of {}", known.join(", "))).nearest(text, words.iter().map(|(word, _)| *word))))
         }
     }
 }

@@ -127,7 +127,7 @@ impl Fault {
 
     /// How to fix it.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> String {
         let hint = match self {
             Fault::Bytes { .. } | Fault::Nodes(_) => "split it into several files",
             Fault::Depth(_) => "no document needs so many levels; look for brackets that are never closed",
@@ -142,8 +142,10 @@ impl Fault {
             Fault::NoAnchor(_) => "write the value out, or put quotes around it if `*` is part of it",
             Fault::Cycle | Fault::AliasKey => "write the value out",
             Fault::NotFinite { .. } => "write a finite number, or put quotes around it if it is a string",
-            Fault::Yaml { hint, .. } | Fault::Json { hint, .. } => return hint.map(str::to_owned),
+            Fault::Yaml { hint, .. } => hint.unwrap_or("look at indentation, quotes and brackets around this place"),
+            Fault::Json { hint: Some(hint), .. } => hint,
+            Fault::Json { expected, .. } => return format!("write {expected}"),
         };
-        Some(hint.to_owned())
+        hint.to_owned()
     }
 }

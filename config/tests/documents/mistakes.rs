@@ -31,7 +31,7 @@ fn try_row(text: &str, place: (u32, u32), says: &str, schema: Option<Schema>) ->
     let file = read_file("row.yaml", text);
     let [one] = file.diagnostics.iter().collect::<Vec<_>>()[..] else { return Some(format!("{text}{}", file.diagnostics)) };
     let at = (one.span.line, one.span.column);
-    if at != place || !one.to_string().contains(says) || !file.documents.is_empty() {
+    if at != place || one.hint.is_none() || !one.to_string().contains(says) || !file.documents.is_empty() {
         return Some(format!("{text}{one}\nmeant: {place:?} {says}"));
     }
     let meant = schema?;
@@ -342,6 +342,6 @@ const KINDS: &[(&str, (u32, u32), &str)] = &[
     ("kind: Widget\nname: x\n", (1, 7), "there is no kind `Widget`"),
     ("kind: AlertRule\nname: x\n", (1, 7), "not there yet"),
     ("kind: [Role]\nname: x\n", (1, 7), "`kind` is no string"),
-    ("- kind: Role\n  name: x\n", (1, 1), "the document is no mapping"),
+    ("- kind: Role\n  name: x\n", (1, 1), "put `---` between documents"),
     ("hello\n", (1, 1), "the document is no mapping"),
 ];
