@@ -1,0 +1,109 @@
+//! A service that fails: every way has its own answer, and none of them hangs the client.
+
+use bulkhead_tests::{Origin, Received, Reply, World};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn world(behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> World {
+    World::with(Origin::with(behaviour), |folder| {
+        let text = std::fs::read_to_string(folder.join("platform.yaml")).unwrap();
+        std::fs::write(folder.join("platform.yaml"), text.replace("response_timeout: 15s", "response_timeout: 300ms")).unwrap();
+    })
+}
+
+#[test]
+fn nobody_listens() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = World::with(Origin::start(), |folder| {
+        let text = std::fs::read_to_string(folder.join("platform.yaml")).unwrap();
+        let at = text.find("endpoints: [\"http://").unwrap();
+        let end = at + text[at..].find(']').unwrap();
+        std::fs::write(folder.join("platform.yaml"), format!("{}endpoints: [\"http://{unused}\"{}", &text[..at], &text[end..])).unwrap();
+    });
+    let answer = world.user("acme_corp", &["reader"]).get("/v1/items");
+    assert_eq!(answer.verdict(), "502 upstream_unreachable");
+    assert!(answer.text().contains("connect"), "it says which step failed: {}", answer.text());
+    assert!(!answer.text().contains(&unused.port().to_string()), "a client learns no address of the inside: {}", answer.text());
+}
+
+#[test]
+fn it_never_answers() {
+    let answer = world(|_| Reply::Hang).user("acme_corp", &["reader"]).get("/v1/items");
+    assert_eq!(answer.verdict(), "504 upstream_timeout");
+}
+
+#[test]
+fn it_closes_without_a_word() {
+    let answer = world(|_| Reply::Close).user("acme_corp", &["reader"]).get("/v1/items");
+    assert_eq!(answer.verdict(), "502 upstream_protocol");
+}
+
+#[test]
+fn it_speaks_something_else() {
+    let answer = world(|_| Reply::RawThenClose(b"220 mail.example ESMTP\r\n\r\n".to_vec())).user("acme_corp", &["reader"]).get("/v1/items");
+    assert_eq!(answer.verdict(), "502 upstream_protocol");
+}
+
+#[test]
+fn it_stops_in_the_middle_of_the_body() {
+    let world = world(|_| Reply::RawThenClose(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_vec()));
+    let mut connection = world.user("acme_corp", &["reader"]).connect();
+    assert!(connection.try_send("GET", "/v1/items", b"").is_err(), "half an answer must not pass for a whole one");
+    // The process and other connections go on.
+    assert_eq!(world.user("acme_corp", &["reader"]).get("/v2").status, 404);
+}
+
+#[test]
+fn a_kept_connection_that_the_service_closed_costs_no_request() {
+    // It answers once on each connection, then closes it without saying so.
+    static SEEN: AtomicUsize = AtomicUsize::new(0);
+    let world = World::with_arguments(
+        Origin::with(|_| {
+            SEEN.fetch_add(1, Ordering::Relaxed);
+            Reply::RawThenClose(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec())
+        }),
+        &["--workers", "1"],
+        |_| {},
+    );
+    let mut connection = world.user("acme_corp", &["reader"]).connect();
+    for _ in 0..20 {
+        assert_eq!(connection.send("GET", "/v1/items", b"").status, 200);
+    }
+    assert_eq!(SEEN.load(Ordering::Relaxed), 20);
+}
+
+#[test]
+fn a_request_that_may_not_be_repeated_is_sent_once() {
+    let world = world(|_| Reply::Close);
+    let answer = world.user("acme_corp", &["editor"]).send("POST", "/v1/items", b"{}");
+    assert_eq!(answer.status, 502);
+    assert_eq!(world.origin.received().len(), 1);
+}
+
+#[test]
+fn of_several_endpoints_those_that_work_are_used() {
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = World::with(Origin::start(), |folder| {
+        let text = std::fs::read_to_string(folder.join("platform.yaml")).unwrap();
+        std::fs::write(folder.join("platform.yaml"), text.replace("endpoints: [", &format!("endpoints: [\"http://{unused}\", "))).unwrap();
+    });
+    for _ in 0..20 {
+        assert_eq!(world.user("acme_corp", &["reader"]).get("/v1/items").verdict(), "200");
+    }
+}
+
+#[test]
+fn interim_and_empty_answers_are_passed_as_they_are() {
+    let world = world(|request| match request.target() {
+        "/v1/items/204" => Reply::Raw(b"HTTP/1.1 204 No Content\r\nx-kept: 1\r\n\r\n".to_vec()),
+        "/v1/items/304" => Reply::Raw(b"HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n".to_vec()),
+        "/v1/items/103" => Reply::Raw(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec()),
+        _ => Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_vec()),
+    });
+    let mut connection = world.user("acme_corp", &["reader"]).connect();
+    assert_eq!(connection.send("GET", "/v1/items/204", b"").header("x-kept"), Some("1"));
+    assert_eq!(connection.send("GET", "/v1/items/304", b"").header("etag"), Some("\"a\""));
+    assert_eq!(connection.send("GET", "/v1/items/103", b"").text(), "ok");
+    let head = connection.send("HEAD", "/v1/items/1", b"");
+    assert_eq!((head.status, head.header("content-length")), (200, Some("5")));
+    assert_eq!(connection.send("GET", "/v1/items/1", b"").text(), "hello");
+}

@@ -1,0 +1,17 @@
+//! What tests stand on: each type starts a real part, on free loopback ports and in a folder of its own, and ends it.
+//!
+//! [`World`] is the usual way in: an origin, an issuer of tokens and a sidecar process in front, with the demo's documents.
+//! Processes are ended by their id when their owner is dropped; nothing waits by sleeping for a guessed time, but polls
+//! for what it needs with a bound.
+
+mod client;
+mod issuer;
+mod origin;
+mod process;
+mod world;
+
+pub use client::{Answer, Client, Connection, exchange};
+pub use issuer::{Algorithm, Issuer};
+pub use origin::{Origin, Received, Reply};
+pub use process::{Process, binary, eventually};
+pub use world::{World, samples};
