@@ -3,14 +3,21 @@
 use bulkhead_tests::{World, eventually};
 
 fn names(world: &World, list: &str) -> Vec<String> {
-    world.status()[list].as_array().unwrap_or_else(|| panic!("no {list}")).iter().map(|part| part["part"].as_str().expect("a part").to_owned()).collect()
+    world.status()[list]
+        .as_array()
+        .unwrap_or_else(|| panic!("no {list}"))
+        .iter()
+        .map(|part| part["part"].as_str().expect("a part").to_owned())
+        .collect()
 }
 
 /// Makes an edit to globex that can be seen: it is suspended. Waits until it is live.
 fn edit(world: &World) {
     let text = world.read("tenants/globex.yaml");
     world.write("tenants/globex.yaml", &text.replace("plan: free", "plan: free\nstate: suspended"));
-    eventually("the edit is live", || (world.user("globex", &["reader"]).get("/v1/items").verdict() == "403 tenant_suspended").then_some(()));
+    eventually("the edit is live", || {
+        (world.user("globex", &["reader"]).get("/v1/items").verdict() == "403 tenant_suspended").then_some(())
+    });
 }
 
 #[test]
@@ -61,7 +68,9 @@ fn a_new_edit_of_the_suspect_is_served() {
     world.restart();
     let text = world.read("tenants/globex.yaml");
     world.write("tenants/globex.yaml", &text.replace("hosts: [globex.localhost]", "hosts: [globex.localhost, g.localhost]"));
-    eventually("the new edit is live", || (world.user("globex", &["reader"]).get("/v1/items").verdict() == "403 tenant_suspended").then_some(()));
+    eventually("the new edit is live", || {
+        (world.user("globex", &["reader"]).get("/v1/items").verdict() == "403 tenant_suspended").then_some(())
+    });
     assert!(names(&world, "suspects").is_empty());
 }
 

@@ -1,8 +1,8 @@
 //! The decision table: every row through `decide` alone and through a sidecar's socket, and both say the same.
 
 use bulkhead_config::compile::Catalogue;
+use bulkhead_config::decide::{Denial, Facts, Misses, Trace, decide};
 use bulkhead_config::declared;
-use bulkhead_config::decide::{Denial, Facts, RuleOutcome, Trace, decide};
 use bulkhead_config::name::KeyId;
 use bulkhead_config::path::normalise;
 use bulkhead_config::protocol::{Offer, Put};
@@ -40,9 +40,10 @@ fn folder() -> PathBuf {
 
 fn rows() -> Vec<Row> {
     let text = std::fs::read_to_string(folder().join("rows.yaml")).unwrap();
-    let (documents, diagnostics) = text::read("rows.yaml", &text, text::Budget::FILE);
-    assert!(diagnostics.is_empty(), "{diagnostics}");
-    let Value::List(rows) = &documents[0].value else { panic!("rows.yaml is a list") };
+    let read = text::read("rows.yaml", &text, text::Budget::FILE);
+    let tree = &read.trees[0];
+    assert!(read.cut.is_none() && tree.whole, "{:?}", tree.mistakes);
+    let Some(Value::List(rows)) = tree.root.as_ref().map(|root| &root.value) else { panic!("rows.yaml is a list") };
     rows.iter().map(row).collect()
 }
 
@@ -123,10 +124,12 @@ fn sha256(text: &str) -> String {
 /// The documents with what depends on the run filled in.
 fn documents(keys: &Keys) -> Vec<(String, String)> {
     let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).weekday().to_monday_zero_offset();
+    let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).weekday().to_monday_zero_offset();
     // Yesterday, today and tomorrow: the row means the same when midnight passes during the run.
     let near = |day: usize| (0..3).any(|off| (today as usize + 6 + off) % 7 == day);
-    let pick = |wanted: bool| days.iter().enumerate().filter(|(day, _)| near(*day) == wanted).map(|(_, name)| *name).collect::<Vec<_>>().join(", ");
+    let pick = |wanted: bool| {
+        days.iter().enumerate().filter(|(day, _)| near(*day) == wanted).map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+    };
     ["platform.yaml", "tenants.yaml"]
         .map(|name| {
             let text = std::fs::read_to_string(folder().join("documents").join(name)).unwrap();
@@ -158,8 +161,8 @@ struct Deciding(Option<Arc<RuleId>>);
 
 impl Trace for Deciding {
     const LISTENS: bool = true;
-    fn rule(&mut self, rule: &Arc<RuleId>, outcome: RuleOutcome) {
-        if outcome == RuleOutcome::Matches && self.0.is_none() {
+    fn rule(&mut self, rule: &Arc<RuleId>, misses: Misses) {
+        if misses.is_match() && self.0.is_none() {
             self.0 = Some(Arc::clone(rule));
         }
     }

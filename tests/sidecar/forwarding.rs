@@ -128,7 +128,8 @@ fn a_chunked_body_is_forwarded_and_a_chunked_answer_comes_back() {
     );
     let mut connection = world.client("acme.localhost").connect();
     let token = world.issuer.token("acme_corp", &["editor"]);
-    let head = format!("POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head =
+        format!("POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\ntransfer-encoding: chunked\r\n\r\n");
     connection.write(head.as_bytes()).unwrap();
     connection.write(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n").unwrap();
     let answer = connection.read(false).unwrap();
@@ -143,11 +144,13 @@ fn a_body_over_the_bound_is_refused_before_and_while_it_comes() {
     });
     let token = world.issuer.token("acme_corp", &["editor"]);
     let mut declared = world.client("acme.localhost").connect();
-    let head = format!("POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\ncontent-length: 100000\r\n\r\n");
+    let head =
+        format!("POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\ncontent-length: 100000\r\n\r\n");
     declared.write(head.as_bytes()).unwrap();
     assert_eq!(declared.read(false).unwrap().verdict(), "413 body_too_large");
     let mut streamed = world.client("acme.localhost").connect();
-    let head = format!("POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\ntransfer-encoding: chunked\r\n\r\n");
+    let head =
+        format!("POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\ntransfer-encoding: chunked\r\n\r\n");
     streamed.write(head.as_bytes()).unwrap();
     let chunk = [b"4000\r\n".to_vec(), vec![b'x'; 0x4000], b"\r\n".to_vec()].concat();
     for _ in 0..8 {
@@ -237,7 +240,11 @@ mod h2 {
 
     struct Io(tokio::net::TcpStream);
     impl hyper::rt::Read for Io {
-        fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, mut into: hyper::rt::ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            mut into: hyper::rt::ReadBufCursor<'_>,
+        ) -> Poll<std::io::Result<()>> {
             let mut chunk = [0; 8 << 10];
             let room = into.remaining().min(chunk.len());
             let mut buffer = tokio::io::ReadBuf::new(&mut chunk[..room]);

@@ -81,7 +81,10 @@ fn a_tenant_with_a_mistake_stays_on_its_last_good_version_alone() {
 #[test]
 fn a_new_tenant_with_a_mistake_is_held_not_unknown() {
     let world = World::start();
-    world.write("tenants/initech.yaml", "tenant_id: initech\nname: Initech\nemail: ops@initech.example\nplan: gold\nhosts: [initech.localhost]\n");
+    world.write(
+        "tenants/initech.yaml",
+        "tenant_id: initech\nname: Initech\nemail: ops@initech.example\nplan: gold\nhosts: [initech.localhost]\n",
+    );
     eventually("initech is in quarantine", || (!quarantined(&world).is_empty()).then_some(()));
     assert_eq!(quarantined(&world)[0]["serving"], "held");
     assert_eq!(world.user("initech", &["reader"]).get("/v1/items").verdict(), "503 policy_held");

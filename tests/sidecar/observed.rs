@@ -26,7 +26,13 @@ fn requests_are_counted_by_tenant() {
     let requests: Vec<&str> = metrics.lines().filter(|l| l.starts_with("tenant_requests_total{") && l.contains("acme_corp")).collect();
     assert!(requests.iter().any(|l| l.contains("status_class=\"2xx\"") && l.ends_with(" 3")), "{requests:?}");
     assert!(requests.iter().any(|l| l.contains("status_class=\"4xx\"") && l.ends_with(" 1")), "{requests:?}");
-    for name in ["system_cpu_usage_percent", "system_memory_usage_bytes", "system_disk_usage_percent", "process_resident_memory_bytes", "bulkhead_build_info"] {
+    for name in [
+        "system_cpu_usage_percent",
+        "system_memory_usage_bytes",
+        "system_disk_usage_percent",
+        "process_resident_memory_bytes",
+        "bulkhead_build_info",
+    ] {
         assert!(metrics.contains(&format!("# TYPE {name} ")), "no {name} in\n{metrics}");
     }
 }

@@ -62,7 +62,8 @@ fn hosts_that_could_mean_two_tenants_are_refused() {
         }
     }
     assert!(world.origin.received().is_empty());
-    let absolute = raw("GET http://acme.localhost/v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\n\r\n").unwrap();
+    let absolute =
+        raw("GET http://acme.localhost/v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\n\r\n").unwrap();
     assert_eq!(absolute.status, 200, "{}", absolute.text());
 }
 
@@ -85,7 +86,9 @@ fn framing_that_could_be_read_in_two_ways_reaches_the_service_as_one_request_at_
         let before = world.origin.received().len();
         let mut connection = world.client("unused").connect();
         let smuggled = "GET /v1/admin/smuggled HTTP/1.1\r\nhost: acme.localhost\r\n\r\n";
-        let head = format!("POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\n{fields}\r\n\r\n0\r\n\r\n{smuggled}");
+        let head = format!(
+            "POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\n{fields}\r\n\r\n0\r\n\r\n{smuggled}"
+        );
         connection.write(head.as_bytes()).unwrap();
         let status = connection.read(false).map(|answer| answer.status).unwrap_or(0);
         assert!(matches!(status, 0 | 400 | 411 | 413 | 501), "{fields}: {status}");

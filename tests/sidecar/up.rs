@@ -135,7 +135,17 @@ fn private_files_are_private() {
 #[test]
 fn a_second_up_on_the_same_folder_says_so() {
     let up = Up::start();
-    let second = up.run(&["up", "--data-dir", up.data().to_str().unwrap(), "--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0", "--demo-address", "127.0.0.1:0"]);
+    let second = up.run(&[
+        "up",
+        "--data-dir",
+        up.data().to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+        "--probe-address",
+        "127.0.0.1:0",
+        "--demo-address",
+        "127.0.0.1:0",
+    ]);
     assert!(!second.status.success());
     assert!(text(&second.stderr).contains("data"), "{}", text(&second.stderr));
 }

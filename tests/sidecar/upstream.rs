@@ -96,7 +96,9 @@ fn interim_and_empty_answers_are_passed_as_they_are() {
     let world = world(|request| match request.target() {
         "/v1/items/204" => Reply::Raw(b"HTTP/1.1 204 No Content\r\nx-kept: 1\r\n\r\n".to_vec()),
         "/v1/items/304" => Reply::Raw(b"HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n".to_vec()),
-        "/v1/items/103" => Reply::Raw(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec()),
+        "/v1/items/103" => {
+            Reply::Raw(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec())
+        }
         _ => Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello".to_vec()),
     });
     let mut connection = world.user("acme_corp", &["reader"]).connect();
