@@ -53,7 +53,7 @@ impl World {
         edit(&documents);
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let process = spawn(folder.path(), &arguments);
-        let world = Self { origin, issuer, folder, arguments, process };
+        let mut world = Self { origin, issuer, folder, arguments, process };
         world.until_ready();
         world
     }
@@ -149,17 +149,25 @@ impl World {
         ["stdout", "stderr"].map(|name| std::fs::read_to_string(self.folder.path().join("logs").join(name)).unwrap_or_default()).concat()
     }
 
-    fn until_ready(&self) {
+    fn until_ready(&mut self) {
         let address: SocketAddr = eventually("the sidecar writes its addresses", || {
+            self.still_runs();
             let text = std::fs::read(self.data().join("addresses.json")).ok()?;
             let value: Value = serde_json::from_slice(&text).ok()?;
             value["probes"].as_str()?.parse().ok()
         });
-        eventually(&format!("the sidecar is ready\n{}", self.log()), || {
+        eventually("the sidecar is ready", || {
+            self.still_runs();
             let stream = std::net::TcpStream::connect(address).ok()?;
             let answer = exchange::once(stream, "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").ok()?;
             (answer.status == 200).then_some(())
         });
+    }
+
+    fn still_runs(&mut self) {
+        if let Some(status) = self.process.ended() {
+            panic!("the sidecar ended with {status}:\n{}", self.log());
+        }
     }
 }
 
