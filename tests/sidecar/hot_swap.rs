@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The quarantined parts, as `bulkhead status` shows them.
 fn quarantined(world: &World) -> Vec<Value> {
-    world.status()["quarantined"].as_array().expect("a list").clone()
+    world.policy()["quarantined"].as_array().expect("a list").clone()
 }
 
 fn revision(world: &World) -> u64 {
-    world.status()["epoch"]["revision"].as_u64().expect("a number")
+    world.policy()["epoch"]["revision"].as_u64().expect("a number")
 }
 
 #[test]

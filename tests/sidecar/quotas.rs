@@ -16,9 +16,9 @@ fn the_sixth_report_in_a_minute_is_refused_with_when_to_come_back() {
     let refused = client.get("/v1/reports");
     assert_eq!(refused.verdict(), "429 quota_exceeded");
     let policy = refused.header("ratelimit-policy").unwrap();
-    assert!(policy.contains("\"reports\"") && policy.contains(";q=5") && policy.contains(";w=60"), "{policy}");
+    assert!(policy.contains("\"reports_free.reports\"") && policy.contains(";q=5") && policy.contains(";w=60"), "{policy}");
     let limit = refused.header("ratelimit").unwrap();
-    assert!(limit.contains("\"reports\"") && limit.contains(";r=0"), "{limit}");
+    assert!(limit.contains("\"reports_free.reports\"") && limit.contains(";r=0"), "{limit}");
     let retry: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=60).contains(&retry), "{retry}");
     assert_eq!(refused.json()["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
@@ -47,7 +47,7 @@ fn what_is_refused_is_charged_to_nothing_else() {
     // Seven refusals by the narrow limit took nothing from the wide one: one is left of six.
     let limit = client.get("/v1/reports");
     let fields = limit.header("ratelimit").unwrap();
-    assert!(fields.contains("\"reports\";r=0"), "{fields}");
+    assert!(fields.contains("\"reports_free.reports\";r=0"), "{fields}");
 }
 
 #[test]

@@ -139,9 +139,9 @@ impl World {
         exchange::once(stream, &request).unwrap_or_else(|why| panic!("{method} {target} on the admin socket: {why}\n{}", self.log()))
     }
 
-    /// `bulkhead status` as JSON.
-    pub fn status(&self) -> Value {
-        self.admin("GET", "/status", "").json()
+    /// What `bulkhead status` says of the policy.
+    pub fn policy(&self) -> Value {
+        self.admin("GET", "/status", "").json()["policy"].take()
     }
 
     /// What the sidecar wrote to its log.
