@@ -171,9 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_with_a_mistake_is_named_by_its_key() {
+    fn all_mistakes_in_settings_are_said_at_once() {
         let said = mistake(&["--documents=d", "--data-dir=x", "--workers=0", "--drain-deadline=5"]).unwrap_or_default();
-        assert!(said.contains("core.sidecar.workers") && said.contains("core.sidecar.drain_deadline"), "{said}");
+        assert!(said.contains("`0` is no number of workers") && said.contains("`5` is no duration"), "{said}");
     }
 
     #[test]
