@@ -72,6 +72,8 @@ pub struct Downstream {
     is_stalled: Cell<bool>,
     saw_end: Cell<bool>,
     left_unread: Cell<bool>,
+    /// What was refused in place of the engine, before there was a request.
+    refused: Cell<Option<Code>>,
     deadline: Deadline,
     presence: Presence,
     tunnel: RefCell<Option<Tunnel>>,
@@ -103,6 +105,7 @@ impl Downstream {
             is_stalled: Cell::new(false),
             saw_end: Cell::new(false),
             left_unread: Cell::new(false),
+            refused: Cell::new(None),
             deadline,
             presence,
             tunnel: RefCell::default(),
@@ -222,6 +225,7 @@ impl io::Watch for Rc<Downstream> {
             _ => return None,
         };
         self.is_quiet.set(false);
+        self.refused.set(Some(code));
         Some(Problem::of(code).raw())
     }
 }

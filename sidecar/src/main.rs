@@ -50,6 +50,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let source = Folder::watch(&arguments.documents)?;
     let running = bulkhead_sidecar::start(arguments.settings, source).await?;
+    running.log().take_panics();
     tokio::select! {
         _ = term.recv() => {}
         _ = interrupt.recv() => {}

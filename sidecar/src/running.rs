@@ -12,7 +12,8 @@ use crate::connection::Entrance;
 use crate::policy::settings_watch::Current;
 use crate::policy::{Live, PolicySource};
 use crate::settings::Settings;
-use control::Order;
+use crate::telemetry::log::Log;
+use control::{Order, Shared};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,9 +37,7 @@ pub struct Addresses {
 /// A sidecar that serves.
 #[derive(Debug)]
 pub struct Running {
-    addresses: Addresses,
-    live: Arc<Live>,
-    settings: Arc<Current>,
+    shared: Shared,
     orders: mpsc::Sender<Order>,
     drain_wanted: watch::Receiver<bool>,
     control: JoinHandle<()>,
@@ -61,27 +60,33 @@ pub async fn start(settings: Settings, source: impl PolicySource) -> Result<Runn
     let (wants, drain_wanted) = watch::channel(false);
     let body = move || control::run(settings, source, received, wants, started);
     let control = std::thread::Builder::new().name("control".to_owned()).spawn(body).map_err(StartError::Thread)?;
-    let (addresses, live, settings) = outcome.await.map_err(|_| StartError::Defect)??;
-    Ok(Running { addresses, live, settings, orders, drain_wanted, control })
+    let shared = outcome.await.map_err(|_| StartError::Defect)??;
+    Ok(Running { shared, orders, drain_wanted, control })
 }
 
 impl Running {
     /// Where it can be reached, as it was when it started; later changes stand in `DIR/addresses.json`.
     #[must_use]
     pub fn addresses(&self) -> &Addresses {
-        &self.addresses
+        &self.shared.addresses
     }
 
     /// The policy it serves.
     #[must_use]
     pub fn live(&self) -> &Arc<Live> {
-        &self.live
+        &self.shared.live
     }
 
     /// The settings in effect, which change when they are read again.
     #[must_use]
     pub fn settings(&self) -> &Arc<Current> {
-        &self.settings
+        &self.shared.settings
+    }
+
+    /// Its application log: for lines of whoever embeds it, and to take over the panics of the process.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.shared.log
     }
 
     /// Waits until somebody asked over the admin socket for a drain.

@@ -114,12 +114,22 @@ async fn run_http1(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream
     .await;
     let parts = engine.into_parts();
     let (stream, _) = parts.io.into_parts();
+    match &end {
+        End::Late if from.phase() == Phase::Head && !from.is_closing() => from.refused.set(Some(Code::HeadTimeout)),
+        End::TooMany => from.refused.set(Some(Code::Overloaded)),
+        End::Late | End::Done => {}
+    }
+    if let Some(code) = from.refused.get() {
+        worker.cells().refused(code.kind().slug);
+    }
     match (end, from.tunnel.take()) {
         (End::Done, Some(tunnel)) => tunnel::run(stream, parts.read_buf, tunnel).await,
         (End::Done, None) => close(from, stream).await,
-        (End::Late, _) if from.phase() == Phase::Head && !from.is_closing() => say(from, stream, &Problem::of(Code::HeadTimeout)).await,
-        (End::TooMany, _) => say(from, stream, &Problem::of(Code::Overloaded)).await,
-        (End::Late, _) => {}
+        (End::Late | End::TooMany, _) => {
+            if let Some(code) = from.refused.get() {
+                say(from, stream, &Problem::of(code)).await;
+            }
+        }
     }
 }
 

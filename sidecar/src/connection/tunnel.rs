@@ -5,13 +5,20 @@
 
 use crate::request::record::Record;
 use bytes::Bytes;
+use std::cell::Cell;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
-use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 /// Silence after which the system asks whether the peer is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// After one side has said all, the other may go on for so long.
+const HALF_OPEN: Duration = Duration::from_secs(60);
+const BUFFER_BYTES: usize = 8 << 10;
 
 /// The upstream's half of a tunnel.
 #[derive(Debug)]
@@ -24,20 +31,39 @@ pub struct Tunnel {
     pub record: Box<Record>,
 }
 
-/// Moves bytes until one side ends. `early` is what the client said already.
+/// Moves bytes until both sides have ended. `early` is what the client said already.
 pub async fn run(mut client: TcpStream, early: Bytes, tunnel: Tunnel) {
     let Tunnel { mut upstream, early: answer, mut record } = tunnel;
-    if let Ok((up, down)) = relay(&mut client, &early, &mut upstream, &answer).await {
-        record.tunnelled(up, down);
+    for stream in [&client, &upstream] {
+        // Without it a vanished peer is noticed later.
+        let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE));
     }
+    let (up, down) = (Cell::new(0), Cell::new(0));
+    {
+        let (from_client, to_client) = client.split();
+        let (from_upstream, to_upstream) = upstream.split();
+        let mut upward = pin!(relay(&early, from_client, to_upstream, &up));
+        let mut downward = pin!(relay(&answer, from_upstream, to_client, &down));
+        // Whoever has said all may still listen, but not for ever to somebody who says nothing.
+        tokio::select! {
+            ended = &mut upward => if ended.is_ok() { drop(timeout(HALF_OPEN, downward).await) },
+            ended = &mut downward => if ended.is_ok() { drop(timeout(HALF_OPEN, upward).await) },
+        }
+    }
+    record.tunnelled(up.get(), down.get());
 }
 
-async fn relay(client: &mut TcpStream, early: &Bytes, upstream: &mut TcpStream, answer: &Bytes) -> io::Result<(u64, u64)> {
-    for stream in [&*client, &*upstream] {
-        socket2::SockRef::from(stream).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE))?;
+/// Moves `first` and then what comes, until its end, which is passed on.
+async fn relay(first: &[u8], mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: &Cell<u64>) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    to.write_all(first).await?;
+    count.set(first.len() as u64);
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(buffer.get(..length).unwrap_or_default()).await?;
+        count.set(count.get() + length as u64);
     }
-    upstream.write_all(early).await?;
-    client.write_all(answer).await?;
-    let (up, down) = copy_bidirectional(client, upstream).await?;
-    Ok((up + early.len() as u64, down + answer.len() as u64))
 }

@@ -146,6 +146,34 @@ impl Ambiguous {
     }
 }
 
+impl Ambiguous {
+    /// How to send it so that it can be read in one way only.
+    #[must_use]
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Ambiguous::Path(path::Ambiguous::NotAbsolute) => "Begin the path with `/`.",
+            Ambiguous::Path(path::Ambiguous::EncodedSeparator(_)) => "Send the segment without `/`, `\\` and NUL in it, encoded or not.",
+            Ambiguous::Path(path::Ambiguous::Escape) => "Send a percent sign itself as `%25`.",
+            Ambiguous::Path(path::Ambiguous::DotSegment | path::Ambiguous::EmptySegment) => {
+                "Send the path it stands for, without `.`, `..` and empty segments."
+            }
+            Ambiguous::Path(path::Ambiguous::Backslash) => "Separate segments by `/`.",
+            Ambiguous::Path(path::Ambiguous::Fragment) => "Leave out what begins with `#`; it is for the client alone.",
+            Ambiguous::Path(path::Ambiguous::RawByte(_)) | Ambiguous::Query => "Percent-encode every byte that is not visible ASCII.",
+            Ambiguous::Asterisk => "Send a path that begins with `/`.",
+            Ambiguous::Connect => "Send the request itself; for WebSocket use GET with `Connection: upgrade`.",
+            Ambiguous::NoHost | Ambiguous::ManyHosts | Ambiguous::Host(_) | Ambiguous::HostsDiffer => {
+                "Send one Host field with a host name and, if need be, a port; the same as in the target, where that names one."
+            }
+            Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => {
+                "Send one Content-Length, or `Transfer-Encoding: chunked` without any (RFC 9112 section 6)."
+            }
+            Ambiguous::ConnectionNames(_) => "Name in Connection only fields that are meant for the next server.",
+            Ambiguous::Override(_) => "Send the method and the path that are meant in the request itself.",
+        }
+    }
+}
+
 impl Head {
     /// Brings what an engine read into its one form.
     ///

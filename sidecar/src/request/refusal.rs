@@ -93,7 +93,7 @@ impl Refusal {
     pub fn problem(&self, record: &Record) -> Problem {
         let problem = Problem::of(self.code()).decision(record.decision());
         match self {
-            Refusal::Ambiguous(ambiguous) => problem.detail(sentence(ambiguous)).place(ambiguous.place()),
+            Refusal::Ambiguous(ambiguous) => problem.detail(sentence(ambiguous)).place(ambiguous.place()).fix(ambiguous.fix()),
             Refusal::HeadTooLarge => problem.place("the request's header fields"),
             Refusal::UnknownTenant => problem.place("header Host"),
             Refusal::MissingCredential => problem.place("header Authorization").header(header::WWW_AUTHENTICATE, CHALLENGE),

@@ -109,7 +109,16 @@ pub enum StartError {
 }
 
 /// What a start answers.
-pub(super) type Started = Result<(Addresses, Arc<Live>, Arc<Current>), StartError>;
+pub(super) type Started = Result<Shared, StartError>;
+
+/// What a running sidecar shares with whoever started it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) addresses: Addresses,
+    pub(super) live: Arc<Live>,
+    pub(super) settings: Arc<Current>,
+    pub(super) log: Log,
+}
 
 /// The body of the control thread.
 pub(super) fn run(
@@ -127,8 +136,7 @@ pub(super) fn run(
     LocalSet::new().block_on(&runtime, async {
         match Control::start(settings, source, drain_wanted).await {
             Ok((control, keeper)) => {
-                let answer = (control.addresses.clone(), Arc::clone(&control.live), Arc::clone(&control.settings));
-                if started.send(Ok(answer)).is_ok() {
+                if started.send(Ok(control.shared())).is_ok() {
                     control.serve(keeper, orders).await;
                 }
             }
@@ -168,7 +176,6 @@ impl Control {
         prepare(&data_dir)?;
         let origin = Origin::begin();
         let log = Log::start(log, core.log_level().as_str().parse().unwrap_or(Level::Info))?;
-        log.take_panics();
         let access_log = match access_log {
             Some(sink) => AccessLog::start(sink, &log)?,
             None => AccessLog::off(),
@@ -257,6 +264,11 @@ impl Control {
             Self { addresses, data_dir, live, settings: current, health, listeners, shown, places, threads, book, clock, log, access_log };
         control.write_addresses();
         Ok((control, keeper))
+    }
+
+    fn shared(&self) -> Shared {
+        let (live, settings) = (Arc::clone(&self.live), Arc::clone(&self.settings));
+        Shared { addresses: self.addresses.clone(), live, settings, log: self.log.clone() }
     }
 
     /// Follows the policy until told to end, then ends.

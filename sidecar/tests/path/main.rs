@@ -1,0 +1,9 @@
+//! The path of a request over real sockets: one sidecar in this process, clients and upstreams that speak byte by byte.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+mod forwarding;
+mod failing;
+mod bodies;
+mod ending;
