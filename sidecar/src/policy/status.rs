@@ -45,12 +45,6 @@ struct Trials {
 }
 
 impl Status {
-    /// Whether a policy with at least one service is served.
-    #[must_use]
-    pub fn is_served(&self) -> bool {
-        self.served.load().policy.as_ref().is_some_and(|facts| facts.services > 0)
-    }
-
     /// Settings that were changed and take effect with the next start.
     pub fn needs_restart(&self, keys: Vec<String>) {
         self.restart.store(Arc::new(keys));
