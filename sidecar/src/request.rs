@@ -128,12 +128,12 @@ fn admit(
     Ok(Some(Admitted { proved, permit }))
 }
 
-/// A tenant may want smaller heads than the platform, whose bounds the engine keeps.
+/// A tenant may want smaller heads than the platform, whose bounds the engine keeps; HTTP/2's knows of bytes only.
 fn within(platform: &Bounds, tenant: &Bounds, head: &Head) -> Result<(), Refusal> {
-    let count = || u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
     // A field takes two bytes for `: ` and two for the end of its line.
     let bytes = || head.headers.iter().map(|(name, value)| name.as_str().len() as u64 + value.len() as u64 + 4).sum::<u64>();
-    let too_many = tenant.headers_max < platform.headers_max && count() > tenant.headers_max;
+    let too_many = count > tenant.headers_max.min(platform.headers_max);
     let too_large = tenant.header_bytes_max < platform.header_bytes_max && bytes() > tenant.header_bytes_max;
     if too_many || too_large { Err(Refusal::HeadTooLarge) } else { Ok(()) }
 }
