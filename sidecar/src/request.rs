@@ -67,7 +67,9 @@ async fn answer(
 ) -> Result<Answer, Refusal> {
     let trace = Trace::of(&head.headers, worker.random());
     let trusted = policy.snapshot.platform().trusted_hops();
-    record.normal(&head, forwarded::source(from.peer.ip(), trusted, head.found, &head.headers), trace.0);
+    let source = forwarded::source(from.peer.ip(), trusted, head.found, &head.headers);
+    record.normal(&head, *source.as_ref().unwrap_or(&from.peer.ip()), trace.0);
+    source.map_err(Refusal::Ambiguous)?;
     let service = service(policy, from)?;
     match admit(worker, policy, service, &head, &body, record)? {
         Some(admitted) => fulfil(worker, from, policy, admitted, (head, trace), body, record).await,

@@ -5,8 +5,10 @@
 
 use super::record::Record;
 use super::upstream::Download;
+use super::{head, outgoing};
 use crate::connection::Downstream;
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::Cell;
@@ -150,6 +152,7 @@ impl http_body::Body for Upload {
             Poll::Ready(Some(Err(error))) => (Stage::BrokenOff, Poll::Ready(Some(Err(Abort::BrokenOff(error))))),
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let frame = frame.into_trailers().map_or_else(|data| data, |trailers| Frame::trailers(fit_to_trail(trailers)));
                 progress.bytes.set(progress.bytes.get() + length);
                 match progress.bytes.get() > progress.bytes_max {
                     true => (Stage::TooLarge, Poll::Ready(Some(Err(Abort::TooLarge)))),
@@ -175,6 +178,12 @@ impl http_body::Body for Upload {
             Upload::Streamed(body, _) => body.incoming.size_hint(),
         }
     }
+}
+
+/// Trailers without what a client may say in a head only, or not at all.
+fn fit_to_trail(mut trailers: HeaderMap) -> HeaderMap {
+    outgoing::remove_all(&mut trailers, |name| !head::may_trail(name));
+    trailers
 }
 
 /// The body of an answer. What was taken for the request is given back, and its record written, when it is dropped.

@@ -4,10 +4,10 @@
 //! INVARIANT (only what is proven): `x-bulkhead-tenant`, `-user` and `-roles` go up for a request whose tenant was proved, and
 //! under these names nothing else ever does.
 
-use super::authn::Verified;
+use super::authn::{self, Verified};
 use super::body::Upload;
 use super::forwarded;
-use super::head::{Found, Head, Target, connection_options};
+use super::head::{Found, Head, Target, connection_options, is_read_as_ours};
 use super::trace::{self, Came, Trace};
 use super::upstream::Wire;
 use crate::connection::Downstream;
@@ -53,7 +53,7 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>) -> Request<Upl
     let Head { method, target, host, version, mut headers, found } = head;
     end_hop(&mut headers, found);
     if found.any(Found::OURS) {
-        remove_prefixed(&mut headers, "x-bulkhead-");
+        remove_all(&mut headers, is_read_as_ours);
     }
     withhold_credentials(&mut headers, found, sending);
     forwarded::rewrite(&mut headers, found, host.value(), sending.from, sending.platform.trusted_hops());
@@ -123,9 +123,9 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every field whose name begins so.
-pub(super) fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
-    let named: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
+/// Removes every field of such a name.
+pub(super) fn remove_all(headers: &mut HeaderMap, is_such: impl Fn(&str) -> bool) {
+    let named: Vec<HeaderName> = headers.keys().filter(|name| is_such(name.as_str())).cloned().collect();
     for name in named {
         headers.remove(name);
     }
@@ -134,7 +134,9 @@ pub(super) fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
 /// A credential proves who asks to us; the upstream gets it only where the operator said so, an API key never.
 fn withhold_credentials(headers: &mut HeaderMap, found: Found, sending: &Sending<'_>) {
     let forward = sending.route.forward_authorization || sending.proven.is_some_and(|(_, proof)| proof.forward());
-    if found.any(Found::AUTHORIZATION) && !forward {
+    // Where nothing is verified, an API key may stand in the wrong field.
+    let withhold = || !forward || headers.get_all(header::AUTHORIZATION).iter().any(authn::holds_api_key);
+    if found.any(Found::AUTHORIZATION) && withhold() {
         headers.remove(header::AUTHORIZATION);
     }
     if let Some(name) = sending.platform.api_key_header() {
