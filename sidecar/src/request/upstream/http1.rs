@@ -28,7 +28,8 @@ const BUFFER_BYTES_MAX: usize = 128 << 10;
 /// A connection to an endpoint.
 pub struct Link {
     sender: http1::SendRequest<Upload>,
-    connection: http1::Connection<Io<Unwatched>, Upload>,
+    /// Gone once it has ended and nobody asked for its socket.
+    connection: Option<http1::Connection<Io<Unwatched>, Upload>>,
     has_ended: bool,
     /// It served a request before.
     pub is_used: bool,
@@ -52,12 +53,19 @@ impl Link {
         builder.max_headers(ANSWER_FIELDS_MAX).max_buf_size(BUFFER_BYTES_MAX).writev(false);
         let io = Io::new(stream, Bytes::new(), Unwatched);
         let (sender, connection) = builder.handshake(io).await.map_err(|error| Failed::because(Step::Protocol, error))?;
-        Ok(Box::new(Self { sender, connection, has_ended: false, is_used: false, idle_since: 0 }))
+        Ok(Box::new(Self { sender, connection: Some(connection), has_ended: false, is_used: false, idle_since: 0 }))
     }
 
+    /// Drives the engine. A request that came too late for it is still in its queue when it has ended, and is given back only
+    /// when the engine is dropped: at the next poll, so that an answer which came with the end is taken first.
     fn poll(&mut self, cx: &mut Context<'_>) {
-        if !self.has_ended {
-            self.has_ended = self.connection.poll_without_shutdown(cx).is_ready();
+        if self.has_ended {
+            self.connection = None;
+        } else if let Some(connection) = &mut self.connection {
+            self.has_ended = connection.poll_without_shutdown(cx).is_ready();
+            if self.has_ended {
+                cx.waker().wake_by_ref();
+            }
         }
     }
 
@@ -68,10 +76,10 @@ impl Link {
     }
 
     /// The socket, and what was read beyond the answer's head, after a change of protocols.
-    fn into_socket(self) -> (TcpStream, Bytes) {
-        let parts = self.connection.into_parts();
+    fn into_socket(self) -> Option<(TcpStream, Bytes)> {
+        let parts = self.connection?.into_parts();
         let (stream, _) = parts.io.into_parts();
-        (stream, parts.read_buf)
+        Some((stream, parts.read_buf))
     }
 }
 
@@ -195,11 +203,13 @@ pub(super) async fn exchange(link: &mut Link, request: Request<Upload>, waits: &
 /// When the engine does not let go of it.
 pub(super) async fn take_over(mut link: Box<Link>, deadline: &Deadline, within: Duration) -> Result<(TcpStream, Bytes), Failed> {
     let ended = poll_fn(|cx| {
-        link.poll(cx);
+        if !link.has_ended {
+            link.poll(cx);
+        }
         if link.has_ended { Poll::Ready(()) } else { Poll::Pending }
     });
     deadline.limit(within, ended).await.map_err(|_| Failed::at(Step::Protocol))?;
-    Ok(link.into_socket())
+    link.into_socket().ok_or_else(|| Failed::at(Step::Protocol))
 }
 
 /// The rest of an answer.
