@@ -153,11 +153,11 @@ fn asks_about_service(proved: &Proved) -> Result<Option<Admitted>, Refusal> {
 /// Takes the request out of every limit that counts it.
 fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, Refusal> {
     let principal = proved.proof().map(|proof| proof.principal());
-    let (user, api_key) = match principal.map(|principal| (&principal.user, &principal.credential)) {
-        Some((user, Credential::Token { .. })) => (Some(&**user), None),
-        Some((_, Credential::ApiKey(id))) => (None, Some(id.as_str())),
-        None => (None, None),
-    };
+    let user = principal.map(|principal| &*principal.user);
+    let api_key = principal.and_then(|principal| match &principal.credential {
+        Credential::ApiKey(id) => Some(id.as_str()),
+        Credential::Token { .. } => None,
+    });
     let ask = Ask { route: permit.route().index, proven: principal.is_some(), user, api_key, source: record.source() };
     Ok(proved.tenant().limits.take(&ask, record.begun())?)
 }
