@@ -168,12 +168,6 @@ impl Worker {
         self.log.error("core.sidecar", None, "a panic was caught; the connection it served was ended", &[("peer", whom.into())]);
     }
 
-    /// Whether no new requests are wanted.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.is_draining.get()
-    }
-
     /// Enters a connection into the list of those that a drain tells.
     pub fn enter(&self, connection: &Rc<Downstream>) {
         self.cells.connection_opened();
