@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod io;
 pub mod listeners;
+pub(crate) mod network;
 pub mod protocol;
 pub mod serve;
 pub mod tunnel;
