@@ -135,14 +135,16 @@ impl Record {
 
     /// We refused it.
     pub fn refused(&mut self, refusal: &Refusal) {
+        // Nobody was refused: what is remembered of the request is that it might go on.
+        if matches!(refusal, Refusal::ClientLeft) {
+            return;
+        }
         let kind = refusal.code().kind();
         if let Refusal::Upstream(failed) = refusal {
             self.failed(failed);
         }
-        if !matches!(refusal, Refusal::ClientLeft) {
-            self.worker.cells().refused(kind.slug);
-            self.end = End::Refused(kind.status, kind.slug);
-        }
+        self.worker.cells().refused(kind.slug);
+        self.end = End::Refused(kind.status, kind.slug);
         self.remember(Some((kind.slug, kind.status)));
     }
 
