@@ -114,7 +114,7 @@ impl Target {
         let state = |endpoint: &Endpoint| {
             Rc::new(EndpointState {
                 endpoint: endpoint.clone(),
-                authority: format!("{}:{}", endpoint.host, endpoint.port).into(),
+                authority: endpoint.to_string().trim_start_matches("http://").into(),
                 in_flight: Cell::new(0),
                 avoided_until: Cell::new(0),
                 idle: RefCell::default(),
@@ -287,6 +287,14 @@ mod tests {
 
     fn chosen(target: &Target, not: Option<&EndpointState>) -> u16 {
         target.choose(not).unwrap().endpoint.port
+    }
+
+    #[test]
+    fn an_ipv6_endpoint_is_logged_in_brackets() {
+        let (target, wheel) = target(1);
+        let endpoint = "http://[::1]:80".parse().unwrap();
+        let ipv6 = Target::new(&target.upstream, &[endpoint], &wheel);
+        assert_eq!([&target, &ipv6].map(|target| target.choose(None).unwrap().authority.to_string()), ["app:0", "[::1]:80"]);
     }
 
     #[test]
