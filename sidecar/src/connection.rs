@@ -9,6 +9,7 @@ pub mod listeners;
 pub(crate) mod network;
 pub mod protocol;
 pub mod serve;
+pub mod stream;
 pub mod tunnel;
 
 use crate::deadline::{Deadline, Elapsed};

@@ -110,6 +110,12 @@ impl Worker {
         &self.strangers
     }
 
+    /// The deadlines of this worker.
+    #[must_use]
+    pub fn wheel(&self) -> &Rc<Wheel> {
+        &self.wheel
+    }
+
     /// A deadline of this worker's wheel.
     #[must_use]
     pub fn deadline(&self) -> Deadline {

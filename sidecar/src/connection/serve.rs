@@ -6,11 +6,12 @@
 use super::accept::Accepted;
 use super::io::Io;
 use super::protocol::{self, Protocol};
+use super::stream::{Outlet, Streams};
 use super::{Downstream, Phase, tunnel};
 use crate::problem::{Code, Form, Problem};
 use crate::request;
 use crate::request::body::{Body, Content, Reply};
-use crate::worker::{OnThisThread, Worker};
+use crate::worker::Worker;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -94,7 +95,7 @@ async fn run_http1(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream
         builder.max_headers(usize::try_from(bounds.headers_max).unwrap_or(usize::MAX));
     }
     let io = Io::new(stream, first, Rc::clone(from));
-    let mut engine = builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), request)));
+    let mut engine = builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), None, request)));
     let mut is_told = false;
     let end = poll_fn(|cx| {
         // While a request is served, this adds `Connection: close` to its answer. An idle engine would close at once, and
@@ -136,7 +137,8 @@ async fn run_http1(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream
 async fn run_http2(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream, first: Bytes) {
     from.is_http2.set(true);
     let bounds = *worker.policy().snapshot.platform().bounds();
-    let mut builder = http2::Builder::new(OnThisThread);
+    let streams = Streams::new(Rc::clone(worker.wheel()));
+    let mut builder = http2::Builder::new(streams.clone());
     builder
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
@@ -145,7 +147,8 @@ async fn run_http2(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let io = Io::new(stream, first, Rc::clone(from));
-    let mut engine = pin!(builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), request))));
+    let mut engine =
+        pin!(builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), Some(streams.open()), request))));
     let mut is_told = false;
     poll_fn(|cx| {
         if from.is_closing() && !is_told {
@@ -199,16 +202,22 @@ async fn linger(from: &Downstream, mut stream: TcpStream) {
 }
 
 /// Serves one request of an engine; its panic is answered.
-async fn answer(worker: Rc<Worker>, from: Rc<Downstream>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+async fn answer(
+    worker: Rc<Worker>,
+    from: Rc<Downstream>,
+    outlet: Option<Rc<Outlet>>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
     let (head, incoming) = request.into_parts();
     let body = Body::new(incoming, Rc::clone(&from));
-    match caught(request::serve(&worker, &from, head, body)).await {
-        Ok(answer) => Ok(answer),
-        Err(Panicked) => {
-            worker.panicked(&from.peer.to_string());
-            Ok(Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text))))
-        }
-    }
+    let answer = caught(request::serve(&worker, &from, head, body)).await.unwrap_or_else(|Panicked| {
+        worker.panicked(&from.peer.to_string());
+        Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text)))
+    });
+    Ok(match outlet {
+        Some(outlet) => answer.map(|reply| reply.through(outlet)),
+        None => answer,
+    })
 }
 
 /// A future panicked.

@@ -7,6 +7,7 @@ use super::record::Record;
 use super::upstream::Download;
 use super::{head, outgoing};
 use crate::connection::Downstream;
+use crate::connection::stream::Outlet;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
@@ -190,6 +191,8 @@ fn fit_to_trail(mut trailers: HeaderMap) -> HeaderMap {
 #[derive(Debug)]
 pub struct Reply {
     content: Content,
+    /// Where it leaves, if somebody watches that.
+    outlet: Option<Rc<Outlet>>,
     /// Last: it is dropped when everything else is.
     record: Option<Box<Record>>,
 }
@@ -207,13 +210,20 @@ impl Reply {
     /// The body of the answer to the request of this record.
     #[must_use]
     pub fn new(content: Content, record: Box<Record>) -> Self {
-        Self { content, record: Some(record) }
+        Self { content, outlet: None, record: Some(record) }
     }
 
     /// A body whose request is recorded elsewhere.
     #[must_use]
     pub fn unrecorded(content: Content) -> Self {
-        Self { content, record: None }
+        Self { content, outlet: None, record: None }
+    }
+
+    /// The same body, which tells where it leaves what waits for whom.
+    #[must_use]
+    pub fn through(self, outlet: Rc<Outlet>) -> Self {
+        outlet.give();
+        Self { outlet: Some(outlet), ..self }
     }
 }
 
@@ -232,6 +242,9 @@ impl http_body::Body for Reply {
             && let Poll::Ready(Some(frame)) = &frame
         {
             record.sent(frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
+        }
+        if let Some(outlet) = &this.outlet {
+            if frame.is_ready() { outlet.give() } else { outlet.want_more() }
         }
         frame
     }
