@@ -13,6 +13,7 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -75,6 +76,8 @@ pub enum Stage {
     TooLarge,
     /// The client broke off.
     BrokenOff,
+    /// What the client sent is no body.
+    Malformed,
 }
 
 /// What the exchange with the upstream watches of an upload.
@@ -114,7 +117,7 @@ pub enum Abort {
     /// Larger than it may be.
     #[error("the body is larger than the service accepts")]
     TooLarge,
-    /// The client's connection failed.
+    /// It cannot be read to its end.
     #[error("the client broke off")]
     BrokenOff(#[source] hyper::Error),
 }
@@ -150,7 +153,7 @@ impl http_body::Body for Upload {
         let (stage, frame) = match frame {
             Poll::Pending => (Stage::OwedByClient, Poll::Pending),
             Poll::Ready(None) => (Stage::Complete, Poll::Ready(None)),
-            Poll::Ready(Some(Err(error))) => (Stage::BrokenOff, Poll::Ready(Some(Err(Abort::BrokenOff(error))))),
+            Poll::Ready(Some(Err(error))) => (end_of(&error), Poll::Ready(Some(Err(Abort::BrokenOff(error))))),
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let frame = frame.into_trailers().map_or_else(|data| data, |trailers| Frame::trailers(fit_to_trail(trailers)));
@@ -178,6 +181,15 @@ impl http_body::Body for Upload {
             Upload::Nothing => SizeHint::with_exact(0),
             Upload::Streamed(body, _) => body.incoming.size_hint(),
         }
+    }
+}
+
+/// Whether a body ended because its client left or because it is none: the engine's error has the cause as a kind of I/O error.
+fn end_of(error: &hyper::Error) -> Stage {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Stage::Malformed,
+        _ => Stage::BrokenOff,
     }
 }
 

@@ -122,6 +122,12 @@ pub enum Ambiguous {
     /// Length and encoding.
     #[error("it has both Content-Length and Transfer-Encoding")]
     LengthAndEncoding,
+    /// An encoding that is not `chunked` alone.
+    #[error("Transfer-Encoding is not `chunked` alone")]
+    Encoding,
+    /// Chunks that are none.
+    #[error("the body's chunks cannot be read")]
+    Body,
     /// `Connection` names a field that must reach the upstream.
     #[error("Connection names `{0}`, which must not get lost on the way")]
     ConnectionNames(String),
@@ -143,6 +149,8 @@ impl Ambiguous {
             Ambiguous::Asterisk | Ambiguous::Connect => "the request line".into(),
             Ambiguous::NoHost | Ambiguous::ManyHosts | Ambiguous::Host(_) | Ambiguous::HostsDiffer => "header Host".into(),
             Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => "header Content-Length".into(),
+            Ambiguous::Encoding => "header Transfer-Encoding".into(),
+            Ambiguous::Body => "the request's body".into(),
             Ambiguous::ConnectionNames(_) => "header Connection".into(),
             Ambiguous::Override(name) => format!("header {name}").into(),
             Ambiguous::ClientsDiffer => "headers Forwarded and X-Forwarded-For".into(),
@@ -172,6 +180,8 @@ impl Ambiguous {
             Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => {
                 "Send one Content-Length, or `Transfer-Encoding: chunked` without any (RFC 9112 section 6)."
             }
+            Ambiguous::Encoding => "Send one `Transfer-Encoding: chunked`; what is compressed says so in Content-Encoding.",
+            Ambiguous::Body => "Send each chunk as its size in hexadecimal, CRLF, its bytes, CRLF (RFC 9112 section 7.1).",
             Ambiguous::ConnectionNames(_) => "Name in Connection only fields that are meant for the next server.",
             Ambiguous::Override(_) => "Send the method and the path that are meant in the request itself.",
             Ambiguous::ClientsDiffer => "Send neither; a proxy that writes one of them removes the other.",
@@ -225,7 +235,7 @@ fn survey(headers: &HeaderMap) -> Result<Found, Ambiguous> {
             "upgrade" => found.add(Found::UPGRADE),
             "te" => found.add(Found::TE),
             "transfer-encoding" => {
-                encoded = true;
+                encoded = is_chunked_alone(headers)?;
                 found.add(Found::HOP);
             }
             "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "expect" => found.add(Found::HOP),
@@ -246,6 +256,15 @@ fn survey(headers: &HeaderMap) -> Result<Found, Ambiguous> {
             lost.map_or(Ok(found), |option| Err(Ambiguous::ConnectionNames(option.chars().take(64).collect())))
         }
         _ => Ok(found),
+    }
+}
+
+/// Any other coding ends at this hop: the upstream would get coded bytes and nothing that says so.
+fn is_chunked_alone(headers: &HeaderMap) -> Result<bool, Ambiguous> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        _ => Err(Ambiguous::Encoding),
     }
 }
 
@@ -403,6 +422,11 @@ mod tests {
         assert!(matches!(refused(&[("host", "a"), ("connection", "close, Authorization")]), Ambiguous::ConnectionNames(_)));
         assert!(matches!(refused(&[("host", "a"), ("connection", "x-bulkhead-tenant")]), Ambiguous::ConnectionNames(_)));
         assert_eq!(refused(&[("host", "a"), ("content-length", "1"), ("content-length", "1")]), Ambiguous::ManyLengths);
+        for codings in [&["gzip, chunked"][..], &["chunked", "chunked"], &["chunked, chunked"], &["gzip"], &[""]] {
+            let fields: Vec<_> = codings.iter().map(|coding| ("transfer-encoding", *coding)).chain([("host", "a")]).collect();
+            assert_eq!(refused(&fields), Ambiguous::Encoding, "{codings:?}");
+        }
+        assert!(normal("POST", "/", &[("host", "a"), ("transfer-encoding", "Chunked")]).is_ok());
         assert_eq!(refused(&[("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")]), Ambiguous::LengthAndEncoding);
         assert!(normal("GET", "/", &[("host", "a"), ("connection", "close, x-mine")]).is_ok());
     }

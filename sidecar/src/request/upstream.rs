@@ -16,6 +16,7 @@ pub use target::{Target, Targets};
 
 use super::Refusal;
 use super::body::{Progress, Stage, Upload};
+use super::head::Ambiguous;
 use crate::deadline::Deadline;
 use crate::problem::Code;
 use crate::worker::Worker;
@@ -388,6 +389,7 @@ impl Forward<'_> {
         match (self.upload.as_ref().map(|upload| upload.stage()), broken) {
             (Some(Stage::TooLarge), _) => Attempt::Over(Refusal::BodyTooLarge),
             (Some(Stage::BrokenOff), _) => Attempt::Over(Refusal::ClientLeft),
+            (Some(Stage::Malformed), _) => Attempt::Over(Refusal::Ambiguous(Ambiguous::Body)),
             (_, Broken::Late(Stage::OwedByClient)) => Attempt::Over(Refusal::BodyTimeout),
             (_, Broken::Late(Stage::OwedByUpstream)) => Attempt::Over(Refusal::Upstream(Failed::at(Step::SendTimeout))),
             (_, Broken::Late(_)) => Attempt::Over(Refusal::Upstream(Failed::at(Step::ResponseTimeout))),

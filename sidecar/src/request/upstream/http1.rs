@@ -109,7 +109,7 @@ impl Waits<'_> {
         self.deadline.arm(match stage {
             Stage::OwedByClient => self.client,
             Stage::OwedByUpstream => self.upstream,
-            Stage::Complete | Stage::TooLarge | Stage::BrokenOff => self.response,
+            Stage::Complete | Stage::TooLarge | Stage::BrokenOff | Stage::Malformed => self.response,
         });
     }
 
