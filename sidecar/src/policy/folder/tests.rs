@@ -193,6 +193,7 @@ fn a_half_written_file_takes_nothing_away_and_is_taken_when_it_is_whole() {
 #[test]
 fn a_file_emptied_by_a_save_in_progress_takes_nothing_away() {
     let mut desk = Desk::new();
+    desk.write("b.yaml", &tenant("b", "B"));
     desk.write("a.yaml", &tenant("a", "A"));
     desk.read();
     desk.write("a.yaml", "");
@@ -324,6 +325,27 @@ fn a_folder_that_is_gone_takes_nothing_away_and_its_return_is_noticed() {
     desk.write("documents/a.yaml", &tenant("a", "Another"));
     let told = desk.read();
     assert_eq!((told.put, told.broken), (vec!["Tenant a".to_owned()], vec![("documents".to_owned(), None, 0)]));
+}
+
+#[test]
+fn a_folder_that_is_emptied_or_becomes_a_file_takes_nothing_away() {
+    let mut desk = Desk::new();
+    desk.scan = Scan::new(desk.at("documents"));
+    desk.write("documents/a.yaml", &tenant("a", "A"));
+    desk.write("documents/b.yaml", &tenant("b", "B"));
+    desk.read();
+    desk.delete("documents/a.yaml");
+    assert_eq!(desk.read(), removed(&["Tenant a"]));
+    fs::rename(desk.at("documents"), desk.at("elsewhere")).unwrap();
+    fs::create_dir(desk.at("documents")).unwrap();
+    assert_eq!(desk.read(), broken(&[("documents", None, 1)]));
+    fs::remove_dir(desk.at("documents")).unwrap();
+    desk.write("documents", "no document");
+    assert!(desk.read().remove.is_empty());
+    desk.delete("documents");
+    fs::rename(desk.at("elsewhere"), desk.at("documents")).unwrap();
+    let told = desk.read();
+    assert_eq!((told.put, told.remove, told.broken.iter().all(|(_, _, mistakes)| *mistakes == 0)), (vec![], vec![], true));
 }
 
 #[test]
