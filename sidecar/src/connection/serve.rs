@@ -51,7 +51,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
     worker.enter(&from);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        if caught(run(&worker, &from, stream)).await.is_err() {
+        if caught(pin!(run(&worker, &from, stream))).await.is_err() {
             worker.panicked(&from.peer.to_string());
         }
         drop(from);
@@ -210,7 +210,8 @@ async fn answer(
 ) -> Result<Response<Reply>, Infallible> {
     let (head, incoming) = request.into_parts();
     let body = Body::new(incoming, Rc::clone(&from));
-    let answer = caught(request::serve(&worker, &from, head, body)).await.unwrap_or_else(|Panicked| {
+    let served = caught(pin!(request::serve(&worker, &from, head, body))).await;
+    let answer = served.unwrap_or_else(|Panicked| {
         worker.panicked(&from.peer.to_string());
         Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text)))
     });
@@ -223,9 +224,8 @@ async fn answer(
 /// A future panicked.
 struct Panicked;
 
-/// Polls a future, catching a panic of it.
-async fn caught<F: Future>(future: F) -> Result<F::Output, Panicked> {
-    let mut future = pin!(future);
+/// Polls a future, catching a panic of it. By reference: a future handed over by value has its place twice.
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Ok),
         Err(_) => Poll::Ready(Err(Panicked)),

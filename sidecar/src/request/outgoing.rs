@@ -28,6 +28,9 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
+/// Fields that are added at most, so that their table grows once.
+const FIELDS_ADDED: usize = 10;
+
 /// What a request is sent with besides itself.
 pub struct Sending<'a> {
     /// Where it came from.
@@ -48,9 +51,10 @@ pub struct Sending<'a> {
 
 /// The request for the upstream.
 #[must_use]
-pub fn request(head: Head, upload: Upload, sending: &Sending<'_>) -> Request<Upload> {
+pub fn request(head: Head, upload: Upload, sending: &Sending<'_>) -> Box<Request<Upload>> {
     let upgrade = head.upgrade().cloned().filter(|_| sending.wire == Wire::Http1);
     let Head { method, target, host, version, mut headers, found } = head;
+    headers.reserve(FIELDS_ADDED);
     end_hop(&mut headers, found);
     if found.any(Found::OURS) {
         remove_all(&mut headers, is_read_as_ours);
@@ -64,7 +68,7 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>) -> Request<Upl
         // Answered by us; an upstream that gets it nevertheless is asked about its root.
         Target::Service => PathAndQuery::from_static("/"),
     };
-    let mut request = Request::new(upload);
+    let mut request = Box::new(Request::new(upload));
     *request.method_mut() = method;
     match sending.wire {
         Wire::Http1 => {

@@ -119,11 +119,10 @@ impl Waits<'_> {
     /// The stage at which time ran out.
     pub(super) async fn until<F: Future>(
         &self,
-        answer: F,
+        mut answer: Pin<&mut F>,
         mut drive: impl FnMut(&mut Context<'_>),
         waker: Whose,
     ) -> Result<F::Output, Stage> {
-        let mut answer = pin!(answer);
         let mut seen = self.standing();
         self.arm(seen.1);
         let outcome = poll_fn(|cx| {
@@ -185,8 +184,8 @@ impl Broken {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn exchange(link: &mut Link, request: Request<Upload>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
-    let answer = link.sender.try_send_request(request);
+pub(super) async fn exchange(link: &mut Link, request: Box<Request<Upload>>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
+    let answer = pin!(link.sender.try_send_request(*request));
     match waits.until(answer, |cx| link.poll(cx), Whose::Drive).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {

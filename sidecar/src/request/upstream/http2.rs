@@ -14,7 +14,7 @@ use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -50,8 +50,8 @@ pub(super) async fn begin(stream: TcpStream) -> Result<Sender, Failed> {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn exchange(mut sender: Sender, request: Request<Upload>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
-    let answer = sender.try_send_request(request);
+pub(super) async fn exchange(mut sender: Sender, request: Box<Request<Upload>>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
+    let answer = pin!(sender.try_send_request(*request));
     match waits.until(answer, |_| {}, Whose::Answer).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {
