@@ -4,7 +4,6 @@
 mod support;
 
 mod forwarding;
-mod limits;
 mod failing;
 mod bodies;
 mod ending;
