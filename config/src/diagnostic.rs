@@ -127,6 +127,24 @@ impl IntoIterator for Diagnostics {
     }
 }
 
+impl Diagnostic {
+    /// For programs. Keys stay; more may come.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "file": &*self.file,
+            "line": self.span.line,
+            "column": self.span.column,
+            "document": self.document.as_deref(),
+            "pointer": &*self.pointer,
+            "message": self.message,
+            "expected": self.expected,
+            "found": self.found,
+            "hint": self.hint,
+        })
+    }
+}
+
 /// One line: `file:line:column: message (expected …, found …); hint`.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -52,6 +52,7 @@ pub struct Slice {
     /// Sorted.
     pub(crate) features: Arc<[Feature]>,
     pub(crate) api_quota_per_hour: Option<Limit>,
+    /// In units of 10^9 bytes; `None`: no such limit.
     pub(crate) storage_quota_gb: Option<f64>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) written: Written,
@@ -177,12 +178,6 @@ impl Slice {
     #[must_use]
     pub fn api_quota_per_hour(&self) -> Option<Limit> {
         self.api_quota_per_hour
-    }
-
-    /// Storage in units of 10^9 bytes; `None`: no such limit.
-    #[must_use]
-    pub fn storage_quota_gb(&self) -> Option<f64> {
-        self.storage_quota_gb
     }
 
     /// What decides about its requests.

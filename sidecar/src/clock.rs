@@ -76,12 +76,6 @@ impl Clock {
         self.offset_ms.set(wall_ms.saturating_sub(self.mono_ns() / 1_000_000));
     }
 
-    /// The moment of a reading as tokio's timers know it.
-    #[must_use]
-    pub fn instant(&self, now: Now) -> Instant {
-        self.origin.0 + Duration::from_nanos(now.mono_ns)
-    }
-
     fn mono_ns(&self) -> u64 {
         // 584 years.
         u64::try_from(self.origin.0.elapsed().as_nanos()).unwrap_or(u64::MAX)

@@ -6,8 +6,10 @@
 pub mod accept;
 pub mod io;
 pub mod listeners;
+pub(crate) mod network;
 pub mod protocol;
 pub mod serve;
+pub mod stream;
 pub mod tunnel;
 
 use crate::deadline::{Deadline, Elapsed};

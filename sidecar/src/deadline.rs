@@ -136,17 +136,15 @@ impl Deadline {
         }
     }
 
-    /// Whether the time is up; if not, the task is woken then.
+    /// Whether the time is up; if not, the task is woken then. Also if it is: whoever moves the deadline and waits on counts on
+    /// being woken again.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Elapsed> {
-        if self.entry.due.get() <= self.wheel.turn.get() {
-            return Poll::Ready(Elapsed);
-        }
         let mut waker = self.entry.waker.borrow_mut();
         match &mut *waker {
             Some(known) => known.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        Poll::Pending
+        if self.entry.due.get() <= self.wheel.turn.get() { Poll::Ready(Elapsed) } else { Poll::Pending }
     }
 
     /// Waits for `future`, but no longer than `after`.
@@ -236,6 +234,21 @@ mod tests {
         deadline.disarm();
         wheel.turn_to(ms(60_000));
         assert!(deadline.poll(&mut cx).is_pending());
+    }
+
+    #[test]
+    fn a_deadline_that_was_met_and_is_moved_wakes_again() {
+        let wheel = Wheel::new();
+        let (deadline, bell) = (wheel.take(), Arc::new(Bell(AtomicUsize::new(0))));
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut cx = Context::from_waker(&waker);
+        deadline.arm(ms(100));
+        assert!(deadline.poll(&mut cx).is_pending());
+        wheel.turn_to(ms(1_000));
+        assert!(deadline.poll(&mut cx).is_ready());
+        deadline.arm(ms(500));
+        wheel.turn_to(ms(2_000));
+        assert_eq!(bell.0.load(Ordering::Relaxed), 2);
     }
 
     #[test]

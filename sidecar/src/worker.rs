@@ -34,9 +34,6 @@ use std::future::Future;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-/// Allowed decisions that are remembered in one turn of the wheel.
-const REMEMBERED_PER_TURN: u32 = 32;
-
 /// What one worker owns.
 pub struct Worker {
     clock: Clock,
@@ -50,8 +47,6 @@ pub struct Worker {
     resolver: Rc<Resolver>,
     access_log: RefCell<AccessLogBuffer>,
     decisions: RefCell<Decisions<Decided>>,
-    /// Allowed decisions remembered in this turn of the wheel.
-    remembered: Cell<(u64, u32)>,
     cells: Arc<WorkerCells>,
     metrics: Arc<Metrics>,
     log: Log,
@@ -115,6 +110,12 @@ impl Worker {
         &self.strangers
     }
 
+    /// The deadlines of this worker.
+    #[must_use]
+    pub fn wheel(&self) -> &Rc<Wheel> {
+        &self.wheel
+    }
+
     /// A deadline of this worker's wheel.
     #[must_use]
     pub fn deadline(&self) -> Deadline {
@@ -161,17 +162,6 @@ impl Worker {
         self.decisions.borrow_mut()
     }
 
-    /// Whether one more allowed decision is remembered now: 32 in each turn of the wheel, 640 a second. More would push each
-    /// other out before anybody could ask about one, and cost every request 2 %.
-    #[must_use]
-    pub fn has_time_to_remember(&self) -> bool {
-        let turn = self.wheel.turn();
-        let (at, count) = self.remembered.get();
-        let count = if at == turn { count + 1 } else { 1 };
-        self.remembered.set((turn, count));
-        count <= REMEMBERED_PER_TURN
-    }
-
     /// Numbers that no two requests share.
     #[must_use]
     pub fn random(&self) -> &Random {
@@ -182,12 +172,6 @@ impl Worker {
     pub fn panicked(&self, whom: &str) {
         self.metrics.panicked();
         self.log.error("core.sidecar", None, "a panic was caught; the connection it served was ended", &[("peer", whom.into())]);
-    }
-
-    /// Whether no new requests are wanted.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.is_draining.get()
     }
 
     /// Enters a connection into the list of those that a drain tells.

@@ -62,7 +62,7 @@ fn a_tenant_with_a_mistake_stays_on_its_last_good_version_alone() {
     assert_eq!(parts.len(), 1, "{parts:?}");
     assert_eq!(parts[0]["part"], "tenant globex");
     assert_eq!(parts[0]["serving"], "last_good");
-    let found = &parts[0]["diagnostics"][0];
+    let found = &parts[0]["mistakes"][0];
     assert_eq!(found["line"], 5, "{found}");
     assert!(found["hint"].as_str().is_some_and(|hint| hint.contains("free")), "{found}");
     assert!(world.log().contains("globex"), "{}", world.log());

@@ -3,7 +3,7 @@
 //! Cost: once per token or key and policy; the result is remembered with the credential.
 
 use super::documents::Documents;
-use super::mistake::{Hinted, Mistakes, at};
+use super::mistake::{Count, Hinted, Mistakes, at};
 use super::role::RoleTable;
 use crate::declared::Subject;
 use crate::declared::role::ClaimValue;
@@ -11,6 +11,9 @@ use crate::name::KeyId;
 use crate::snapshot::{ApiKey, Binding, Credential, Place, Policy, Principal, RoleSet, Scope};
 use crate::text::Value;
 use std::sync::Arc;
+
+/// Subjects that the bindings of one scope may have: each is asked about each new token.
+const SUBJECTS_MAX: usize = 20_000;
 
 /// Bindings of one scope. A tenant's looks for its role among its own roles first, then among the platform's.
 ///
@@ -24,7 +27,11 @@ pub(super) fn compile(
     mistakes: &mut Mistakes,
 ) -> Vec<Binding> {
     let mut bindings = Vec::new();
+    let mut count = Count::new("subjects of bindings", SUBJECTS_MAX);
     for (document, binding) in documents.bindings() {
+        if !count.add(document, binding.subjects.len(), mistakes) {
+            break;
+        }
         for subject in &binding.subjects {
             if let Subject::ApiKey(id) = &subject.value
                 && !api_keys.iter().any(|(known, _)| known == id)

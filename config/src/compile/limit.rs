@@ -1,13 +1,16 @@
 //! Quota policies into limits by route. Every policy that matches stacks with the others.
 
 use super::documents::Documents;
-use super::mistake::{Hinted, Mistakes, at};
+use super::mistake::{Count, Hinted, Mistakes, at};
 use super::platform::Ground;
 use crate::declared::{AppliesTo, Document, QuotaPolicy};
 use crate::diagnostic::Spanned;
 use crate::name::{PlanName, RouteName, TenantId};
 use crate::snapshot::{LimitId, LimitSpec, Route};
 use std::sync::Arc;
+
+/// Limits that the policies of one scope may have: each may be asked by each request.
+const LIMITS_MAX: usize = 256;
 
 /// One QuotaPolicy, its references checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +30,14 @@ pub(super) struct LimitTable {
 
 /// Quota policies of one scope, in the order of their names.
 pub(super) fn compile(documents: &Documents, names: &Names<'_>, mistakes: &mut Mistakes) -> Vec<Quota> {
-    documents.quotas().map(|(document, policy)| quota(document, policy, names, mistakes)).collect()
+    let mut count = Count::new("limits", LIMITS_MAX);
+    let mut quotas = Vec::new();
+    for (document, policy) in documents.quotas() {
+        if count.add(document, policy.limits.len(), mistakes) {
+            quotas.push(quota(document, policy, names, mistakes));
+        }
+    }
+    quotas
 }
 
 fn quota(document: &Document, policy: &QuotaPolicy, names: &Names<'_>, mistakes: &mut Mistakes) -> Quota {

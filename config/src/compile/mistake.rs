@@ -23,6 +23,32 @@ fn new(document: &Document, span: Span, pointer: Arc<str>, message: String) -> D
     Diagnostic { file, span, document, pointer, message, expected: None, found: None, hint: None }
 }
 
+/// Counts what documents of one scope hold, up to a bound: what is compiled of it, or asked of it by each request, must not grow
+/// with the diligence of whoever writes documents.
+#[derive(Debug)]
+pub(super) struct Count {
+    what: &'static str,
+    most: usize,
+    found: usize,
+}
+
+impl Count {
+    pub(super) fn new(what: &'static str, most: usize) -> Self {
+        Self { what, most, found: 0 }
+    }
+
+    /// Adds what a document holds. Whether the bound still holds; where it is passed is a mistake.
+    pub(super) fn add(&mut self, document: &Document, more: usize, mistakes: &mut Mistakes) -> bool {
+        let held = self.found <= self.most;
+        self.found = self.found.saturating_add(more);
+        if held && self.found > self.most {
+            let message = format!("with this document there are {} {}, more than the {} allowed", self.found, self.what, self.most);
+            mistakes.push(in_document(document, "", message));
+        }
+        self.found <= self.most
+    }
+}
+
 /// Gathers mistakes, so that one run shows them all.
 #[derive(Debug, Default)]
 pub(super) struct Mistakes {

@@ -3,7 +3,7 @@
 //! A pattern that covers its route is not tested again per request; only one that matches some of the route's paths is.
 
 use super::documents::Documents;
-use super::mistake::{Hinted, Mistakes, at};
+use super::mistake::{Count, Hinted, Mistakes, at};
 use super::role::RoleTable;
 use crate::declared::role::{Rule, TimeWindow, When};
 use crate::declared::{Document, Role};
@@ -11,6 +11,11 @@ use crate::diagnostic::Spanned;
 use crate::path::{Pattern, Relation};
 use crate::snapshot::{CompiledRule, Effect, MethodSet, Route, RuleId, Scope};
 use std::sync::Arc;
+
+/// Rules that the roles of one scope may have.
+const RULES_MAX: usize = 10_000;
+/// Places that they may take on all routes together.
+const PLACES_MAX: usize = 1 << 20;
 
 /// By route: its rules, denies first.
 pub(super) type RuleTable = Arc<[Arc<[CompiledRule]>]>;
@@ -56,7 +61,12 @@ fn spread(
     mistakes: &mut Mistakes,
 ) -> Vec<Vec<CompiledRule>> {
     let mut by_route = vec![Vec::new(); routes.len()];
+    let mut count = Count::new("rules", RULES_MAX);
+    let mut places = Count::new("places of rules on routes", PLACES_MAX);
     for (document, role) in documents.roles() {
+        if !count.add(document, role.allow.len() + role.deny.len(), mistakes) {
+            break;
+        }
         // A role beyond the table has its mistake already.
         let Some(bit) = roles.infos.iter().position(|info| info.scope == scope && info.name == role.name) else { continue };
         let Ok(bit) = u8::try_from(bit) else { continue };
@@ -65,13 +75,16 @@ fn spread(
             let Some(methods) = methods(document, rule, mistakes) else { continue };
             let id = Arc::new(id(document, role, scope, effect, rule));
             let when = (rule.when != When::default()).then(|| Arc::new(rule.when.clone()));
-            let mut touched = false;
+            let mut touched = 0;
             for (route, rules) in routes.iter().zip(&mut by_route) {
                 let Some(paths) = on_route(&rule.paths, &route.pattern) else { continue };
-                touched = true;
+                touched += 1;
                 rules.push(CompiledRule { id: Arc::clone(&id), role: bit, methods: methods.clone(), paths, when: when.clone() });
             }
-            if !touched {
+            if !places.add(document, touched, mistakes) {
+                return by_route;
+            }
+            if touched == 0 {
                 let warning = at(document, rule, format!("rule `{}` matches no route of any service", id.text));
                 mistakes.warn(warning.hint("compare it with the paths of the routes; a trailing slash is another path"));
             }

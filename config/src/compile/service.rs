@@ -1,7 +1,7 @@
 //! Services into listeners, upstreams and the route trie. Routes are numbered over all services, by service and name.
 
 use super::documents::Documents;
-use super::mistake::{Hinted, Mistakes, at};
+use super::mistake::{Count, Hinted, Mistakes, at};
 use crate::declared;
 use crate::declared::Document;
 use crate::name::ListenerName;
@@ -9,6 +9,9 @@ use crate::path::Trie;
 use crate::snapshot::{Listener, Route, RouteIndex, Service, Upstream};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+/// Routes that all services may have together: each has its rules and limits in every policy.
+const ROUTES_MAX: usize = 10_000;
 
 /// All services, and all their routes by index.
 pub(super) struct Services {
@@ -21,7 +24,11 @@ pub(super) fn compile(documents: &Documents, before: &[Arc<Service>], mistakes: 
     let kept: Vec<Arc<Upstream>> = before.iter().flat_map(|service| service.upstreams.iter().cloned()).collect();
     let mut all = Services { services: Vec::new(), routes: Vec::new() };
     let mut taken = Vec::new();
+    let mut count = Count::new("routes", ROUTES_MAX);
     for (document, declared) in documents.services() {
+        if !count.add(document, declared.routes.len(), mistakes) {
+            break;
+        }
         let listeners = listeners(document, declared, &mut taken, mistakes);
         let upstreams = upstreams(declared, &kept);
         let routes = routes(document, declared, &upstreams, &mut all.routes, mistakes);

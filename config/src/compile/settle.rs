@@ -147,35 +147,43 @@ impl Catalogue {
     /// Finds who must stay on its last good version because of a host. Who stays keeps the hosts it is served with, which may keep
     /// another from getting them, and so on: the number of those who stay only grows, so the end does not depend on the order.
     fn settle_hosts(&self, judged: &mut Map<TenantId, Judged>, ground: &Ground) {
-        let mut next: Vec<&Host> = Vec::new();
-        for id in judged.keys() {
-            next.extend(self.tenants.get(id).into_iter().flat_map(|part| part.declared.wanted.hosts()));
-        }
-        let mut told: BTreeSet<(&Host, &TenantId)> = BTreeSet::new();
+        let part = |id: &TenantId| self.tenants.get(id);
+        let mut next: Vec<&Host> = judged.keys().filter_map(part).flat_map(|part| part.declared.wanted.hosts()).collect();
+        let mut staying: BTreeSet<&TenantId> = BTreeSet::new();
+        let known = |id: &TenantId| self.tenants.get_key_value(id).map(|(id, _)| id);
+        staying.extend(judged.iter().filter(|(_, verdict)| !verdict.mistakes.is_empty()).filter_map(|(id, _)| known(id)));
+        let mut losers: BTreeSet<(&Host, &TenantId)> = BTreeSet::new();
         while let Some(host) = next.pop() {
             let Some(claimants) = self.claims.get(host) else { continue };
-            let stays = |id: &TenantId| judged.get(id).is_some_and(|verdict| !verdict.mistakes.is_empty());
-            let keeper = self.holder(host).map(|slice| slice.id()).filter(|id| claimants.contains(id) || stays(id));
+            let keeper = self.keeper(host, claimants, &staying);
             let is_shared = ground.shared_hosts.contains(host);
-            let is_contested = claimants.len() > 1 || keeper.is_some_and(|keeper| !claimants.contains(keeper));
-            if !is_shared && !is_contested {
+            if !is_shared && claimants.len() == 1 && keeper.is_none_or(|keeper| claimants.contains(keeper)) {
                 continue;
             }
             for loser in claimants.iter().filter(|id| is_shared || Some(*id) != keeper) {
-                if !told.insert((host, loser)) {
-                    continue;
-                }
-                let Some(part) = self.tenants.get(loser) else { continue };
-                let mistake = match is_shared {
-                    true => shared(part, host),
-                    false => self.contested(part, host, claimants.iter().chain(keeper).filter(|other| *other != loser)),
-                };
-                if let (Some(mistake), Some(verdict)) = (mistake, judged.get_mut(loser)) {
-                    verdict.mistakes.push(mistake);
-                    next.extend(part.good.iter().flat_map(|good| good.slice.hosts()));
+                losers.insert((host, loser));
+                if staying.insert(loser) {
+                    next.extend(part(loser).and_then(|part| part.good.as_ref()).into_iter().flat_map(|good| good.slice.hosts()));
                 }
             }
         }
+        // Told at the end only, when it is certain who keeps what.
+        for (host, loser) in losers {
+            let Some(claimants) = self.claims.get(host) else { continue };
+            let others = claimants.iter().chain(self.keeper(host, claimants, &staying)).filter(|other| *other != loser);
+            let mistake = part(loser).and_then(|part| match ground.shared_hosts.contains(host) {
+                true => shared(part, host),
+                false => self.contested(part, host, others),
+            });
+            if let (Some(mistake), Some(verdict)) = (mistake, judged.get_mut(loser)) {
+                verdict.mistakes.push(mistake);
+            }
+        }
+    }
+
+    /// Who is served with a host and keeps it: because it still claims it, or because it stays on its last good version.
+    fn keeper(&self, host: &Host, claimants: &[TenantId], staying: &BTreeSet<&TenantId>) -> Option<&TenantId> {
+        self.holder(host).map(|slice| slice.id()).filter(|id| claimants.contains(id) || staying.contains(id))
     }
 
     /// The mistake of a tenant that claims a host which others claim.
@@ -278,7 +286,9 @@ impl Catalogue {
         let before = self.holder(host).map(|slice| slice.id());
         let served = claimants.chain(before).filter_map(|id| self.tenants.get(id)?.served.as_ref());
         let with_host = served.filter(|slice| slice.hosts().contains(host));
-        with_host.min_by_key(|slice| (slice.state() == SliceState::Held, slice.id()))
+        // A last good version may have a host that its tenant has given up since.
+        let gave_up = |id: &TenantId| !self.claims.get(host).is_some_and(|claimants| claimants.contains(id));
+        with_host.min_by_key(|slice| (slice.state() == SliceState::Held, gave_up(slice.id()), slice.id()))
     }
 
     fn quarantined(&self) -> Vec<Quarantined> {

@@ -50,7 +50,7 @@ pub struct LimitRule {
 pub enum Per {
     /// The whole tenant.
     Tenant,
-    /// Each principal of it.
+    /// Each principal of it, API keys included.
     User,
     /// Each API key of it; requests without one are not counted.
     ApiKey,

@@ -164,6 +164,9 @@ fn long(item: &Item<'_>) -> Outcome<Rule> {
     Ok(Rule { methods: methods?, paths: value::bare(paths?), when: when?.unwrap_or_default() })
 }
 
+/// Methods in one rule: more than HTTP and WebDAV have together.
+const METHODS_MAX: usize = 64;
+
 /// Methods as they stand in requests; `None` for `*`, which stands alone.
 fn methods_of<'m>(item: &Item<'_>, methods: impl Iterator<Item = &'m str>) -> Outcome<Option<Vec<String>>> {
     let mut all: Vec<String> = Vec::new();
@@ -172,6 +175,9 @@ fn methods_of<'m>(item: &Item<'_>, methods: impl Iterator<Item = &'m str>) -> Ou
         star |= method == "*";
         if let Err(complaint) = method_is_good(method) {
             return Err(item.refuse(complaint));
+        }
+        if all.len() == METHODS_MAX {
+            return Err(item.refuse(wrong(format!("more than {METHODS_MAX} methods")).hint("write `*` for every method")));
         }
         if all.iter().any(|known| known == method) {
             return Err(item.refuse(wrong(format!("method `{method}` stands twice")).hint("remove one")));

@@ -122,7 +122,7 @@ impl fmt::Display for Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnEndpoint {
     /// `https://`.
-    #[error("TLS towards upstreams is not there yet")]
+    #[error("TLS towards upstreams is not yet supported")]
     Tls,
     /// No `http://`.
     #[error("it does not begin with `http://`")]

@@ -299,5 +299,5 @@ pub(crate) fn zone(item: &Item<'_>) -> Outcome<jiff::tz::TimeZone> {
 
 /// Says that something is meant to come, but is not there yet.
 pub(crate) fn not_yet(what: &str, instead: &str) -> Complaint {
-    wrong(format!("{what} is not there yet")).hint(instead)
+    wrong(format!("{what} is not yet supported")).hint(instead)
 }

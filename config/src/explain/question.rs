@@ -65,8 +65,11 @@ impl<'a> Asked<'a> {
                 Err(self.refused(403, "other_tenant", because))
             }
             (Some(slice), _) | (None, Some(slice)) => Ok(slice),
-            (None, None) if self.question.host.is_some() => {
+            (None, None) if self.question.host.is_some() && !self.question.has_credential() => {
                 Err(self.refused(401, "missing_credential", "a shared host names no tenant, and no credential proves one"))
+            }
+            (None, None) if self.question.host.is_some() => {
+                Err(self.unclear("a shared host names no tenant, and which one the credential proves is not given"))
             }
             (None, None) => Err(self.unclear("neither host nor tenant is given, so nothing says whose request it is")),
         }

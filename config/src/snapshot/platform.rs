@@ -175,12 +175,6 @@ impl Platform {
     pub fn trusted_hops(&self) -> &[IpNet] {
         &self.trusted_hops
     }
-
-    /// How many routes all services have: every [`RouteIndex`] is below it.
-    #[must_use]
-    pub fn route_count(&self) -> usize {
-        self.routes.len()
-    }
 }
 
 impl Service {

@@ -368,12 +368,6 @@ impl RoleSet {
         self == Self::EMPTY
     }
 
-    /// Whether any role is in both.
-    #[must_use]
-    pub fn meets(self, other: RoleSet) -> bool {
-        self.0.iter().zip(other.0).any(|(a, b)| a & b != 0)
-    }
-
     /// Roles in either.
     #[must_use]
     pub fn union(self, other: RoleSet) -> RoleSet {

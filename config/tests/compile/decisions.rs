@@ -13,6 +13,8 @@ fn the_demo_decides_what_it_declares() {
         ("GET /v1/items tenant=acme_corp role=reader", "allowed"),
         ("GET /v1/items host=api.localhost tenant=acme_corp role=reader", "allowed"),
         ("GET /v1/items host=api.localhost", "401 missing_credential"),
+        ("GET /v1/items host=api.localhost api_key=ci", "cannot be said"),
+        ("GET /v1/items host=api.localhost claims={\"tenant\":\"acme_corp\",\"roles\":[\"reader\"]}", "allowed"),
         ("GET /v1/items host=globex.localhost tenant=acme_corp role=reader", "403 other_tenant"),
         ("GET /v1/items host=globex.localhost claims={\"tenant\":\"acme_corp\",\"roles\":[\"reader\"]}", "403 other_tenant"),
         ("GET /v1/items host=nobody.localhost tenant=acme_corp role=reader", "404 unknown_tenant"),

@@ -161,6 +161,43 @@ fn more_roles_than_a_tenant_can_see_are_a_mistake_and_as_many_are_none() {
 }
 
 #[test]
+fn what_each_request_or_token_must_ask_is_bounded() {
+    let list = |count: usize, item: fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(", ");
+    let role = |rules: String| format!("{SERVICE}---\nkind: Role\nname: r\nallow: [{rules}]\n");
+    let rules = |count| role(list(count, |n| format!("\"X{n} /items\"")));
+    let subjects = |count| {
+        let users = list(count, |n| format!("{{ user: u{n} }}"));
+        format!("{SERVICE}---\nkind: Role\nname: r\n---\nkind: RoleBinding\nname: b\nrole: r\nsubjects: [{users}]\n")
+    };
+    let limits = |count| {
+        let limits = list(count, |n| format!("{{ name: l{n}, per: tenant, rate: 1/s, burst: 1 }}"));
+        format!("{SERVICE}---\nkind: QuotaPolicy\nname: q\nlimits: [{limits}]\n")
+    };
+    let routes = |count| {
+        let routes = list(count, |n| format!("{{ name: n{n}, path: /n/{n} }}"));
+        SERVICE.replace("routes: [", &format!("routes: [{routes}, "))
+    };
+    type Text<'a> = &'a dyn Fn(usize) -> String;
+    let counted: [(usize, usize, &str, Text<'_>); 4] = [
+        (10_000, 0, "rules", &rules),
+        (20_000, 0, "subjects of bindings", &subjects),
+        (256, 0, "limits", &limits),
+        (10_000, 1, "routes", &routes),
+    ];
+    for (most, there_already, what, text) in counted {
+        assert_eq!(mistakes(&[("p", &text(most - there_already))]), Vec::<String>::new(), "{what}");
+        let told = mistakes(&[("p", &text(most - there_already + 1))]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].ends_with(&format!("with this document there are {} {what}, more than the {most} allowed", most + 1)), "{told:?}");
+    }
+    // Few rules, few routes, but all on all.
+    let all_on_all = routes(1_048) + "---\nkind: Role\nname: r\nallow: [" + &list(1_000, |n| format!("\"X{n} /**\"")) + "]\n";
+    let told = mistakes(&[("p", &all_on_all)]);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("places of rules on routes, more than the 1048576 allowed"), "{told:?}");
+}
+
+#[test]
 fn what_is_odd_is_told_and_keeps_nobody_from_being_served() {
     let platform = format!(
         "{PLATFORM}\n---\nkind: QuotaPolicy\nname: named\napplies_to: {{ tenants: [t, tt] }}\nlimits: [{{ name: a, per: tenant, rate: 1/s, burst: 1 }}]\n"

@@ -1,7 +1,7 @@
 //! What holds for every world, not only for those somebody thought of.
 
 use super::oracle;
-use super::support::{NOON, all, told};
+use super::support::{ACME, GLOBEX, NOON, PLATFORM, all, told};
 use super::world::{Principal, Request, TENANTS, Tenant, World, request, tenant, world};
 use bulkhead_config::compile::{Catalogue, Outcome};
 use bulkhead_config::declared::read_file;
@@ -92,6 +92,28 @@ fn happen(catalogue: &mut Catalogue, puts: &[Put], event: &Event) -> Outcome {
     catalogue.apply(&offer)
 }
 
+/// The demo's text with some lines gone, doubled, or with a word of another line in them.
+fn mutilated() -> impl Strategy<Value = String> {
+    let words = vec((any::<Index>(), any::<Index>(), 0..3u8), 1..12);
+    words.prop_map(|changes| {
+        let demo = format!("{PLATFORM}\n---\n{ACME}\n---\n{GLOBEX}");
+        let mut lines: Vec<String> = demo.lines().map(str::to_owned).collect();
+        for (at, from, how) in changes {
+            let (at, from) = (at.index(lines.len()), from.index(lines.len()));
+            match how {
+                0 => drop(lines.remove(at)),
+                1 => lines.insert(at, lines[from].clone()),
+                _ => {
+                    let other = lines[from].split_whitespace().last().unwrap_or_default().to_owned();
+                    let word = lines[at].split_whitespace().last().unwrap_or_default().to_owned();
+                    lines[at] = lines[at].replace(&word, &other);
+                }
+            }
+        }
+        lines.join("\n")
+    })
+}
+
 /// Every host of every tenant names a tenant that has it, and every tenant is found by its hosts unless another is served with it.
 fn is_sound(snapshot: &Snapshot) -> bool {
     snapshot.tenant_count() == snapshot.tenants().count()
@@ -166,6 +188,23 @@ proptest! {
         let outcome = catalogue.apply(&last);
         prop_assert_eq!(told(&outcome), "");
         prop_assert_eq!(outcome.snapshot.canonical(), fresh(&last).0.snapshot().canonical());
+    }
+
+    #[test]
+    fn mutilated_documents_are_served_or_named_and_never_touch_who_is_sound(text in mutilated(), requests in vec(request(), 5)) {
+        let mut catalogue = Catalogue::new();
+        let sound = "kind: Tenant\ntenant_id: sound\nname: S\nemail: s@example.com\nhosts: [sound.test]\n";
+        catalogue.apply(&all(&[("platform.yaml", PLATFORM), ("sound.yaml", sound)]));
+        let read = read_file("mutilated.yaml", &text);
+        let put = read.documents.into_iter().map(|document| Put { document, text: "".into() }).collect();
+        let diagnostics = read.diagnostics;
+        let broken = |id| Broken { file: "mutilated.yaml".into(), id: Some(id), diagnostics: diagnostics.clone() };
+        let outcome = catalogue.apply(&Offer { put, broken: read.broken.into_iter().map(broken).collect(), ..Offer::default() });
+        prop_assert!(is_sound(&outcome.snapshot), "{}", outcome.snapshot.canonical());
+        prop_assert!(outcome.quarantined.iter().all(|part| !part.diagnostics.is_empty()));
+        for request in &requests {
+            prop_assert_ne!(code(&asked(catalogue.snapshot(), "sound", request)), "policy_held");
+        }
     }
 
     #[test]

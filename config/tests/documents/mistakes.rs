@@ -92,7 +92,7 @@ const SERVICES: &[Change] = &[
     ("'127.0.0.1:1'", "'256.0.0.1:80'", (3, 33), "no address with a port", Blind),
     ("'127.0.0.1:1' }", "'127.0.0.1:1' }, { name: l, address: '127.0.0.1:2' }", (3, 58), "listener `l` stands twice", Blind),
     ("[{ name: l, address: '127.0.0.1:1' }]", "[]", (3, 12), "`listeners` is empty", Sees),
-    ("http://a:1", "https://a:1", (4, 36), "TLS towards upstreams is not there yet", Sees),
+    ("http://a:1", "https://a:1", (4, 36), "TLS towards upstreams is not yet supported", Sees),
     ("http://a:1", "http://a", (4, 36), "write `http://a:80`", Sees),
     ("http://a:1", "a:1", (4, 36), "write `http://a:1`", Sees),
     ("http://a:1", "http://a:1/x", (4, 36), "write `http://a:1`", Sees),
@@ -165,7 +165,7 @@ const IDENTITIES: &[Row] = &[
     (
         "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b' } }]\n",
         (4, 70),
-        "not there yet",
+        "not yet supported",
         Sees,
     ),
     (
@@ -220,8 +220,8 @@ const ROLES: &[Row] = &[
     ("kind: Role\nname: r\nallow: [{ methods: [GET], path: [/a] }]\n", (3, 27), "did you mean `paths`?", Sees),
     ("kind: Role\nname: r\nallow: [{ methods: [GET], paths: [/a, /a] }]\n", (3, 39), "path `/a` stands twice", Sees),
     ("kind: Role\nname: r\nallow: [{ methods: [GET], paths: [/a], when: {} }]\n", (3, 46), "says nothing", Sees),
-    ("kind: Role\nname: r\nallow: [{ methods: [GET], paths: [/a], when: { condition: 'true' } }]\n", (3, 59), "not there yet", Sees),
-    ("kind: Role\nname: r\nallow: [{ methods: [GET], paths: [/a], when: { headers: { a: b } } }]\n", (3, 57), "not there yet", Sees),
+    ("kind: Role\nname: r\nallow: [{ methods: [GET], paths: [/a], when: { condition: 'true' } }]\n", (3, 59), "not yet supported", Sees),
+    ("kind: Role\nname: r\nallow: [{ methods: [GET], paths: [/a], when: { headers: { a: b } } }]\n", (3, 57), "not yet supported", Sees),
     (
         "kind: Role\nname: r\nallow: [{ methods: [GET], paths: [/a], when: { source: [10.0.0.1/8] } }]\n",
         (3, 57),
@@ -280,7 +280,7 @@ const BINDINGS: &[Row] = &[
 
 const QUOTAS: &[Row] = &[
     ("kind: QuotaPolicy\nname: q\nlimits: []\n", (3, 9), "`limits` is empty", Sees),
-    ("kind: QuotaPolicy\nname: q\nenforce: shadow\nlimits: [{ name: a, per: user, rate: 1/s }]\n", (3, 10), "not there yet", Sees),
+    ("kind: QuotaPolicy\nname: q\nenforce: shadow\nlimits: [{ name: a, per: user, rate: 1/s }]\n", (3, 10), "not yet supported", Sees),
     ("kind: QuotaPolicy\nname: q\nlimits: [{ name: a, per: ip, rate: 1/s }]\n", (3, 26), "`client_address`", Sees),
     ("kind: QuotaPolicy\nname: q\nlimits: [{ name: a, per: user }]\n", (3, 10), "exactly one of", Sees),
     ("kind: QuotaPolicy\nname: q\nlimits: [{ name: a, per: user, rate: 1/s, concurrent: 1 }]\n", (3, 10), "exactly one of", Sees),
@@ -340,7 +340,7 @@ const KINDS: &[(&str, (u32, u32), &str)] = &[
     ("kind: quota_policy\nname: x\n", (1, 7), "did you mean `QuotaPolicy`?"),
     ("kind: Rule\nname: x\n", (1, 7), "did you mean `Role`?"),
     ("kind: Widget\nname: x\n", (1, 7), "there is no kind `Widget`"),
-    ("kind: AlertRule\nname: x\n", (1, 7), "not there yet"),
+    ("kind: AlertRule\nname: x\n", (1, 7), "not yet supported"),
     ("kind: [Role]\nname: x\n", (1, 7), "`kind` is no string"),
     ("- kind: Role\n  name: x\n", (1, 1), "put `---` between documents"),
     ("hello\n", (1, 1), "the document is no mapping"),

@@ -147,6 +147,13 @@ fn what_is_pasted_is_not_repeated() {
 fn nobody_is_told_more_mistakes_than_anybody_reads() {
     let unknown: String = (0..1_000).map(|at| format!("k{at}: 1\n")).collect();
     let broken = vec!["a: [\n"; 1_000].join("---\n");
+    let methods: Vec<String> = (0..1_000).map(|at| format!("M{at}X")).collect();
+    assert!(
+        read_file("m.yaml", &format!("kind: Role\nname: r\nallow: ['{} /a']\n", methods.join(",")))
+            .diagnostics
+            .to_string()
+            .contains("more than 64 methods")
+    );
     let rules = format!("kind: Role\nname: r\nallow: [{}]\n", vec!["x"; 1_000].join(", "));
     for text in [format!("kind: Role\nname: r\n{unknown}"), broken, rules, vec!["name: x\n"; 1_000].join("---\n")] {
         let file = read_file("many.yaml", &text);

@@ -242,7 +242,7 @@ impl Start<'_> {
             took: self.began.elapsed(),
             listeners: addresses.listeners.iter().map(named).collect(),
             demo,
-            upstream: self.args.upstream.as_ref().map(|endpoint| format!("http://{}:{}", endpoint.host, endpoint.port)),
+            upstream: self.args.upstream.as_ref().map(ToString::to_string),
             probes: addresses.probes,
             data_dir: self.ground.place.data_dir.clone(),
             documents: self.ground.place.documents.clone(),

@@ -15,7 +15,7 @@ use bulkhead_config::protocol::{Part, Quarantined};
 use bulkhead_config::settings;
 use references::{Known, Reference, Standing};
 use render::Weight;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -171,7 +171,7 @@ impl Found {
     }
 
     fn to_json(&self) -> Value {
-        self.mistakes.iter().map(json).collect()
+        self.mistakes.iter().map(Diagnostic::to_json).collect()
     }
 
     fn show(&self, out: &mut Out) -> Result<(), Failure> {
@@ -209,19 +209,4 @@ impl Found {
             count => format!("{files}: {read}; {}", paint(crate::output::BAD, counted(count, "mistake"))),
         }
     }
-}
-
-/// One mistake as JSON.
-pub(crate) fn json(mistake: &Diagnostic) -> Value {
-    json!({
-        "file": &*mistake.file,
-        "line": mistake.span.line,
-        "column": mistake.span.column,
-        "document": mistake.document.as_deref(),
-        "pointer": &*mistake.pointer,
-        "message": mistake.message,
-        "expected": mistake.expected,
-        "found": mistake.found,
-        "hint": mistake.hint,
-    })
 }

@@ -1,11 +1,12 @@
 //! Accept: sockets out of a listener's queue, and how many one source may hold.
 //!
-//! Cost: per connection; one system call and a lookup by address. Runs on the worker itself when there is only one, else on the
+//! Cost: per connection; one system call and a lookup by its network. Runs on the worker itself when there is only one, else on the
 //! control runtime, which hands each socket to the worker with the fewest connections.
 //! When the process has no file descriptors left it waits a moment and tries again: the queue stays in the system, and what is
 //! open goes on.
 
 use super::Entrance;
+use super::network::Network;
 use crate::telemetry::log::{Log, Value};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -145,7 +146,7 @@ impl Drop for Presence {
 /// The sources of one accepting thread. One listener's flood must not lock a source out of another listener, so each has its own.
 #[derive(Debug, Default)]
 struct Sources {
-    known: RefCell<HashMap<IpAddr, Arc<Source>, foldhash::fast::RandomState>>,
+    known: RefCell<HashMap<Network, Arc<Source>, foldhash::fast::RandomState>>,
 }
 
 impl Sources {
@@ -154,7 +155,7 @@ impl Sources {
         if known.len() >= SOURCES_KEPT && known.len() == known.capacity() {
             known.retain(|_, source| source.connections.load(Ordering::Relaxed) > 0);
         }
-        Presence::new(known.entry(ip).or_default())
+        Presence::new(known.entry(Network::of(ip)).or_default())
     }
 }
 
@@ -259,6 +260,16 @@ mod tests {
         drop(next);
         drop(held);
         assert!(sources.admit(IP).is_ok());
+    }
+
+    #[test]
+    fn whoever_has_a_block_of_addresses_is_one_source() {
+        let sources = Sources::default();
+        let address = |network, host| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+        let held: Vec<Presence> = (0..512).map(|host| sources.admit(address(1, host)).unwrap()).collect();
+        assert!(sources.admit(address(1, 512)).is_err());
+        assert!(sources.admit(address(2, 0)).is_ok(), "another network is not concerned");
+        drop(held);
     }
 
     #[test]

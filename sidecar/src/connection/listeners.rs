@@ -9,6 +9,7 @@ use crate::telemetry::log::{Log, Value};
 use crate::worker::{Mail, Mailbox};
 use bulkhead_config::snapshot::Platform;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -190,7 +191,17 @@ impl Listeners {
             return sent.map_err(|_| io::Error::other("the worker has ended"));
         }
         let (workers, log) = (self.workers.clone(), self.log.clone());
-        tokio::task::spawn_local(async move { accept::run(listening, &log, |accepted| hand_over(&workers, accepted)).await });
+        tokio::task::spawn_local(async move {
+            let is_swamped = Cell::new(false);
+            let give = |accepted| {
+                let is_taken = hand_over(&workers, accepted);
+                // Once per trouble, not once per connection.
+                if !is_swamped.replace(!is_taken) && !is_taken {
+                    log.warn("core.sidecar", None, "the workers take no more connections; new ones are closed", &[]);
+                }
+            };
+            accept::run(listening, &log, give).await;
+        });
         Ok(())
     }
 
@@ -207,13 +218,11 @@ impl Listeners {
 }
 
 /// Gives a socket to the worker with the fewest connections. One whose letters are full is stuck or swamped; then the socket is
-/// closed, as a full queue of the system's would.
-fn hand_over(workers: &[Place], mut accepted: Accepted<TcpStream>) {
-    let Some(place) = workers.iter().min_by_key(|place| place.load.load(Ordering::Relaxed)) else { return };
+/// closed, as a full queue of the system's would. Whether it was taken.
+fn hand_over(workers: &[Place], mut accepted: Accepted<TcpStream>) -> bool {
+    let Some(place) = workers.iter().min_by_key(|place| place.load.load(Ordering::Relaxed)) else { return false };
     accepted.presence.at_worker(&place.load);
-    if let Ok(accepted) = accepted.leave() {
-        let _ = place.mailbox.try_send(Mail::Connection(Box::new(accepted)));
-    }
+    accepted.leave().is_ok_and(|accepted| place.mailbox.try_send(Mail::Connection(Box::new(accepted))).is_ok())
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

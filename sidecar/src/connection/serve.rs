@@ -6,23 +6,23 @@
 use super::accept::Accepted;
 use super::io::Io;
 use super::protocol::{self, Protocol};
+use super::stream::{Outlet, Streams};
 use super::{Downstream, Phase, tunnel};
 use crate::problem::{Code, Form, Problem};
 use crate::request;
 use crate::request::body::{Body, Content, Reply};
-use crate::worker::{OnThisThread, Worker};
+use crate::worker::Worker;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use pin_project_lite::pin_project;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -51,7 +51,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
     worker.enter(&from);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        if caught(run(&worker, &from, stream)).await.is_err() {
+        if caught(pin!(run(&worker, &from, stream))).await.is_err() {
             worker.panicked(&from.peer.to_string());
         }
         drop(from);
@@ -95,7 +95,7 @@ async fn run_http1(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream
         builder.max_headers(usize::try_from(bounds.headers_max).unwrap_or(usize::MAX));
     }
     let io = Io::new(stream, first, Rc::clone(from));
-    let mut engine = builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), request)));
+    let mut engine = builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), None, request)));
     let mut is_told = false;
     let end = poll_fn(|cx| {
         // While a request is served, this adds `Connection: close` to its answer. An idle engine would close at once, and
@@ -137,7 +137,8 @@ async fn run_http1(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream
 async fn run_http2(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream, first: Bytes) {
     from.is_http2.set(true);
     let bounds = *worker.policy().snapshot.platform().bounds();
-    let mut builder = http2::Builder::new(OnThisThread);
+    let streams = Streams::new(Rc::clone(worker.wheel()));
+    let mut builder = http2::Builder::new(streams.clone());
     builder
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
@@ -146,7 +147,8 @@ async fn run_http2(worker: &Rc<Worker>, from: &Rc<Downstream>, stream: TcpStream
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let io = Io::new(stream, first, Rc::clone(from));
-    let mut engine = pin!(builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), request))));
+    let mut engine =
+        pin!(builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), Some(streams.open()), request))));
     let mut is_told = false;
     poll_fn(|cx| {
         if from.is_closing() && !is_told {
@@ -200,57 +202,33 @@ async fn linger(from: &Downstream, mut stream: TcpStream) {
 }
 
 /// Serves one request of an engine; its panic is answered.
-async fn answer(worker: Rc<Worker>, from: Rc<Downstream>, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+async fn answer(
+    worker: Rc<Worker>,
+    from: Rc<Downstream>,
+    outlet: Option<Rc<Outlet>>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
     let (head, incoming) = request.into_parts();
     let body = Body::new(incoming, Rc::clone(&from));
-    match caught(request::serve(&worker, &from, head, body)).await {
-        Ok(answer) => Ok(answer),
-        Err(Panicked) => {
-            worker.panicked(&from.peer.to_string());
-            Ok(Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text))))
-        }
-    }
+    let served = caught(pin!(request::serve(&worker, &from, head, body))).await;
+    let answer = served.unwrap_or_else(|Panicked| {
+        worker.panicked(&from.peer.to_string());
+        Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text)))
+    });
+    Ok(match outlet {
+        Some(outlet) => answer.map(|reply| reply.through(outlet)),
+        None => answer,
+    })
 }
 
 /// A future panicked.
 struct Panicked;
 
-pin_project! {
-    /// Polls a future, catching a panic of it. A type instead of an async function, which would hold the future twice.
-    struct Caught<F> {
-        #[pin]
-        future: F,
-    }
-}
-
-/// Catches panics of a future.
-fn caught<F: Future>(future: F) -> Caught<F> {
-    Caught { future }
-}
-
-impl<F: Future> Future for Caught<F> {
-    type Output = Result<F::Output, Panicked>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let future = self.project().future;
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(polled) => polled.map(Ok),
-            Err(_) => Poll::Ready(Err(Panicked)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_panic_ends_the_future_it_is_in_and_nothing_else() {
-        let outcome = caught(async {
-            tokio::task::yield_now().await;
-            assert_eq!(1, 2, "on purpose");
-        });
-        assert!(outcome.await.is_err());
-        assert_eq!(caught(async { 7 }).await.ok(), Some(7));
-    }
+/// Polls a future, catching a panic of it. By reference: a future handed over by value has its place twice.
+async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
 }

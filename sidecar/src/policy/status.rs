@@ -45,12 +45,6 @@ struct Trials {
 }
 
 impl Status {
-    /// Whether a policy with at least one service is served.
-    #[must_use]
-    pub fn is_served(&self) -> bool {
-        self.served.load().policy.as_ref().is_some_and(|facts| facts.services > 0)
-    }
-
     /// Settings that were changed and take effect with the next start.
     pub fn needs_restart(&self, keys: Vec<String>) {
         self.restart.store(Arc::new(keys));
@@ -76,7 +70,7 @@ impl Status {
             "trials": trials.list.iter().map(|(part, phase)| trial(part, *phase)).collect::<Vec<_>>(),
             "trial_count": trials.count,
             "last_good_trouble": trials.trouble,
-            "warnings": served.warnings.iter().map(mistake).collect::<Vec<_>>(),
+            "warnings": served.warnings.iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "settings_that_need_a_restart": **self.restart.load(),
             "settings_mistakes": self.settings_mistakes.load().as_deref(),
         })
@@ -107,24 +101,10 @@ fn quarantined(quarantined: &Quarantined) -> Value {
         Serving::LastGood => "last_good",
         Serving::Held => "held",
     };
-    let mistakes: Vec<Value> = quarantined.diagnostics.iter().map(mistake).collect();
+    let mistakes: Vec<Value> = quarantined.diagnostics.iter().map(Diagnostic::to_json).collect();
     json!({ "part": quarantined.part.to_string(), "serving": serving, "mistakes": mistakes })
 }
 
 fn trial(part: &Part, phase: Phase) -> Value {
     json!({ "part": part.to_string(), "phase": phase.to_string() })
-}
-
-fn mistake(mistake: &Diagnostic) -> Value {
-    json!({
-        "file": &*mistake.file,
-        "line": mistake.span.line,
-        "column": mistake.span.column,
-        "document": mistake.document.as_deref(),
-        "pointer": &*mistake.pointer,
-        "message": mistake.message,
-        "expected": mistake.expected,
-        "found": mistake.found,
-        "hint": mistake.hint,
-    })
 }

@@ -365,7 +365,12 @@ impl std::io::Write for Paper {
 #[tokio::test]
 async fn a_folder_is_followed_from_edit_to_log_metric_and_status() {
     let (documents, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let write = |tenant: &str, text: &str| fs::write(documents.path().join(format!("{tenant}.yaml")), text).unwrap();
+    // At once, so that who watches never sees half of it.
+    let write = |tenant: &str, text: &str| {
+        let draft = documents.path().join(".draft");
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, documents.path().join(format!("{tenant}.yaml"))).unwrap();
+    };
     write("a", &document("a", "v1"));
     let (paper, written) = channel();
     let log = Log::start(Sink::Other(Box::new(Paper(paper))), Level::Info).unwrap();

@@ -152,11 +152,6 @@ catalogue! {
         "Policy held back",
         "The tenant is known, but no version of its documents can be served.",
         "The operator finds the reason in `bulkhead status`.";
-    /// This process is about to end.
-    Draining = "draining", SERVICE_UNAVAILABLE, "destination_unavailable",
-        "Draining",
-        "This instance is about to end and takes no new requests.",
-        "Try again: another instance answers.";
     /// This process has no place left.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "destination_unavailable",
         "Overloaded",

@@ -5,11 +5,15 @@
 
 use super::record::Record;
 use super::upstream::Download;
+use super::{head, outgoing};
 use crate::connection::Downstream;
+use crate::connection::stream::Outlet;
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::Cell;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -72,6 +76,8 @@ pub enum Stage {
     TooLarge,
     /// The client broke off.
     BrokenOff,
+    /// What the client sent is no body.
+    Malformed,
 }
 
 /// What the exchange with the upstream watches of an upload.
@@ -111,7 +117,7 @@ pub enum Abort {
     /// Larger than it may be.
     #[error("the body is larger than the service accepts")]
     TooLarge,
-    /// The client's connection failed.
+    /// It cannot be read to its end.
     #[error("the client broke off")]
     BrokenOff(#[source] hyper::Error),
 }
@@ -147,9 +153,10 @@ impl http_body::Body for Upload {
         let (stage, frame) = match frame {
             Poll::Pending => (Stage::OwedByClient, Poll::Pending),
             Poll::Ready(None) => (Stage::Complete, Poll::Ready(None)),
-            Poll::Ready(Some(Err(error))) => (Stage::BrokenOff, Poll::Ready(Some(Err(Abort::BrokenOff(error))))),
+            Poll::Ready(Some(Err(error))) => (end_of(&error), Poll::Ready(Some(Err(Abort::BrokenOff(error))))),
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let frame = frame.into_trailers().map_or_else(|data| data, |trailers| Frame::trailers(fit_to_trail(trailers)));
                 progress.bytes.set(progress.bytes.get() + length);
                 match progress.bytes.get() > progress.bytes_max {
                     true => (Stage::TooLarge, Poll::Ready(Some(Err(Abort::TooLarge)))),
@@ -177,10 +184,27 @@ impl http_body::Body for Upload {
     }
 }
 
+/// Whether a body ended because its client left or because it is none: the engine's error has the cause as a kind of I/O error.
+fn end_of(error: &hyper::Error) -> Stage {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Stage::Malformed,
+        _ => Stage::BrokenOff,
+    }
+}
+
+/// Trailers without what a client may say in a head only, or not at all.
+fn fit_to_trail(mut trailers: HeaderMap) -> HeaderMap {
+    outgoing::remove_all(&mut trailers, |name| !head::may_trail(name));
+    trailers
+}
+
 /// The body of an answer. What was taken for the request is given back, and its record written, when it is dropped.
 #[derive(Debug)]
 pub struct Reply {
     content: Content,
+    /// Where it leaves, if somebody watches that.
+    outlet: Option<Rc<Outlet>>,
     /// Last: it is dropped when everything else is.
     record: Option<Box<Record>>,
 }
@@ -198,13 +222,20 @@ impl Reply {
     /// The body of the answer to the request of this record.
     #[must_use]
     pub fn new(content: Content, record: Box<Record>) -> Self {
-        Self { content, record: Some(record) }
+        Self { content, outlet: None, record: Some(record) }
     }
 
     /// A body whose request is recorded elsewhere.
     #[must_use]
     pub fn unrecorded(content: Content) -> Self {
-        Self { content, record: None }
+        Self { content, outlet: None, record: None }
+    }
+
+    /// The same body, which tells where it leaves what waits for whom.
+    #[must_use]
+    pub fn through(self, outlet: Rc<Outlet>) -> Self {
+        outlet.give();
+        Self { outlet: Some(outlet), ..self }
     }
 }
 
@@ -223,6 +254,9 @@ impl http_body::Body for Reply {
             && let Poll::Ready(Some(frame)) = &frame
         {
             record.sent(frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
+        }
+        if let Some(outlet) = &this.outlet {
+            if frame.is_ready() { outlet.give() } else { outlet.want_more() }
         }
         frame
     }

@@ -4,7 +4,8 @@
 //! What an untrusted client sent under these names is dropped, not extended: an upstream that reads the first entry would
 //! otherwise take a client's word for its address.
 
-use super::head::Found;
+use super::head::{Ambiguous, Found, is_read_as_forwarding};
+use super::outgoing::remove_all;
 use crate::connection::Downstream;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
@@ -13,30 +14,49 @@ use std::net::IpAddr;
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 
 /// The client's address: the peer's, unless the peer is a trusted hop; then the last address its fields name that is none.
 ///
-/// `Forwarded` is preferred; `X-Forwarded-For` counts where it is absent. What cannot be read ends the search: everything to its
-/// left was written by somebody nobody vouches for.
-#[must_use]
-pub fn source(peer: IpAddr, trusted: &[IpNet], found: Found, headers: &HeaderMap) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|range| range.contains(&ip));
-    if trusted.is_empty() || !found.any(Found::FORWARDED) || !is_trusted(peer) {
-        return peer;
+/// Most proxies write one of `Forwarded` and `X-Forwarded-For` and pass on the other as the client sent it. So neither is
+/// preferred: what leads farther than trusted hops counts, and where both do, they must agree.
+///
+/// # Errors
+/// They name two clients.
+pub fn source(peer: IpAddr, trusted: &[IpNet], found: Found, headers: &HeaderMap) -> Result<IpAddr, Ambiguous> {
+    if trusted.is_empty() || !found.any(Found::FORWARDED) || !is_in(trusted, peer) {
+        return Ok(peer);
     }
-    let mut client = peer;
-    let entries = if headers.contains_key(header::FORWARDED) { list(headers, header::FORWARDED) } else { list(headers, FOR) };
-    for entry in entries.into_iter().rev() {
-        let Some(ip) = node(entry) else { break };
-        client = ip;
-        if !is_trusted(ip) {
-            break;
+    match (follow(peer, trusted, headers, header::FORWARDED), follow(peer, trusted, headers, FOR)) {
+        (Way::Ends(one), Way::Ends(other)) if one != other => Err(Ambiguous::ClientsDiffer),
+        (Way::Ends(client), _) | (_, Way::Ends(client)) => Ok(client),
+        (Way::LeadsOn(hop), Way::LeadsOn(other)) => Ok(if hop == peer { other } else { hop }),
+    }
+}
+
+fn is_in(ranges: &[IpNet], ip: IpAddr) -> bool {
+    ranges.iter().any(|range| range.contains(&ip))
+}
+
+/// How far the entries of one field lead, from the last one back.
+enum Way {
+    /// To an address that is no trusted hop, or to the hop before an entry that cannot be read: everything to its left was written
+    /// by somebody nobody vouches for.
+    Ends(IpAddr),
+    /// Through trusted hops only.
+    LeadsOn(IpAddr),
+}
+
+fn follow(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap, name: HeaderName) -> Way {
+    let mut hop = peer;
+    for entry in list(headers, name).into_iter().rev() {
+        match node(entry) {
+            Some(ip) if is_in(trusted, ip) => hop = ip,
+            Some(client) => return Way::Ends(client),
+            None => return Way::Ends(hop),
         }
     }
-    client
+    Way::LeadsOn(hop)
 }
 
 /// All entries of a list field, first to last.
@@ -52,17 +72,18 @@ fn node(entry: &str) -> Option<IpAddr> {
         name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
     });
     let text = by_name.unwrap_or(entry).trim_matches('"');
-    if let Some((literal, _)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        return literal.parse().ok();
-    }
-    let whole = text.parse().ok();
-    whole.or_else(|| text.split_once(':').and_then(|(ip, _)| ip.parse().ok())).map(|ip: IpAddr| ip.to_canonical())
+    let ip: Option<IpAddr> = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((literal, _)) => literal.parse().ok(),
+        None => text.parse().ok().or_else(|| text.split_once(':').and_then(|(ip, _)| ip.parse().ok())),
+    };
+    ip.map(|ip| ip.to_canonical())
 }
 
 /// Tells the upstream where the request came from.
 pub fn rewrite(headers: &mut HeaderMap, found: Found, host: &HeaderValue, from: &Downstream, trusted: &[IpNet]) {
-    let is_trusted = trusted.iter().any(|range| range.contains(&from.peer.ip()));
-    if found.any(Found::FORWARDED) && is_trusted {
+    if found.any(Found::FORWARDED) && is_in(trusted, from.peer.ip()) {
+        // No hop spells them so: these come from whoever wants to be read in its place.
+        remove_all(headers, |name| name.contains('_') && is_read_as_forwarding(name));
         headers.append(FOR, from.forwarded_for.clone());
         headers.append(header::FORWARDED, from.forwarded.clone());
         // The first hop knows what the client used; a hop that did not say leaves it to us.
@@ -71,7 +92,7 @@ pub fn rewrite(headers: &mut HeaderMap, found: Found, host: &HeaderValue, from: 
         return;
     }
     if found.any(Found::FORWARDED) {
-        strip(headers);
+        remove_all(headers, is_read_as_forwarding);
     }
     headers.insert(FOR, from.forwarded_for.clone());
     headers.insert(header::FORWARDED, from.forwarded.clone());
@@ -79,26 +100,22 @@ pub fn rewrite(headers: &mut HeaderMap, found: Found, host: &HeaderValue, from: 
     headers.insert(HOST, host.clone());
 }
 
-/// Removes every field of this kind, known by name or not.
-fn strip(headers: &mut HeaderMap) {
-    for name in [header::FORWARDED, FOR, PROTO, HOST, PORT, REAL_IP] {
-        headers.remove(name);
-    }
-    super::outgoing::remove_prefixed(headers, "x-forwarded-");
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
-    fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {
+    fn find(peer: &str, fields: &[(&'static str, &str)]) -> Result<IpAddr, Ambiguous> {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        source(peer.parse().unwrap(), &trusted, Found::FORWARDED, &headers).to_string()
+        source(peer.parse().unwrap(), &trusted, Found::FORWARDED, &headers)
+    }
+
+    fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {
+        find(peer, fields).unwrap().to_string()
     }
 
     #[test]
@@ -117,11 +134,25 @@ mod tests {
             (&[("x-forwarded-for", "198.51.100.1, unknown, 10.0.0.7")], "10.0.0.7"),
             (&[("x-forwarded-for", "10.0.0.9, 10.0.0.8")], "10.0.0.9"),
             (&[("forwarded", "for=203.0.113.66, For=\"[2001:db9::1]:80\";proto=https")], "2001:db9::1"),
-            (&[("forwarded", "for=198.51.100.2"), ("x-forwarded-for", "203.0.113.66")], "198.51.100.2"),
+            (&[("forwarded", "for=198.51.100.2"), ("x-forwarded-for", "198.51.100.2, 10.0.0.7")], "198.51.100.2"),
             (&[("forwarded", "for=_hidden")], "10.0.0.1"),
             (&[("x-forwarded-for", "::ffff:198.51.100.1")], "198.51.100.1"),
+            (&[("forwarded", "for=\"[::ffff:198.51.100.1]:80\"")], "198.51.100.1"),
         ] {
             assert_eq!(client("10.0.0.1", fields), expected, "{fields:?}");
         }
+    }
+
+    #[test]
+    fn a_field_that_a_hop_passed_on_as_the_client_sent_it_names_nobody() {
+        let both = |forwarded, x_forwarded_for| [("forwarded", forwarded), ("x-forwarded-for", x_forwarded_for)];
+        for fields in
+            [both("for=203.0.113.66", "198.51.100.1"), both("for=198.51.100.1", "203.0.113.66"), both("for=_hidden", "203.0.113.66")]
+        {
+            assert_eq!(find("10.0.0.1", &fields), Err(Ambiguous::ClientsDiffer), "{fields:?}");
+        }
+        // A hop that knew the hop before it only leads less far than one that knew the client.
+        assert_eq!(client("10.0.0.1", &both("for=10.0.0.7", "198.51.100.1, 10.0.0.7")), "198.51.100.1");
+        assert_eq!(client("192.0.2.9", &both("for=203.0.113.66", "198.51.100.1")), "192.0.2.9");
     }
 }

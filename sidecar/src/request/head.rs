@@ -122,12 +122,21 @@ pub enum Ambiguous {
     /// Length and encoding.
     #[error("it has both Content-Length and Transfer-Encoding")]
     LengthAndEncoding,
+    /// An encoding that is not `chunked` alone.
+    #[error("Transfer-Encoding is not `chunked` alone")]
+    Encoding,
+    /// Chunks that are none.
+    #[error("the body's chunks cannot be read")]
+    Body,
     /// `Connection` names a field that must reach the upstream.
     #[error("Connection names `{0}`, which must not get lost on the way")]
     ConnectionNames(String),
     /// A field that would undo the decision at the upstream.
     #[error("`{0}` tells the upstream another method or path than the request itself, and the decision is about the request")]
     Override(HeaderName),
+    /// A trusted hop wrote one of two fields, the client the other, and nobody can say which.
+    #[error("`Forwarded` and `X-Forwarded-For` name two clients")]
+    ClientsDiffer,
 }
 
 impl Ambiguous {
@@ -140,8 +149,11 @@ impl Ambiguous {
             Ambiguous::Asterisk | Ambiguous::Connect => "the request line".into(),
             Ambiguous::NoHost | Ambiguous::ManyHosts | Ambiguous::Host(_) | Ambiguous::HostsDiffer => "header Host".into(),
             Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => "header Content-Length".into(),
+            Ambiguous::Encoding => "header Transfer-Encoding".into(),
+            Ambiguous::Body => "the request's body".into(),
             Ambiguous::ConnectionNames(_) => "header Connection".into(),
             Ambiguous::Override(name) => format!("header {name}").into(),
+            Ambiguous::ClientsDiffer => "headers Forwarded and X-Forwarded-For".into(),
         }
     }
 }
@@ -168,8 +180,11 @@ impl Ambiguous {
             Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => {
                 "Send one Content-Length, or `Transfer-Encoding: chunked` without any (RFC 9112 section 6)."
             }
+            Ambiguous::Encoding => "Send one `Transfer-Encoding: chunked`; what is compressed says so in Content-Encoding.",
+            Ambiguous::Body => "Send each chunk as its size in hexadecimal, CRLF, its bytes, CRLF (RFC 9112 section 7.1).",
             Ambiguous::ConnectionNames(_) => "Name in Connection only fields that are meant for the next server.",
             Ambiguous::Override(_) => "Send the method and the path that are meant in the request itself.",
+            Ambiguous::ClientsDiffer => "Send neither; a proxy that writes one of them removes the other.",
         }
     }
 }
@@ -220,20 +235,16 @@ fn survey(headers: &HeaderMap) -> Result<Found, Ambiguous> {
             "upgrade" => found.add(Found::UPGRADE),
             "te" => found.add(Found::TE),
             "transfer-encoding" => {
-                encoded = true;
+                encoded = is_chunked_alone(headers)?;
                 found.add(Found::HOP);
             }
             "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "expect" => found.add(Found::HOP),
             "content-length" => lengths = headers.get_all(name).iter().count(),
-            "forwarded" | "x-real-ip" => found.add(Found::FORWARDED),
+            "forwarded" => found.add(Found::FORWARDED),
             "authorization" => found.add(Found::AUTHORIZATION),
             "cookie" => found.add(Found::COOKIE),
             "traceparent" => found.add(Found::TRACE),
-            "x-original-url" | "x-rewrite-url" | "x-http-method" | "x-http-method-override" | "x-method-override" => {
-                return Err(Ambiguous::Override(name.clone()));
-            }
-            other if other.starts_with("x-forwarded-") => found.add(Found::FORWARDED),
-            other if other.starts_with("x-bulkhead-") => found.add(Found::OURS),
+            other if other.starts_with('x') => found.add(extension(name)?),
             _ => {}
         }
     }
@@ -246,6 +257,59 @@ fn survey(headers: &HeaderMap) -> Result<Found, Ambiguous> {
         }
         _ => Ok(found),
     }
+}
+
+/// Any other coding ends at this hop: the upstream would get coded bytes and nothing that says so.
+fn is_chunked_alone(headers: &HeaderMap) -> Result<bool, Ambiguous> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        _ => Err(Ambiguous::Encoding),
+    }
+}
+
+/// What is there of fields that no standard names but every upstream obeys.
+fn extension(name: &HeaderName) -> Result<Found, Ambiguous> {
+    match &*spelling(name.as_str()) {
+        spelled if OVERRIDES.contains(&spelled) => Err(Ambiguous::Override(name.clone())),
+        spelled if concerns_forwarding(spelled) => Ok(Found::FORWARDED),
+        spelled if spelled.starts_with(OURS) => Ok(Found::OURS),
+        _ => Ok(Found::default()),
+    }
+}
+
+/// Fields by which some upstreams take another method or path than the request's.
+const OVERRIDES: [&str; 5] = ["x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
+
+/// How fields begin by which we tell the upstream what is proven.
+const OURS: &str = "x-bulkhead-";
+
+/// A name as upstreams read it that know header fields from their environment (CGI and its heirs: WSGI, Rack, PHP): to them `_`
+/// is `-`. Compared as written, `X_Bulkhead-Tenant` would pass us and be believed there.
+fn spelling(name: &str) -> Cow<'_, str> {
+    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
+}
+
+fn concerns_forwarding(spelled: &str) -> bool {
+    matches!(spelled, "forwarded" | "x-real-ip") || spelled.starts_with("x-forwarded-")
+}
+
+/// Whether an upstream would read a field of this name as ours.
+pub(super) fn is_read_as_ours(name: &str) -> bool {
+    spelling(name).starts_with(OURS)
+}
+
+/// Whether an upstream would read a field of this name as telling who the client is.
+pub(super) fn is_read_as_forwarding(name: &str) -> bool {
+    concerns_forwarding(&spelling(name))
+}
+
+/// Whether a trailer field may go up. Some upstreams merge trailers into the head, so what must not be said there by a client must
+/// not be said here either (RFC 9110 section 6.5.1).
+pub(super) fn may_trail(name: &str) -> bool {
+    let spelled = spelling(name);
+    let in_the_head_only = ["authorization", "cookie", "connection", "content-length", "host", "te", "transfer-encoding", "upgrade"];
+    !(OVERRIDES.contains(&&*spelled) || in_the_head_only.contains(&&*spelled) || spelled.starts_with(OURS) || concerns_forwarding(&spelled))
 }
 
 /// The options of `Connection`: names of fields that end at this hop.
@@ -354,11 +418,33 @@ mod tests {
     fn a_field_that_would_undo_the_decision_is_refused() {
         let refused = |headers: &[(&str, &str)]| normal("GET", "/", headers).unwrap_err();
         assert!(matches!(refused(&[("host", "a"), ("x-http-method-override", "DELETE")]), Ambiguous::Override(_)));
+        assert!(matches!(refused(&[("host", "a"), ("x_http_method-override", "DELETE")]), Ambiguous::Override(_)));
         assert!(matches!(refused(&[("host", "a"), ("connection", "close, Authorization")]), Ambiguous::ConnectionNames(_)));
         assert!(matches!(refused(&[("host", "a"), ("connection", "x-bulkhead-tenant")]), Ambiguous::ConnectionNames(_)));
         assert_eq!(refused(&[("host", "a"), ("content-length", "1"), ("content-length", "1")]), Ambiguous::ManyLengths);
+        for codings in [&["gzip, chunked"][..], &["chunked", "chunked"], &["chunked, chunked"], &["gzip"], &[""]] {
+            let fields: Vec<_> = codings.iter().map(|coding| ("transfer-encoding", *coding)).chain([("host", "a")]).collect();
+            assert_eq!(refused(&fields), Ambiguous::Encoding, "{codings:?}");
+        }
+        assert!(normal("POST", "/", &[("host", "a"), ("transfer-encoding", "Chunked")]).is_ok());
         assert_eq!(refused(&[("host", "a"), ("content-length", "1"), ("transfer-encoding", "chunked")]), Ambiguous::LengthAndEncoding);
         assert!(normal("GET", "/", &[("host", "a"), ("connection", "close, x-mine")]).is_ok());
+    }
+
+    #[test]
+    fn names_are_known_in_every_spelling_that_upstreams_read_alike() {
+        for (name, found) in [
+            ("x-bulkhead-tenant", Found::OURS),
+            ("x_bulkhead_tenant", Found::OURS),
+            ("x-bulkhead_roles", Found::OURS),
+            ("x_forwarded_for", Found::FORWARDED),
+            ("x_real-ip", Found::FORWARDED),
+            ("x-mine", Found::default()),
+        ] {
+            assert_eq!(normal("GET", "/", &[("host", "a"), (name, "1")]).unwrap().found, found, "{name}");
+            assert_eq!(may_trail(name), found == Found::default(), "{name}");
+        }
+        assert!(may_trail("grpc-status") && !may_trail("authorization") && !may_trail("x_method_override"));
     }
 
     #[test]

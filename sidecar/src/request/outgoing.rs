@@ -4,10 +4,10 @@
 //! INVARIANT (only what is proven): `x-bulkhead-tenant`, `-user` and `-roles` go up for a request whose tenant was proved, and
 //! under these names nothing else ever does.
 
-use super::authn::Verified;
+use super::authn::{self, Verified};
 use super::body::Upload;
 use super::forwarded;
-use super::head::{Found, Head, Target, connection_options};
+use super::head::{Found, Head, Target, connection_options, is_read_as_ours};
 use super::trace::{self, Came, Trace};
 use super::upstream::Wire;
 use crate::connection::Downstream;
@@ -28,8 +28,11 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
+/// Fields that are added at most, so that their table grows once.
+const FIELDS_ADDED: usize = 10;
+
 /// What a request is sent with besides itself.
-pub struct Going<'a> {
+pub struct Sending<'a> {
     /// Where it came from.
     pub from: &'a Downstream,
     /// The policy's platform part.
@@ -48,25 +51,26 @@ pub struct Going<'a> {
 
 /// The request for the upstream.
 #[must_use]
-pub fn request(head: Head, upload: Upload, going: &Going<'_>) -> Request<Upload> {
-    let upgrade = head.upgrade().cloned().filter(|_| going.wire == Wire::Http1);
+pub fn request(head: Head, upload: Upload, sending: &Sending<'_>) -> Box<Request<Upload>> {
+    let upgrade = head.upgrade().cloned().filter(|_| sending.wire == Wire::Http1);
     let Head { method, target, host, version, mut headers, found } = head;
+    headers.reserve(FIELDS_ADDED);
     end_hop(&mut headers, found);
     if found.any(Found::OURS) {
-        remove_prefixed(&mut headers, "x-bulkhead-");
+        remove_all(&mut headers, is_read_as_ours);
     }
-    withhold_credentials(&mut headers, found, going);
-    forwarded::rewrite(&mut headers, found, host.value(), going.from, going.platform.trusted_hops());
-    tell_proven(&mut headers, going);
-    tell_trace(&mut headers, going);
+    withhold_credentials(&mut headers, found, sending);
+    forwarded::rewrite(&mut headers, found, host.value(), sending.from, sending.platform.trusted_hops());
+    tell_proven(&mut headers, sending);
+    tell_trace(&mut headers, sending);
     let path = match target {
         Target::Path(path) => path,
         // Answered by us; an upstream that gets it nevertheless is asked about its root.
         Target::Service => PathAndQuery::from_static("/"),
     };
-    let mut request = Request::new(upload);
+    let mut request = Box::new(Request::new(upload));
     *request.method_mut() = method;
-    match going.wire {
+    match sending.wire {
         Wire::Http1 => {
             if version == Version::HTTP_2 && found.any(Found::COOKIE) {
                 join_cookies(&mut headers);
@@ -123,38 +127,40 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes every field whose name begins so.
-pub(super) fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
-    let named: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(prefix)).cloned().collect();
+/// Removes every field of such a name.
+pub(super) fn remove_all(headers: &mut HeaderMap, is_such: impl Fn(&str) -> bool) {
+    let named: Vec<HeaderName> = headers.keys().filter(|name| is_such(name.as_str())).cloned().collect();
     for name in named {
         headers.remove(name);
     }
 }
 
 /// A credential proves who asks to us; the upstream gets it only where the operator said so, an API key never.
-fn withhold_credentials(headers: &mut HeaderMap, found: Found, going: &Going<'_>) {
-    let forward = going.route.forward_authorization || going.proven.is_some_and(|(_, proof)| proof.forward());
-    if found.any(Found::AUTHORIZATION) && !forward {
+fn withhold_credentials(headers: &mut HeaderMap, found: Found, sending: &Sending<'_>) {
+    let forward = sending.route.forward_authorization || sending.proven.is_some_and(|(_, proof)| proof.forward());
+    // Where nothing is verified, an API key may stand in the wrong field.
+    let withhold = || !forward || headers.get_all(header::AUTHORIZATION).iter().any(authn::holds_api_key);
+    if found.any(Found::AUTHORIZATION) && withhold() {
         headers.remove(header::AUTHORIZATION);
     }
-    if let Some(name) = going.platform.api_key_header() {
+    if let Some(name) = sending.platform.api_key_header() {
         headers.remove(name);
     }
 }
 
-fn tell_proven(headers: &mut HeaderMap, going: &Going<'_>) {
-    if let Ok(decision) = HeaderValue::from_bytes(&going.decision.text()) {
+fn tell_proven(headers: &mut HeaderMap, sending: &Sending<'_>) {
+    if let Ok(decision) = HeaderValue::from_bytes(&sending.decision.text()) {
         headers.insert(DECISION, decision);
     }
-    if let Some((tenant, proof)) = going.proven {
+    if let Some((tenant, proof)) = sending.proven {
         headers.insert(TENANT, tenant.id.clone());
         headers.insert(USER, safe(&proof.principal().user));
         headers.insert(ROLES, tenant.role_text(proof.roles(tenant.slice.policy())));
     }
 }
 
-fn tell_trace(headers: &mut HeaderMap, going: &Going<'_>) {
-    let (trace, came) = &going.trace;
+fn tell_trace(headers: &mut HeaderMap, sending: &Sending<'_>) {
+    let (trace, came) = &sending.trace;
     headers.insert(trace::TRACEPARENT, trace.value());
     if *came == Came::Begun {
         headers.remove(trace::TRACESTATE);

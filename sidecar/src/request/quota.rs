@@ -22,6 +22,7 @@ pub use exceeded::{About, Exceeded, Fields, Kind};
 
 use crate::clock::Now;
 use bulkhead_config::declared::Per;
+use bulkhead_config::name::NAME_BYTES_MAX;
 use bulkhead_config::snapshot::{Policy, RouteIndex, Slice};
 use cell::Level;
 use in_flight::InFlight;
@@ -48,9 +49,9 @@ pub struct Ask<'a> {
     pub route: RouteIndex,
     /// Whether it is proved to come from the tenant.
     pub proven: bool,
-    /// The user it is proved to come from.
+    /// The user it is proved to come from; an API key's is the key.
     pub user: Option<&'a str>,
-    /// The API key that proved it.
+    /// The API key that proved it, at most [`NAME_BYTES_MAX`] bytes.
     pub api_key: Option<&'a str>,
     /// The client's address.
     pub source: IpAddr,
@@ -91,10 +92,11 @@ impl Handles {
     fn charge(&self, ask: &Ask<'_>, now: Now, taken: &mut Vec<Taken>) -> Result<Vec<(Arc<About>, Level)>, Exceeded> {
         let mut shown = Vec::new();
         let address = address_key(ask.source);
+        let mut space = [0; 1 + NAME_BYTES_MAX];
         for meter in self.meters_of(ask) {
             let key = match meter.about.per {
                 Per::Tenant => Some(&[][..]),
-                Per::User => ask.user.map(str::as_bytes),
+                Per::User => user_key(ask, &mut space),
                 Per::ApiKey => ask.api_key.map(str::as_bytes),
                 Per::ClientAddress => Some(&address[..]),
             };
@@ -114,6 +116,16 @@ impl Handles {
         let proven = ask.proven;
         self.hourly.iter().chain(declared).filter(move |meter| proven || meter.counts_unproven)
     }
+}
+
+/// The key of a user's budget. An API key is a user too, and none that a token's `sub` can name: it stands behind a byte with which
+/// no text begins. `space` takes it.
+fn user_key<'a>(ask: &Ask<'a>, space: &'a mut [u8; 1 + NAME_BYTES_MAX]) -> Option<&'a [u8]> {
+    let Some(id) = ask.api_key else { return ask.user.map(str::as_bytes) };
+    let (first, rest) = space.split_first_mut()?;
+    *first = 0xff;
+    rest.get_mut(..id.len())?.copy_from_slice(id.as_bytes());
+    space.get(..=id.len())
 }
 
 /// An address as the key of a budget: IPv4 and the IPv6 addresses that stand for it are the same.

@@ -114,9 +114,7 @@ impl Record {
     /// It may go on; what it took of limits is held until its last byte.
     pub fn admitted(&mut self, receipts: Receipts) {
         self.receipts = Some(receipts);
-        if self.worker.has_time_to_remember() {
-            self.remember(None);
-        }
+        self.remember(None);
     }
 
     /// Its body is on its way.
@@ -137,14 +135,16 @@ impl Record {
 
     /// We refused it.
     pub fn refused(&mut self, refusal: &Refusal) {
+        // Nobody was refused: what is remembered of the request is that it might go on.
+        if matches!(refusal, Refusal::ClientLeft) {
+            return;
+        }
         let kind = refusal.code().kind();
         if let Refusal::Upstream(failed) = refusal {
             self.failed(failed);
         }
-        if !matches!(refusal, Refusal::ClientLeft) {
-            self.worker.cells().refused(kind.slug);
-            self.end = End::Refused(kind.status, kind.slug);
-        }
+        self.worker.cells().refused(kind.slug);
+        self.end = End::Refused(kind.status, kind.slug);
         self.remember(Some((kind.slug, kind.status)));
     }
 

@@ -47,12 +47,6 @@ pub enum Refusal {
     NoService,
 }
 
-impl From<Ambiguous> for Refusal {
-    fn from(ambiguous: Ambiguous) -> Self {
-        Refusal::Ambiguous(ambiguous)
-    }
-}
-
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         Refusal::Credential(refused)

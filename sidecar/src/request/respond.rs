@@ -20,10 +20,9 @@ const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 /// What a request ended in, if it was not refused.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "moved once, and nearly always the large one")]
 pub enum Answer {
     /// The upstream's.
-    Arrived(Arrived),
+    Arrived(Box<Arrived>),
     /// What the service as a whole can do.
     Options,
 }
@@ -32,7 +31,7 @@ pub enum Answer {
 #[must_use]
 pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, record: Box<Record>) -> Response<Reply> {
     match outcome {
-        Ok(Answer::Arrived(arrived)) => of_upstream(arrived, from, record),
+        Ok(Answer::Arrived(arrived)) => of_upstream(*arrived, from, record),
         Ok(Answer::Options) => options(record),
         Err(refusal) => refused(&refusal, form, record),
     }

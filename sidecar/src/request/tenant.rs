@@ -9,7 +9,7 @@ use super::head::Head;
 use crate::clock::Now;
 use crate::policy::Policy;
 use crate::worker::{Bound, Worker};
-use bulkhead_config::snapshot::{Access, Route, Service, Slice};
+use bulkhead_config::snapshot::{Access, Route, Service, Slice, SliceState};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,8 +74,8 @@ pub fn claim(worker: &Worker, policy: &Policy, service: &Service, head: &Head) -
     }
 }
 
-/// Verifies what a request presents. On a public route of a named tenant nothing is: it would change nothing, and anybody could
-/// make us verify.
+/// Verifies what a request presents. On a public route of a named tenant, and where none of its policies can be served, nothing
+/// is: it would change nothing, and anybody could make us verify.
 ///
 /// # Errors
 /// Why the credential proves nobody.
@@ -89,7 +89,9 @@ pub fn prove(
     now: Now,
 ) -> Result<Option<Rc<Verified>>, Refusal> {
     let is_public = route.is_some_and(|route| route.access == Access::Public);
-    if is_public && claim.tenant().is_some() {
+    // Of a tenant that is held nobody knows whose keys are good: to call them bad would send their holders for new ones.
+    let proves_nothing = |tenant: &Rc<Bound>| is_public || tenant.slice.state() == SliceState::Held;
+    if claim.tenant().is_some_and(proves_nothing) {
         return Ok(None);
     }
     let Some(presented) = authn::presented(&head.headers, policy.snapshot.platform().api_key_header())? else { return Ok(None) };

@@ -345,15 +345,16 @@ impl Control {
     async fn drain(&mut self, within: Duration) -> usize {
         self.health.drains();
         self.log.info("core.sidecar", None, "draining", &[("deadline_ms", within.into())]);
-        self.listeners.close_all().await;
-        let mut waiting = Vec::new();
-        for place in &self.places {
-            let (done, is_done) = oneshot::channel();
-            if place.mailbox.send(Mail::Drain(done)).await.is_ok() {
-                waiting.push(is_done);
-            }
-        }
+        // A worker that is stuck answers nothing; it must not keep the process from ending.
+        let _ = timeout(FLUSH, self.listeners.close_all()).await;
         let all_done = async {
+            let mut waiting = Vec::new();
+            for place in &self.places {
+                let (done, is_done) = oneshot::channel();
+                if place.mailbox.send(Mail::Drain(done)).await.is_ok() {
+                    waiting.push(is_done);
+                }
+            }
             for is_done in waiting {
                 let _ = is_done.await;
             }
@@ -361,15 +362,15 @@ impl Control {
         // What is not done by then is cut below, and counted.
         let _ = timeout(within, all_done).await;
         let mut cut = 0;
-        for place in self.places.drain(..) {
-            let (left, is_left) = oneshot::channel();
-            if place.mailbox.send(Mail::End(left)).await.is_ok() {
-                cut += is_left.await.unwrap_or(0);
+        for (place, thread) in self.places.drain(..).zip(self.threads.drain(..)) {
+            match timeout(FLUSH, end(&place)).await {
+                Ok(left) => {
+                    cut += left;
+                    // Its panic was counted and logged where it happened.
+                    let _ = thread.join();
+                }
+                Err(_) => self.log.error("core.sidecar", None, "a worker is stuck; the process ends without it", &[]),
             }
-        }
-        for thread in self.threads.drain(..) {
-            // Its panic was counted and logged where it happened.
-            let _ = thread.join();
         }
         cut
     }
@@ -389,6 +390,15 @@ impl Control {
             let more = [("file", Value::Shown(&to.display())), ("cause", Value::Shown(&error))];
             self.log.warn("core.sidecar", None, "the addresses cannot be written", &more);
         }
+    }
+}
+
+/// Ends a worker; tells how many connections were cut.
+async fn end(place: &Place) -> usize {
+    let (left, is_left) = oneshot::channel();
+    match place.mailbox.send(Mail::End(left)).await {
+        Ok(()) => is_left.await.unwrap_or(0),
+        Err(_) => 0,
     }
 }
 

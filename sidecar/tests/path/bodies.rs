@@ -48,6 +48,16 @@ async fn a_body_that_stands_still_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_body_whose_chunks_are_none_is_the_clients_fault_and_not_a_client_that_left() {
+    let world = World::start(&[echo().await], "", "").await;
+    for chunks in ["3\nabc\nzz\n\n", "ffffffffffffffffff\n", "3\nabcd\n0\n\n"] {
+        let answer = world.ask(&format!("POST /public/x HTTP/1.1\nHost: acme.test\nTransfer-Encoding: chunked\n\n{chunks}")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "ambiguous_request"), "{chunks:?}");
+    }
+    world.log_with("access.jsonl", &["ambiguous_request", "\"status\":400"]).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_comes_before_the_bodys_end_arrives() {
     let hasty = upstream(|mut connection| async move {
         connection.head().await;

@@ -8,7 +8,7 @@ async fn the_upstream_is_told_what_is_proven_and_nothing_a_client_made_up() {
     let answer = world
         .ask(&format!(
             "GET /v1/items?a=%2F HTTP/1.1\nHost: Acme.Test:80\nX-Api-Key: {KEY}\nX-Bulkhead-Tenant: globex\nX-Bulkhead-Roles: admin\n\
-             X-Bulkhead-Anything: 1\nX-Forwarded-For: 203.0.113.66\nX-Forwarded-Custom: 1\nForwarded: for=203.0.113.66\n\
+             X-Bulkhead-Anything: 1\nX_Bulkhead_Tenant: globex\nX-Forwarded_For: 203.0.113.66\nX-Forwarded-For: 203.0.113.66\nX-Forwarded-Custom: 1\nForwarded: for=203.0.113.66\n\
              Connection: keep-alive, X-Mine\nX-Mine: 1\nKeep-Alive: timeout=5\nProxy-Authorization: Basic eA==\nAccept: */*\n\n"
         ))
         .await;
@@ -42,6 +42,50 @@ async fn nothing_goes_up_as_proven_on_a_public_route() {
         assert!(!answer.body.contains(kept), "{kept} went up in\n{}", answer.body);
     }
     assert!(answer.body.contains("x-bulkhead-decision-id: d-"));
+}
+
+#[tokio::test]
+async fn an_api_key_never_goes_up_even_where_authorization_does() {
+    let origin = echo().await;
+    let more = format!(
+        "---\nkind: Service\nname: open\nshared_hosts: []\nlisteners:\n  - {{ name: open, address: \"127.0.0.1:0\" }}\n\
+         upstreams:\n  - {{ name: app, endpoints: [\"http://{origin}\"] }}\n\
+         routes:\n  - {{ name: open, path: \"/**\", access: public, forward_authorization: true }}\n"
+    );
+    let world = World::start(&[origin], "", &more).await;
+    let open = world.sidecar.addresses().listeners.iter().find(|(entrance, _)| entrance.service.as_str() == "open").unwrap().1;
+    for (authorization, goes_up) in [("Basic b3Blbg==", true), (KEY, false)] {
+        let mut client = Client::to(open).await;
+        client.send(&format!("GET / HTTP/1.1\nHost: acme.test\nAuthorization: Bearer {authorization}\n\n")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.body.contains(authorization)), (200, goes_up), "{}", answer.body);
+    }
+}
+
+#[tokio::test]
+async fn of_a_tenant_that_is_held_no_credential_is_called_bad() {
+    let more = "---\nkind: RoleBinding\ntenant: acme\nname: broken\nrole: nobody\nsubjects: [{ user: ana }]\n";
+    let world = World::start(&[echo().await], "", more).await;
+    for credential in [format!("X-Api-Key: {KEY}"), "Authorization: Bearer nonsense".to_owned(), "Accept: */*".to_owned()] {
+        let answer = world.ask(&format!("GET /v1/items HTTP/1.1\nHost: acme.test\n{credential}\n\n")).await;
+        assert_eq!((answer.status, answer.code().as_str()), (503, "policy_held"), "{credential}");
+    }
+}
+
+#[tokio::test]
+async fn more_header_fields_than_the_platform_takes_are_refused_over_http2_too() {
+    let world = World::start(&[echo().await], "", "---\nkind: SecurityPolicy\nname: few\nrequest: { headers_max: 20 }\n").await;
+    let stream = tokio::net::TcpStream::connect(world.address()).await.unwrap();
+    let (mut sender, connection) = within(h2::client::handshake(stream)).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    for (fields, status) in [(20, 200), (21, 431)] {
+        let mut request = http::Request::get("http://acme.test/public/x");
+        for number in 0..fields {
+            request = request.header(format!("x-{number}"), "1");
+        }
+        let (response, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(within(response).await.unwrap().status(), status, "{fields} fields");
+    }
 }
 
 #[tokio::test]
@@ -93,13 +137,14 @@ async fn trailers_pass_both_ways() {
     let mut client = world.client().await;
     client
         .send(
-            "POST /public/x HTTP/1.1\r\nHost: acme.test\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\nTrailer: X-Digest\r\n\r\n\
-             3\r\nabc\r\n0\r\nX-Digest: 1\r\n\r\n",
+            "POST /public/x HTTP/1.1\r\nHost: acme.test\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: X-Digest, X-Bulkhead-Tenant\r\n\r\n3\r\nabc\r\n0\r\nX-Digest: 1\r\nX-Bulkhead-Tenant: globex\r\n\r\n",
         )
         .await;
     let answer = client.answer().await;
     assert!(answer.body.to_ascii_lowercase().contains("abcx-digest: 1"), "{}", answer.body);
     assert!(answer.body.to_ascii_lowercase().contains("x-sum: 7"), "{}", answer.body);
+    assert!(!answer.body.contains("globex"), "a trailer says what only we say in\n{}", answer.body);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 mod support;
 
 mod forwarding;
+mod limits;
 mod failing;
 mod bodies;
 mod ending;

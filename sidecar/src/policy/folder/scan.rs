@@ -102,7 +102,8 @@ impl Scan {
     /// before what is in it is looked at.
     pub(crate) fn read(&mut self, enter: &mut dyn FnMut(&Path, &Metadata)) -> Option<Offer> {
         self.clock.correct();
-        let listing = list(&self.root, enter);
+        let mut listing = list(&self.root, enter);
+        self.doubt(&mut listing);
         let mut round = Round::default();
         for (path, stamp) in &listing.files {
             self.refresh(path, *stamp, &mut round);
@@ -119,6 +120,17 @@ impl Scan {
         offer.broken = broken;
         is_news |= offer.complete || !offer.put.is_empty() || !offer.remove.is_empty() || !offer.files.is_empty();
         is_news.then_some(offer)
+    }
+
+    /// Everything gone at once is a lost mount or a copy under way far more often than a wish to serve nobody: then nothing is gone.
+    fn doubt(&self, listing: &mut Listing) {
+        let was_folder_with_files = self.files.keys().any(|path| **path != *self.root);
+        let is_empty = listing.files.is_empty() && listing.unlisted.is_empty();
+        let is_file = listing.files.contains_key(&self.root);
+        if was_folder_with_files && (is_empty || is_file) {
+            let why = if is_file { "it was a folder and is a file now" } else { "no file of documents is in it any more" };
+            listing.unlisted.push((self.root.clone(), why.to_owned()));
+        }
     }
 
     /// Reads a file if it may have changed, and parses it if it did.

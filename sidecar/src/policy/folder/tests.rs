@@ -36,10 +36,13 @@ impl Desk {
         self.dir.path().join(name)
     }
 
+    /// At once, so that who watches never sees half of it.
     fn write(&self, name: &str, text: &str) {
         let path = self.at(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        let draft = path.with_file_name(".draft");
+        fs::write(&draft, text).unwrap();
+        fs::rename(draft, path).unwrap();
     }
 
     fn delete(&self, name: &str) {
@@ -190,6 +193,7 @@ fn a_half_written_file_takes_nothing_away_and_is_taken_when_it_is_whole() {
 #[test]
 fn a_file_emptied_by_a_save_in_progress_takes_nothing_away() {
     let mut desk = Desk::new();
+    desk.write("b.yaml", &tenant("b", "B"));
     desk.write("a.yaml", &tenant("a", "A"));
     desk.read();
     desk.write("a.yaml", "");
@@ -324,6 +328,27 @@ fn a_folder_that_is_gone_takes_nothing_away_and_its_return_is_noticed() {
 }
 
 #[test]
+fn a_folder_that_is_emptied_or_becomes_a_file_takes_nothing_away() {
+    let mut desk = Desk::new();
+    desk.scan = Scan::new(desk.at("documents"));
+    desk.write("documents/a.yaml", &tenant("a", "A"));
+    desk.write("documents/b.yaml", &tenant("b", "B"));
+    desk.read();
+    desk.delete("documents/a.yaml");
+    assert_eq!(desk.read(), removed(&["Tenant a"]));
+    fs::rename(desk.at("documents"), desk.at("elsewhere")).unwrap();
+    fs::create_dir(desk.at("documents")).unwrap();
+    assert_eq!(desk.read(), broken(&[("documents", None, 1)]));
+    fs::remove_dir(desk.at("documents")).unwrap();
+    desk.write("documents", "no document");
+    assert!(desk.read().remove.is_empty());
+    desk.delete("documents");
+    fs::rename(desk.at("elsewhere"), desk.at("documents")).unwrap();
+    let told = desk.read();
+    assert_eq!((told.put, told.remove, told.broken.iter().all(|(_, _, mistakes)| *mistakes == 0)), (vec![], vec![], true));
+}
+
+#[test]
 fn a_link_to_a_folder_that_leads_nowhere_takes_nothing_away() {
     let mut desk = Desk::new();
     desk.write(".releases/1/a.yaml", &tenant("a", "A"));
@@ -417,12 +442,12 @@ async fn a_watched_folder_tells_what_happens_in_it() {
 }
 
 #[tokio::test]
-async fn a_watched_folder_survives_its_own_deletion() {
+async fn a_watched_folder_survives_that_it_goes_away() {
     let desk = Desk::new();
     desk.write("documents/a.yaml", &tenant("a", "A"));
     let mut folder = Folder::watch(desk.at("documents")).unwrap();
     folder.next().await.unwrap();
-    fs::remove_dir_all(desk.at("documents")).unwrap();
+    fs::rename(desk.at("documents"), desk.at("elsewhere")).unwrap();
     let gone = folder.next().await.unwrap();
     assert_eq!(told(&gone, desk.dir.path()), broken(&[("documents", None, 1)]));
     desk.write("documents/b.yaml", &tenant("b", "B"));
@@ -439,13 +464,13 @@ async fn a_watched_folder_survives_its_own_deletion() {
 #[tokio::test]
 async fn a_key_set_outside_the_folder_is_watched_too() {
     let desk = Desk::new();
-    let outside = tempfile::tempdir().unwrap();
-    let keys = outside.path().join("keys.json");
-    fs::write(&keys, "one").unwrap();
+    let outside = Desk::new();
+    let keys = outside.at("keys.json");
+    outside.write("keys.json", "one");
     desk.write("i.yaml", &identity(&keys.display().to_string()));
     let mut folder = Folder::watch(desk.dir.path()).unwrap();
     folder.next().await.unwrap();
-    fs::write(&keys, "two").unwrap();
+    outside.write("keys.json", "two");
     let offer = folder.next().await.unwrap();
     assert_eq!(told(&offer, desk.dir.path()).files, [(keys.display().to_string(), Some("two".to_owned()))]);
 }

@@ -61,6 +61,7 @@ fn decode(text: &str, part: Part) -> Result<Vec<u8>, Refused> {
 fn object(text: &str, part: Part) -> Result<Value, Refused> {
     let node = json::read(&decode(text, part)?, Budget::TOKEN).map_err(|mistake| match mistake.fault {
         Fault::Duplicate { .. } => Refused::SameName(part),
+        Fault::Depth(_) | Fault::Nodes(_) => Refused::Excessive(part),
         _ => Refused::Json(part),
     })?;
     match node.value {

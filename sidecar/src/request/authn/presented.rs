@@ -47,6 +47,13 @@ pub fn presented<'a>(headers: &'a HeaderMap, api_key_header: Option<&HeaderName>
     }
 }
 
+/// Whether a value of `Authorization` has an API key in it, in whatever scheme.
+#[must_use]
+pub fn holds_api_key(value: &HeaderValue) -> bool {
+    let prefix = super::api_key::PREFIX.as_bytes();
+    value.as_bytes().windows(prefix.len()).any(|window| window == prefix)
+}
+
 /// The one value of a header.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName, repeated: impl FnOnce() -> Refused) -> Result<Option<&'a HeaderValue>, Refused> {
     let mut values = headers.get_all(name).iter();

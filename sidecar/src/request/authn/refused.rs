@@ -74,8 +74,11 @@ pub enum Refused {
     #[error("the token's {0} is not base64url in its canonical form, without padding")]
     Encoding(Part),
     /// No JSON object.
-    #[error("the token's {0} is not a JSON object")]
+    #[error("the part `{0}` of the token is not a JSON object")]
     Json(Part),
+    /// More nesting or values than anybody needs.
+    #[error("the part `{0}` of the token is nested too deep or holds too many values")]
+    Excessive(Part),
     /// A name twice in one object.
     #[error("the token's {0} has the same name twice in one object")]
     SameName(Part),
@@ -298,7 +301,7 @@ impl Refused {
             | Refused::AlgorithmNotOfIssuer
             | Refused::NoKey => header("alg"),
             Refused::KeyIdForm | Refused::KeyIdMissing | Refused::KeyIdUnknown | Refused::KeyUnfit => header("kid"),
-            Refused::Encoding(part) | Refused::Json(part) | Refused::SameName(part) => {
+            Refused::Encoding(part) | Refused::Json(part) | Refused::Excessive(part) | Refused::SameName(part) => {
                 Cow::Owned(format!("header `authorization`, token's {part}"))
             }
             Refused::ClaimMissing { claim: name } | Refused::ClaimForm { claim: name, .. } => claim(name),
@@ -335,6 +338,7 @@ impl Refused {
             Refused::Encrypted | Refused::Nested | Refused::Compressed | Refused::Unencoded | Refused::Critical => {
                 "ask the issuer for a plain signed token (compact JWS)"
             }
+            Refused::Excessive(_) => "ask the issuer for a token with fewer and flatter claims",
             Refused::Parts(_) | Refused::Encoding(_) | Refused::Json(_) | Refused::SameName(_) => {
                 "send the token exactly as its issuer made it; if it is, the issuer's library is at fault"
             }

@@ -9,6 +9,7 @@
 //! governor was the plan; it cannot look without taking, so good tokens would count as failures, and its store has no bound.
 
 use crate::clock::Now;
+use crate::connection::network::Network;
 use crate::request::quota::cell::Cell;
 use crate::request::quota::rate::{Gcra, Rate};
 use bulkhead_config::name::TenantId;
@@ -62,7 +63,7 @@ impl Strangers {
     #[expect(clippy::indexing_slicing, reason = "a remainder is smaller than its divisor")]
     fn cells(&self, source: IpAddr, named: Option<&TenantId>) -> [&Gcra; 2] {
         let mut hasher = self.hasher.build_hasher();
-        network(source).hash(&mut hasher);
+        Network::of(source).hash(&mut hasher);
         named.hash(&mut hasher);
         let hash = hasher.finish();
         let [first, second] = &self.rows;
@@ -73,13 +74,5 @@ impl Strangers {
 impl Default for Strangers {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// What one stranger controls: an IPv4 address, or 64 bits of IPv6, the least that is handed out.
-fn network(source: IpAddr) -> u64 {
-    match source.to_canonical() {
-        IpAddr::V4(v4) => u64::from(u32::from(v4)),
-        IpAddr::V6(v6) => (u128::from(v6) >> 64) as u64,
     }
 }

@@ -200,6 +200,16 @@ fn users_keys_and_addresses_have_budgets_of_their_own() {
 }
 
 #[test]
+fn an_api_key_is_a_user_and_none_that_a_token_can_name() {
+    let world = World::start(&policy("each", "", "  - { name: user, per: user, requests: 3, window: 1m }"));
+    let key = Ask { user: Some("ci"), api_key: Some("ci"), ..world.ask("/items") };
+    let longest = "k".repeat(63);
+    for ask in [key, Ask { api_key: None, ..key }, Ask { user: Some(&longest), api_key: Some(&longest), ..key }] {
+        assert_eq!(world.pass(&ask), 3);
+    }
+}
+
+#[test]
 fn what_nobody_proved_is_charged_to_named_routes_and_addresses_only() {
     let world = World::start(&format!(
         "{}---{}---{}",

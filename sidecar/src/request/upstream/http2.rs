@@ -2,6 +2,7 @@
 //!
 //! Cost: per request; the engine's own. The connection is driven by a task of its own on the same worker.
 
+use super::http1::{Broken, Waits, Whose};
 use super::target::InUse;
 use super::{Failed, Step};
 use crate::connection::io::{Io, Unwatched};
@@ -9,10 +10,11 @@ use crate::deadline::Deadline;
 use crate::request::body::Upload;
 use crate::worker::OnThisThread;
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -42,6 +44,22 @@ pub(super) async fn begin(stream: TcpStream) -> Result<Sender, Failed> {
     // Its requests learn of its end by themselves.
     tokio::task::spawn_local(async move { drop(connection.await) });
     Ok(sender)
+}
+
+/// Sends `request` and waits for the head of its answer.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn exchange(mut sender: Sender, request: Box<Request<Upload>>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
+    let answer = pin!(sender.try_send_request(*request));
+    match waits.until(answer, |_| {}, Whose::Answer).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(mut error)) => {
+            let request = error.take_message();
+            Err(Broken::of(error.into_error(), request))
+        }
+        Err(stage) => Err(Broken::Late(stage)),
+    }
 }
 
 /// The rest of an answer.

@@ -114,7 +114,7 @@ impl Target {
         let state = |endpoint: &Endpoint| {
             Rc::new(EndpointState {
                 endpoint: endpoint.clone(),
-                authority: format!("{}:{}", endpoint.host, endpoint.port).into(),
+                authority: endpoint.to_string().trim_start_matches("http://").into(),
                 in_flight: Cell::new(0),
                 avoided_until: Cell::new(0),
                 idle: RefCell::default(),
@@ -153,7 +153,8 @@ impl EndpointState {
     pub fn take_idle(&self) -> Option<Box<Link>> {
         loop {
             let mut link = self.idle.borrow_mut().pop()?;
-            if link.is_ready() {
+            // The one put aside last was asked a moment ago.
+            if link.idle_since == self.wheel.turn() || link.is_idle() {
                 return Some(link);
             }
         }
@@ -167,13 +168,6 @@ impl EndpointState {
             link.idle_since = self.wheel.turn();
             idle.push(link);
         }
-    }
-
-    /// Whether a connection was idle long enough for its server to close it. One used a moment ago is closed under our hands
-    /// only by a server that dies, and a copy of every request against that would cost 3 % of all of them.
-    #[must_use]
-    pub fn may_be_stale(&self, link: &Link) -> bool {
-        link.is_used && link.idle_since < self.wheel.turn()
     }
 
     /// Others are preferred for a while.
@@ -293,6 +287,14 @@ mod tests {
 
     fn chosen(target: &Target, not: Option<&EndpointState>) -> u16 {
         target.choose(not).unwrap().endpoint.port
+    }
+
+    #[test]
+    fn an_ipv6_endpoint_is_logged_in_brackets() {
+        let (target, wheel) = target(1);
+        let endpoint = "http://[::1]:80".parse().unwrap();
+        let ipv6 = Target::new(&target.upstream, &[endpoint], &wheel);
+        assert_eq!([&target, &ipv6].map(|target| target.choose(None).unwrap().authority.to_string()), ["app:0", "[::1]:80"]);
     }
 
     #[test]
