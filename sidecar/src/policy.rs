@@ -157,7 +157,7 @@ impl<S: PolicySource> Keeper<S> {
         let mut has_ended = false;
         loop {
             self.clock.correct();
-            let due = self.receiver.as_ref().and_then(|receiver| receiver.last_good().ledger.wait(self.clock.now()));
+            let due = self.receiver.as_ref().and_then(|receiver| receiver.last_good().wait(self.clock.now()));
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
@@ -192,6 +192,7 @@ impl<S: PolicySource> Keeper<S> {
     /// Compiling and writing take their time: this thread serves probes meanwhile.
     async fn work<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Receiver, &Clock) -> T + Send + 'static) -> Result<T, PolicyError> {
         let mut receiver = self.receiver.take().ok_or(PolicyError::Defect)?;
+        let trouble = receiver.last_good().trouble().map(str::to_owned);
         let clock = Clock::new(self.surroundings.origin);
         let done = spawn_blocking(move || {
             let result = work(&mut receiver, &clock);
@@ -199,6 +200,7 @@ impl<S: PolicySource> Keeper<S> {
         });
         let (receiver, result) = done.await.map_err(|_| PolicyError::Defect)?;
         self.surroundings.status.ledger(receiver.last_good());
+        tell::trouble(&self.surroundings.log, trouble.as_deref(), receiver.last_good().trouble());
         self.receiver = Some(receiver);
         Ok(result)
     }

@@ -27,6 +27,8 @@ pub(crate) use texts::{Text, Texts};
 
 /// Parts that are written in one go: what a hundred thousand take at once is bounded.
 const CHUNK: usize = 1_024;
+/// A full disk is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// The ledger, and its keeping on disk.
 #[derive(Debug)]
@@ -88,6 +90,12 @@ impl LastGood {
     /// Why nothing is kept on disk, if so.
     pub(crate) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref().or(self.running.as_ref().err().map(String::as_str))
+    }
+
+    /// Time until there is something to do: what the ledger waits for, or another try to keep what could not be kept.
+    pub(crate) fn wait(&self, now: Now) -> Option<Duration> {
+        let again = (self.trouble.is_some() && self.journal.is_some()).then_some(AGAIN);
+        self.ledger.wait(now).into_iter().chain(again).min()
     }
 
     /// The last revision that an earlier process served.

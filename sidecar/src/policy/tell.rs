@@ -44,6 +44,18 @@ pub(super) fn change(log: &Log, change: &Change, took: Duration) {
     }
 }
 
+/// Whether good versions are kept on disk, when that changed.
+pub(super) fn trouble(log: &Log, before: Option<&str>, now: Option<&str>) {
+    match (before, now) {
+        (None, Some(why)) => {
+            let message = "good versions cannot be kept on disk; after a crash only what is declared counts";
+            log.warn(COMPONENT, None, message, &[("why", why.into())]);
+        }
+        (Some(_), None) => log.info(COMPONENT, None, "good versions are kept on disk again", &[]),
+        _ => {}
+    }
+}
+
 /// What an earlier process left.
 pub(super) fn findings(log: &Log, findings: &Findings, last_good: &LastGood) {
     for damage in &findings.damage {
@@ -55,14 +67,7 @@ pub(super) fn findings(log: &Log, findings: &Findings, last_good: &LastGood) {
     } else if last_good.is_first_start() {
         log.info(COMPONENT, None, "nothing was served from this data directory before; starting from what is declared alone", &[]);
     }
-    if let Some(why) = last_good.trouble() {
-        log.warn(
-            COMPONENT,
-            None,
-            "good versions cannot be kept on disk; after a crash only what is declared counts",
-            &[("why", why.into())],
-        );
-    }
+    trouble(log, None, last_good.trouble());
     if findings.is_unclean {
         let trials: Vec<Part> = last_good.ledger.trials().map(|(part, _, _)| part.clone()).collect();
         let more = [("suspects", Value::Text(&names(&trials)))];
@@ -82,5 +87,24 @@ fn tenant(part: &Part) -> Option<&TenantId> {
     match part {
         Part::Tenant(tenant) => Some(tenant),
         Part::Platform | Part::File(_) => None,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::telemetry::spool::tests::{Page, wait_for_writer};
+
+    #[tokio::test]
+    async fn a_disk_that_keeps_nothing_is_told_when_it_begins_and_when_it_ends() {
+        let page = Page::default();
+        let log = Log::start(page.sink(), Level::Info).unwrap();
+        for (before, now) in [(None, None), (None, Some("full")), (Some("full"), Some("full")), (Some("full"), None)] {
+            trouble(&log, before, now);
+        }
+        assert!(log.flush(wait_for_writer()).await);
+        let levels: Vec<bool> = page.text().lines().map(|line| line.contains("\"WARN\"")).collect();
+        assert_eq!(levels, [true, false], "{}", page.text());
     }
 }

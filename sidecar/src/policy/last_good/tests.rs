@@ -3,6 +3,8 @@
 use super::journal::{Journal, Record};
 use super::ledger::{Entry, Phase, Trial};
 use super::texts::{Text, Texts};
+use super::{AGAIN, LastGood, PROBATION};
+use crate::clock::Now;
 use bulkhead_config::declared::{DocumentId, Kind};
 use bulkhead_config::protocol::Part;
 use proptest::prelude::*;
@@ -133,6 +135,24 @@ fn a_file_of_nothing_but_damage_is_not_read_to_its_end() {
     fs::write(&path, "\n".repeat(10_000)).unwrap();
     let (_, recovered) = Journal::open(dir.path()).unwrap();
     assert_eq!((recovered.records.len(), recovered.damage.len()), (0, 101));
+}
+
+#[test]
+fn what_a_full_disk_did_not_take_is_tried_again_until_it_is_kept() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), Now { mono_ns: 0, unix_ms: 1_790_000_000_000 });
+    let (mut last_good, _) = LastGood::open(dir.path(), PROBATION, now);
+    last_good.ledger.trust(Part::Platform, texts("r", "new"));
+    // Refuses the new journal as a full disk would.
+    fs::create_dir(dir.path().join("policy/journal.new")).unwrap();
+    last_good.trouble = Some("no space".to_owned());
+    last_good.record(&[], 0, now);
+    assert!(last_good.trouble().is_some());
+    assert_eq!(last_good.wait(now), Some(AGAIN));
+    fs::remove_dir(dir.path().join("policy/journal.new")).unwrap();
+    last_good.record(&[], 0, now);
+    assert_eq!((last_good.trouble(), last_good.wait(now)), (None, None));
+    let (_, recovered) = Journal::open(&dir.path().join("policy")).unwrap();
+    assert_eq!(recovered.records.len(), 1);
 }
 
 proptest! {
