@@ -20,7 +20,7 @@ impl Up {
         let process = Process::start(command, &folder.path().join("logs"));
         let up = Self { folder, process };
         up.address();
-        eventually("the lines are printed", || up.printed().contains("curl").then_some(()));
+        eventually("the last line is printed", || up.printed().ends_with("stops.\n").then_some(()));
         up
     }
 

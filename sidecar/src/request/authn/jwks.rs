@@ -69,7 +69,7 @@ pub enum KeyFault {
     /// No object with a list `keys`.
     #[error("it is no JWK Set: an object with a list `keys` (RFC 7517 section 5)")]
     NotASet,
-    /// More than [`KEYS_MAX`].
+    /// More than `KEYS_MAX`.
     #[error("it has {0} keys, more than the {KEYS_MAX} allowed")]
     TooMany(usize),
     /// A private or symmetric key.
