@@ -54,7 +54,7 @@ pub enum Per {
     User,
     /// Each API key of it; requests without one are not counted.
     ApiKey,
-    /// Each client address.
+    /// Each client address; of IPv6, the 64 bits that one client is given at least.
     ClientAddress,
 }
 

@@ -14,4 +14,9 @@ impl Network {
             IpAddr::V6(v6) => Self((u128::from(v6) >> 64) as u64),
         }
     }
+
+    /// As the key of a budget.
+    pub(crate) fn bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
 }

@@ -21,6 +21,7 @@ pub use book::Book;
 pub use exceeded::{About, Exceeded, Fields, Kind};
 
 use crate::clock::Now;
+use crate::connection::network::Network;
 use bulkhead_config::declared::Per;
 use bulkhead_config::name::NAME_BYTES_MAX;
 use bulkhead_config::snapshot::{Policy, RouteIndex, Slice};
@@ -91,14 +92,14 @@ impl Handles {
     /// Takes from one limit after the other; `taken` holds what was taken until one refuses.
     fn charge(&self, ask: &Ask<'_>, now: Now, taken: &mut Vec<Taken>) -> Result<Vec<(Arc<About>, Level)>, Exceeded> {
         let mut shown = Vec::new();
-        let address = address_key(ask.source);
+        let network = Network::of(ask.source).bytes();
         let mut space = [0; 1 + NAME_BYTES_MAX];
         for meter in self.meters_of(ask) {
             let key = match meter.about.per {
                 Per::Tenant => Some(&[][..]),
                 Per::User => user_key(ask, &mut space),
                 Per::ApiKey => ask.api_key.map(str::as_bytes),
-                Per::ClientAddress => Some(&address[..]),
+                Per::ClientAddress => Some(&network[..]),
             };
             let Some(key) = key else { continue };
             let took = meter.take(key, now).map_err(|empty| Exceeded { about: Arc::clone(&meter.about), wait: empty.wait })?;
@@ -126,14 +127,6 @@ fn user_key<'a>(ask: &Ask<'a>, space: &'a mut [u8; 1 + NAME_BYTES_MAX]) -> Optio
     *first = 0xff;
     rest.get_mut(..id.len())?.copy_from_slice(id.as_bytes());
     space.get(..=id.len())
-}
-
-/// An address as the key of a budget: IPv4 and the IPv6 addresses that stand for it are the same.
-fn address_key(source: IpAddr) -> [u8; 16] {
-    match source {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 /// What a request took. Moved into the response body: a slow download holds its place until the last byte.

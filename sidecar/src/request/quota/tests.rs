@@ -200,6 +200,15 @@ fn users_keys_and_addresses_have_budgets_of_their_own() {
 }
 
 #[test]
+fn whoever_is_given_a_network_of_ipv6_addresses_has_one_budget_and_not_one_for_each() {
+    let world = World::start(&policy("each", "", "  - { name: address, per: client_address, requests: 4, window: 1m }"));
+    let from = |source: &str| Ask { source: source.parse().unwrap(), ..world.ask("/items") };
+    assert_eq!(world.pass(&from("2001:db8:0:7::1")), 4);
+    assert_eq!(world.pass(&from("2001:db8:0:7:ffff::2")), 0);
+    assert_eq!(world.pass(&from("2001:db8:0:8::1")), 4);
+}
+
+#[test]
 fn an_api_key_is_a_user_and_none_that_a_token_can_name() {
     let world = World::start(&policy("each", "", "  - { name: user, per: user, requests: 3, window: 1m }"));
     let key = Ask { user: Some("ci"), api_key: Some("ci"), ..world.ask("/items") };
