@@ -5,9 +5,11 @@
 //! read would cost more than the read of a small request.
 
 use bytes::{Buf, Bytes};
+use std::cell::{Ref, RefCell};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -21,6 +23,10 @@ pub trait Watch {
     fn went(&self, _handed_over: bool) {}
     /// Everything written so far is with the system.
     fn flushed(&self) {}
+    /// Who is woken by the socket, where that is not who polls the engine.
+    fn waker(&self) -> Option<Ref<'_, Waker>> {
+        None
+    }
     /// What to send in place of bytes that the engine made up itself.
     fn instead(&self, _of: &[u8]) -> Option<Bytes> {
         None
@@ -32,6 +38,29 @@ pub trait Watch {
 pub struct Unwatched;
 
 impl Watch for Unwatched {}
+
+/// The task that a socket wakes, set by whoever polls the engine above it.
+#[derive(Debug, Clone)]
+pub struct Task(Rc<RefCell<Waker>>);
+
+impl Task {
+    /// Nobody's yet.
+    #[must_use]
+    pub fn nobodys() -> Self {
+        Self(Rc::new(RefCell::new(Waker::noop().clone())))
+    }
+
+    /// From now on the socket wakes this task.
+    pub fn is_now(&self, waker: &Waker) {
+        self.0.borrow_mut().clone_from(waker);
+    }
+}
+
+impl Watch for Task {
+    fn waker(&self) -> Option<Ref<'_, Waker>> {
+        Some(self.0.borrow())
+    }
+}
 
 /// A socket under an HTTP engine.
 #[derive(Debug)]
@@ -54,56 +83,62 @@ impl<W: Watch> Io<W> {
     pub fn into_parts(self) -> (TcpStream, Bytes) {
         (self.stream, self.first)
     }
+}
 
-    /// Sends what stands in place of `words`; `Ready` once all of it went, with the length of `words`.
-    fn send_instead(&mut self, cx: &mut Context<'_>, words: usize) -> Poll<io::Result<usize>> {
-        while let Some(instead) = &mut self.instead {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, instead))?;
-            instead.advance(sent);
-            if instead.is_empty() || sent == 0 {
-                self.instead = None;
-            }
+/// Sends what stands in place of the engine's words; `Ready` once all of it went.
+fn send_instead(stream: &mut TcpStream, instead: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    while let Some(rest) = instead {
+        let sent = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
+        rest.advance(sent);
+        if rest.is_empty() || sent == 0 {
+            *instead = None;
         }
-        Poll::Ready(Ok(words))
     }
+    Poll::Ready(Ok(()))
 }
 
 impl<W: Watch + Unpin> hyper::rt::Read for Io<W> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: hyper::rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if !self.first.is_empty() {
-            let length = self.first.len().min(buf.remaining());
-            buf.put_slice(&self.first.split_to(length));
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: hyper::rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, first, watch, .. } = self.get_mut();
+        if !first.is_empty() {
+            let length = first.len().min(buf.remaining());
+            buf.put_slice(&first.split_to(length));
             return Poll::Ready(Ok(()));
         }
+        let waker = watch.waker();
+        let cx = &mut Context::from_waker(waker.as_deref().unwrap_or(cx.waker()));
         #[expect(unsafe_code, reason = "tokio and hyper name uninitialised memory by two types")]
         let read = {
             // SAFETY: the slice goes into a `ReadBuf`, which only writes to it, so nothing initialised becomes uninitialised.
             let mut target = ReadBuf::uninit(unsafe { buf.as_mut() });
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut target))?;
+            ready!(Pin::new(stream).poll_read(cx, &mut target))?;
             let read = target.filled().len();
             // SAFETY: `filled` of a `ReadBuf` is initialised, and it began at the cursor.
             unsafe { buf.advance(read) };
             read
         };
         if read == 0 {
-            self.watch.ended()
+            watch.ended()
         } else {
-            self.watch.came()
+            watch.came()
         }
         Poll::Ready(Ok(()))
     }
 }
 
 impl<W: Watch + Unpin> hyper::rt::Write for Io<W> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.instead.is_none() {
-            self.instead = self.watch.instead(buf);
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { stream, instead, watch, .. } = self.get_mut();
+        let waker = watch.waker();
+        let cx = &mut Context::from_waker(waker.as_deref().unwrap_or(cx.waker()));
+        if instead.is_none() {
+            *instead = watch.instead(buf);
         }
-        let sent = match self.instead {
-            Some(_) => self.send_instead(cx, buf.len()),
-            None => Pin::new(&mut self.stream).poll_write(cx, buf),
+        let sent = match instead {
+            Some(_) => send_instead(stream, instead, cx).map_ok(|()| buf.len()),
+            None => Pin::new(stream).poll_write(cx, buf),
         };
-        self.watch.went(sent.is_ready());
+        watch.went(sent.is_ready());
         sent
     }
 

@@ -114,7 +114,9 @@ impl Record {
     /// It may go on; what it took of limits is held until its last byte.
     pub fn admitted(&mut self, receipts: Receipts) {
         self.receipts = Some(receipts);
-        self.remember(None);
+        if self.worker.has_time_to_remember() {
+            self.remember(None);
+        }
     }
 
     /// Its body is on its way.

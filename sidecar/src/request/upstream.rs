@@ -316,7 +316,7 @@ impl Forward<'_> {
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
         };
-        let spare = if link.is_used { Spare::of(&request) } else { None };
+        let spare = if endpoint.may_be_stale(&link) { Spare::of(&request) } else { None };
         match http1::exchange(&mut link, request, &self.waits(&deadline)).await {
             Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 Box::pin(self.switched(response, link, endpoint, &deadline)).await
@@ -324,7 +324,8 @@ impl Forward<'_> {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
                 let authority = Rc::clone(&endpoint.authority);
-                let download = http1::Download::new(incoming, link, endpoint, deadline, self.target.upstream.idle_timeout);
+                let download =
+                    http1::Download::new(incoming, link, self.upload.is_some(), endpoint, deadline, self.target.upstream.idle_timeout);
                 Attempt::Arrived(Arrived { head, rest: Rest::Body(Download::Http1(download)), endpoint: authority })
             }
             Err(broken) => self.broken(broken, spare, endpoint),

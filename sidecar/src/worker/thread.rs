@@ -95,6 +95,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             resolver: Resolver::new(common.asker),
             access_log: RefCell::new(common.access_log.buffer()),
             decisions: RefCell::new(Decisions::new(common.ids, number)),
+            remembered: Cell::new((0, 0)),
             cells,
             metrics: common.metrics,
             log: common.log,

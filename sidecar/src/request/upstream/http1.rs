@@ -3,9 +3,9 @@
 //! Cost: per request on a kept connection; no task is spawned, none is woken, and a connection's own waker is the request's.
 //! Nobody watches a connection that is not in use: whether it still stands is asked when it is taken.
 
-use super::target::{EndpointState, InUse};
+use super::target::InUse;
 use super::{Failed, Step};
-use crate::connection::io::{Io, Unwatched};
+use crate::connection::io::{Io, Task};
 use crate::deadline::Deadline;
 use crate::request::body::{Progress, Stage, Upload};
 use bytes::Bytes;
@@ -16,25 +16,62 @@ use hyper::client::conn::http1;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// Header fields an answer may have.
-const ANSWER_FIELDS_MAX: usize = 128;
 /// Bytes that may wait in a connection's buffers.
 const BUFFER_BYTES_MAX: usize = 128 << 10;
 
 /// A connection to an endpoint.
+///
+/// Its engine hands pieces over to itself (a request in, an answer out, a body through a channel) and wakes its poller each time.
+/// That poller is the one who just took the piece, so every request would be polled once more for nothing. So the engine is
+/// given a bell instead of the task, and only the socket wakes the task itself; the bell counts while the engine runs, which
+/// is how it says that it wants to go on later.
 pub struct Link {
     sender: http1::SendRequest<Upload>,
     /// Gone once it has ended and nobody asked for its socket.
-    connection: Option<http1::Connection<Io<Unwatched>, Upload>>,
+    connection: Option<http1::Connection<Io<Task>, Upload>>,
+    task: Task,
+    bell: Arc<Bell>,
+    bell_waker: Waker,
     has_ended: bool,
     /// It served a request before.
     pub is_used: bool,
     /// Turn of the wheel it was put aside at.
     pub idle_since: u64,
+}
+
+/// Whether the engine rang.
+#[derive(Debug, Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whom an engine wakes when it hands pieces over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ring {
+    /// The bell.
+    Bell,
+    /// The task: the body of a request may come from another one, over HTTP/2.
+    Task,
+}
+
+impl Ring {
+    fn with_upload(has_upload: bool) -> Self {
+        if has_upload { Ring::Task } else { Ring::Bell }
+    }
 }
 
 impl std::fmt::Debug for Link {
@@ -50,28 +87,41 @@ impl Link {
     /// When the engine refuses to begin.
     pub async fn begin(stream: TcpStream) -> Result<Box<Self>, Failed> {
         let mut builder = http1::Builder::new();
-        builder.max_headers(ANSWER_FIELDS_MAX).max_buf_size(BUFFER_BYTES_MAX).writev(false);
-        let io = Io::new(stream, Bytes::new(), Unwatched);
+        // The limit on an answer's fields stays at the engine's 100: any other costs two allocations of 4 KiB per answer.
+        builder.max_buf_size(BUFFER_BYTES_MAX).writev(false);
+        let (task, bell) = (Task::nobodys(), Arc::<Bell>::default());
+        let io = Io::new(stream, Bytes::new(), task.clone());
         let (sender, connection) = builder.handshake(io).await.map_err(|error| Failed::because(Step::Protocol, error))?;
-        Ok(Box::new(Self { sender, connection: Some(connection), has_ended: false, is_used: false, idle_since: 0 }))
+        let bell_waker = Waker::from(Arc::clone(&bell));
+        let connection = Some(connection);
+        Ok(Box::new(Self { sender, connection, task, bell, bell_waker, has_ended: false, is_used: false, idle_since: 0 }))
     }
 
     /// Drives the engine. A request that came too late for it is still in its queue when it has ended, and is given back only
     /// when the engine is dropped: at the next poll, so that an answer which came with the end is taken first.
-    fn poll(&mut self, cx: &mut Context<'_>) {
+    fn poll(&mut self, cx: &mut Context<'_>, ring: Ring) {
         if self.has_ended {
             self.connection = None;
         } else if let Some(connection) = &mut self.connection {
-            self.has_ended = connection.poll_without_shutdown(cx).is_ready();
-            if self.has_ended {
+            self.task.is_now(cx.waker());
+            self.bell.0.store(false, Ordering::Relaxed);
+            let waker = if ring == Ring::Bell { &self.bell_waker } else { cx.waker() };
+            self.has_ended = connection.poll_without_shutdown(&mut Context::from_waker(waker)).is_ready();
+            if self.has_ended || self.bell.0.load(Ordering::Relaxed) {
                 cx.waker().wake_by_ref();
             }
         }
     }
 
+    /// Whether it can take a request. What the upstream said or did meanwhile is found when the engine runs: then the request
+    /// comes back whole, because an engine that has ended sends nothing.
+    pub fn is_ready(&mut self) -> bool {
+        self.sender.is_ready() || self.is_idle()
+    }
+
     /// Whether it stands, says nothing and waits for a request.
     pub fn is_idle(&mut self) -> bool {
-        self.poll(&mut Context::from_waker(Waker::noop()));
+        self.poll(&mut Context::from_waker(Waker::noop()), Ring::Bell);
         !self.has_ended && self.sender.is_ready()
     }
 
@@ -186,7 +236,8 @@ impl Broken {
 /// Why there is none.
 pub(super) async fn exchange(link: &mut Link, request: Box<Request<Upload>>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
     let answer = pin!(link.sender.try_send_request(*request));
-    match waits.until(answer, |cx| link.poll(cx), Whose::Drive).await {
+    let ring = Ring::with_upload(waits.upload.is_some());
+    match waits.until(answer, |cx| link.poll(cx, ring), Whose::Drive).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {
             let request = error.take_message();
@@ -203,7 +254,7 @@ pub(super) async fn exchange(link: &mut Link, request: Box<Request<Upload>>, wai
 pub(super) async fn take_over(mut link: Box<Link>, deadline: &Deadline, within: Duration) -> Result<(TcpStream, Bytes), Failed> {
     let ended = poll_fn(|cx| {
         if !link.has_ended {
-            link.poll(cx);
+            link.poll(cx, Ring::Task);
         }
         if link.has_ended { Poll::Ready(()) } else { Poll::Pending }
     });
@@ -216,6 +267,7 @@ pub(super) async fn take_over(mut link: Box<Link>, deadline: &Deadline, within: 
 pub struct Download {
     incoming: Incoming,
     link: Option<Box<Link>>,
+    ring: Ring,
     endpoint: InUse,
     deadline: Deadline,
     idle_timeout: Duration,
@@ -224,8 +276,9 @@ pub struct Download {
 
 impl Download {
     /// What comes after the head. A connection that has nothing left to say is put aside at once.
-    pub fn new(incoming: Incoming, link: Box<Link>, endpoint: InUse, deadline: Deadline, idle_timeout: Duration) -> Self {
-        let mut download = Self { incoming, link: Some(link), endpoint, deadline, idle_timeout, is_waiting: false };
+    pub fn new(incoming: Incoming, link: Box<Link>, has_upload: bool, endpoint: InUse, deadline: Deadline, idle_timeout: Duration) -> Self {
+        let ring = Ring::with_upload(has_upload);
+        let mut download = Self { incoming, link: Some(link), ring, endpoint, deadline, idle_timeout, is_waiting: false };
         if download.incoming.is_end_stream() {
             download.put_aside();
         }
@@ -237,7 +290,7 @@ impl Download {
         if polled.is_pending()
             && let Some(link) = &mut self.link
         {
-            link.poll(cx);
+            link.poll(cx, self.ring);
             polled = self.poll_incoming();
         }
         match polled {
@@ -265,12 +318,12 @@ impl Download {
         self.deadline.poll(cx).map(|_| Some(Err(Failed::at(Step::BodyTimeout))))
     }
 
+    /// Whether it can be used again is asked when it is taken: now the engine would read into a new buffer, because the last
+    /// piece of the body still lies in the old one.
     fn put_aside(&mut self) {
         self.deadline.disarm();
-        if let Some(mut link) = self.link.take()
-            && link.is_idle()
-        {
-            EndpointState::put_aside(&self.endpoint, link);
+        if let Some(link) = self.link.take() {
+            self.endpoint.put_aside(link);
         }
     }
 
