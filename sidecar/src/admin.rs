@@ -392,6 +392,7 @@ mod tests {
             slice: Some(Arc::clone(slice)),
             principal: Some((Principal { user: "ci".into(), credential }, RoleSet::EMPTY.with(reader))),
             refusal,
+            why: None,
             epoch: snapshot.epoch(),
         }
     }
@@ -400,13 +401,14 @@ mod tests {
     async fn a_remembered_decision_is_explained_by_what_it_was_made_on() {
         let snapshot = snapshot();
         let by_rules = replay(&snapshot, Some(("not_permitted", StatusCode::FORBIDDEN)));
-        let by_quota = Replay { method: Method::GET, ..replay(&snapshot, Some(("quota_exceeded", StatusCode::TOO_MANY_REQUESTS))) };
+        let why = Some("the limit `fair_use.burst` is used up".to_owned());
+        let by_quota = Replay { method: Method::GET, why, ..replay(&snapshot, Some(("quota_exceeded", StatusCode::TOO_MANY_REQUESTS))) };
         let by_token = Replay { principal: None, ..replay(&snapshot, Some(("invalid_token", StatusCode::UNAUTHORIZED))) };
         let nobodys = Replay { slice: None, ..replay(&snapshot, Some(("unknown_tenant", StatusCode::NOT_FOUND))) };
         let allowed = Replay { method: Method::GET, ..replay(&snapshot, None) };
         let cases = [
             (by_rules, "not_permitted", "editor"),
-            (by_quota, "quota_exceeded", "the rules allow it"),
+            (by_quota, "quota_exceeded", "`quota_exceeded`: the limit `fair_use.burst` is used up; the rules allow it"),
             (by_token, "invalid_token", "before the rules were asked"),
             (nobodys, "unknown_tenant", "before a tenant was known"),
             (allowed, "", "GET /v1/items/{id}"),

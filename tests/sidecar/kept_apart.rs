@@ -76,6 +76,24 @@ fn a_refusal_is_explained_by_its_decision_id() {
     assert!(text.contains("DELETE"), "{text}");
 }
 
+/// What no rule decides: the client is told, and who asks later hears it too.
+#[test]
+fn a_refusal_that_no_rule_decided_is_explained_by_what_was_wrong() {
+    let world = World::start();
+    let globex = world.user("globex", &["reader"]);
+    while globex.get("/v1/reports").status == 200 {}
+    for (refused, why) in [
+        (globex.get("/v1/reports"), "the limit `reports_free.reports`"),
+        (globex.get("/v1/items/../admin"), "segment"),
+        (world.client("acme.localhost").with("authorization", "Bearer a.b").get("/v1/items"), "three parts"),
+    ] {
+        let id = refused.json()["decision_id"].as_str().unwrap().to_owned();
+        let explained = world.admin("GET", &format!("/explain?decision={id}"), "").json();
+        let because = explained["because"].as_str().unwrap();
+        assert!(because.contains(refused.json()["code"].as_str().unwrap()) && because.contains(why), "{because}");
+    }
+}
+
 #[test]
 fn one_tenants_documents_change_nothing_for_the_other() {
     let world = World::start();

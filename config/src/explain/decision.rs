@@ -97,6 +97,8 @@ fn miss(rule: &RuleId, misses: Misses, policy: &Policy, facts: &Facts<'_>) -> St
                 names => format!("the principal holds only {}", names.join(", ")),
             },
             Miss::Time => "it is another time".to_owned(),
+            // A question that names none.
+            Miss::Source if facts.source.is_unspecified() => "no source address is given".to_owned(),
             Miss::Source => format!("the request comes from {}", facts.source),
             Miss::Path => format!("the path is `{}`", facts.path),
             Miss::Method => format!("the method is {}", facts.method),

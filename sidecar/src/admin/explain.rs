@@ -39,6 +39,8 @@ pub struct Replay {
     pub principal: Option<(Principal, RoleSet)>,
     /// The code of the refusal, and its status.
     pub refusal: Option<(&'static str, StatusCode)>,
+    /// What was wrong, where the code alone does not say it.
+    pub why: Option<String>,
     /// The policy it was decided under.
     pub epoch: Epoch,
 }
@@ -72,9 +74,10 @@ fn explanation(snapshot: &Snapshot, replay: &Replay) -> Explanation {
         // The rules decided it, and the replay says which.
         (Some((code, _)), Verdict::Refused { problem, .. }) if problem == code => {}
         (Some((code, status)), rules) => {
+            let refused = refused(code, replay);
             told.because = match rules {
-                Verdict::Allowed => format!("it was refused with `{code}`; the rules allow it: {}", told.because),
-                _ => format!("it was refused with `{code}`, before the rules were asked"),
+                Verdict::Allowed => format!("{refused}; the rules allow it: {}", told.because),
+                _ => format!("before the rules were asked {refused}"),
             };
             told.verdict = Verdict::Refused { status: status.as_u16(), problem: code };
             told.nearest.clear();
@@ -93,12 +96,19 @@ fn explanation(snapshot: &Snapshot, replay: &Replay) -> Explanation {
     told
 }
 
+fn refused(code: &str, replay: &Replay) -> String {
+    match &replay.why {
+        Some(why) => format!("it was refused with `{code}`: {why}"),
+        None => format!("it was refused with `{code}`"),
+    }
+}
+
 /// No rule was asked: there was nobody whose rules to ask.
 fn without_tenant(snapshot: &Snapshot, replay: &Replay) -> Explanation {
     let (verdict, because) = match replay.refusal {
         Some((code, status)) => {
             let verdict = Verdict::Refused { status: status.as_u16(), problem: code };
-            (verdict, format!("it was refused with `{code}`, before a tenant was known"))
+            (verdict, format!("before a tenant was known {}", refused(code, replay)))
         }
         None => (Verdict::Allowed, "it was answered without a tenant".to_owned()),
     };

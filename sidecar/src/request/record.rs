@@ -115,7 +115,7 @@ impl Record {
     pub fn admitted(&mut self, receipts: Receipts) {
         self.receipts = Some(receipts);
         if self.worker.has_time_to_remember() {
-            self.remember(None);
+            self.remember(None, None);
         }
     }
 
@@ -147,7 +147,7 @@ impl Record {
         }
         self.worker.cells().refused(kind.slug);
         self.end = End::Refused(kind.status, kind.slug);
-        self.remember(Some((kind.slug, kind.status)));
+        self.remember(Some((kind.slug, kind.status)), refusal.why());
     }
 
     /// A piece of the answer goes out, or the upstream broke off in its midst.
@@ -222,12 +222,12 @@ impl Record {
         self.worker.log().warn("core.sidecar", tenant, "an upstream failed", &more);
     }
 
-    fn remember(&self, refusal: Option<(&'static str, StatusCode)>) {
+    fn remember(&self, refusal: Option<(&'static str, StatusCode)>, why: Option<Box<str>>) {
         let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Allowed };
         let host = self.host.as_ref().map_or("", Host::as_str);
         let asked = Asked { at: self.begun, source: self.source, method: &self.method, host, path: self.path() };
-        let decided =
-            Decided { tenant: self.tenant.clone(), proof: self.proof.clone(), route: self.route.clone(), refusal, epoch: self.epoch };
+        let (tenant, proof, route) = (self.tenant.clone(), self.proof.clone(), self.route.clone());
+        let decided = Decided { tenant, proof, route, refusal, why, epoch: self.epoch };
         self.worker.decisions().remember(self.decision, verdict, &asked, decided);
     }
 }

@@ -14,6 +14,8 @@ use http::{HeaderName, HeaderValue, header};
 
 pub(super) const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// What is remembered of why: parts of it may be a client's words.
+const WHY_BYTES_MAX: usize = 512;
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"bulkhead\"");
 
 /// Why a request is not served.
@@ -86,6 +88,23 @@ impl Refusal {
             Refusal::Upstream(failed) => failed.step.problem().0,
             Refusal::NoService => Code::NoRoute,
         }
+    }
+
+    /// What was wrong, for whoever asks `explain` later: more than its client is told. None where code and rules say it all.
+    #[must_use]
+    pub fn why(&self) -> Option<Box<str>> {
+        let mut why = match self {
+            Refusal::Ambiguous(ambiguous) => ambiguous.to_string(),
+            Refusal::Credential(refused) => refused.to_string(),
+            Refusal::Quota(exceeded) => exceeded.to_string(),
+            Refusal::Upstream(failed) => match failed.cause() {
+                "" => format!("the upstream failed at step `{}`", failed.step.label()),
+                cause => format!("the upstream failed at step `{}`: {cause}", failed.step.label()),
+            },
+            _ => return None,
+        };
+        why.truncate(why.floor_char_boundary(WHY_BYTES_MAX));
+        Some(why.into())
     }
 
     /// What its client is told.

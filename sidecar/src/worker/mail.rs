@@ -47,6 +47,8 @@ pub struct Decided {
     pub route: Option<Arc<Route>>,
     /// The code of the refusal, and its status.
     pub refusal: Option<(&'static str, StatusCode)>,
+    /// What was wrong, in words for operators, where the code alone does not say it.
+    pub why: Option<Box<str>>,
     /// The policy it was decided under.
     pub epoch: Epoch,
 }
@@ -72,6 +74,7 @@ impl super::Worker {
             slice,
             route: decided.route.clone(),
             refusal: decided.refusal,
+            why: decided.why.as_deref().map(str::to_owned),
             epoch: decided.epoch,
         })
     }

@@ -60,8 +60,10 @@ impl Lines {
 /// What was asked, where a remembered decision is explained.
 fn decision(decision: &Value) -> Option<String> {
     let by = text(decision, "user").map(|user| format!(" by {user}")).unwrap_or_default();
-    let [at, source, host] = ["at", "source", "host"].map(|key| text(decision, key).unwrap_or_default());
-    Some(format!("{} at {at}, from {source}{by}, for host {host}", text(decision, "id")?))
+    let [at, source] = ["at", "source"].map(|key| text(decision, key).unwrap_or_default());
+    // A request that could not be read names no host.
+    let host = text(decision, "host").filter(|host| !host.is_empty()).map(|host| format!(", for host {host}")).unwrap_or_default();
+    Some(format!("{} at {at}, from {source}{by}{host}", text(decision, "id")?))
 }
 
 fn tenant(tenant: &Value) -> Option<String> {

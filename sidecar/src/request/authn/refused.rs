@@ -68,7 +68,7 @@ pub enum Refused {
     #[error("the token is encrypted (JWE)")]
     Encrypted,
     /// Any other number of parts.
-    #[error("the token has {0} parts; a signed one has three, joined by dots")]
+    #[error("a signed token has three parts, joined by dots; this one has {0}")]
     Parts(usize),
     /// Padding, other alphabet, stray bits.
     #[error("the token's {0} is not base64url in its canonical form, without padding")]
