@@ -98,6 +98,20 @@ pub enum Serving {
     Held,
 }
 
+impl Quarantined {
+    /// What is served of it meanwhile, in words.
+    #[must_use]
+    pub fn instead(&self) -> &'static str {
+        match (&self.part, self.serving) {
+            // Which documents it would hold, and whether any of them was ever good, nobody can tell.
+            (Part::File(_), _) => "nothing new is taken from it; what was served of it before stays",
+            (_, Serving::LastGood) => "its last good version is served",
+            (Part::Tenant(_), Serving::Held) => "there is no good version of it, so its requests are refused",
+            (Part::Platform, Serving::Held) => "there is no good version of it with a Service, so nothing is served",
+        }
+    }
+}
+
 /// The answer to an offer.
 #[derive(Debug, Clone)]
 pub struct Report {
@@ -105,6 +119,8 @@ pub struct Report {
     pub epoch: Epoch,
     /// Parts that the offer changed and that are live.
     pub accepted: Vec<Part>,
+    /// Parts that were live and are declared no more.
+    pub gone: Vec<Part>,
     /// Every part that is in quarantine now, from whichever offer.
     pub quarantined: Vec<Quarantined>,
 }

@@ -50,7 +50,9 @@ impl Catalogue {
         let ground = match verdict {
             Verdict::Good(ground) => Some(ground),
             Verdict::Bad(mistakes) => {
-                self.quarantine(Part::Platform, mistakes, self.platform.ever_good);
+                // Without a Service nothing is served, however good the rest of it is.
+                let has_good = self.platform.ever_good && !self.platform.ground.platform.services().is_empty();
+                self.quarantine(Part::Platform, mistakes, has_good);
                 None
             }
             Verdict::Untouched => None,

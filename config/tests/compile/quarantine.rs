@@ -53,6 +53,15 @@ fn a_platform_with_a_mistake_stays_on_its_last_good_version_as_a_whole() {
     assert_eq!((told(&outcome), changed(&outcome)), (String::new(), Vec::new()));
 }
 
+/// A sidecar's first start takes what is declared as a change of nothing, and of that nothing is served.
+#[test]
+fn a_platform_of_which_no_service_was_ever_good_is_not_said_to_be_served() {
+    let mut catalogue = Catalogue::new();
+    catalogue.apply(&all(&[]));
+    let outcome = catalogue.apply(&broken("p.yaml", Some(id(Kind::Service, None, "demo"))));
+    assert_eq!(parts(&outcome), ["platform held"]);
+}
+
 #[test]
 fn a_platform_that_was_never_good_serves_nothing_and_blames_no_tenant() {
     let mut catalogue = Catalogue::new();

@@ -119,11 +119,8 @@ impl Lines {
     }
 
     fn quarantined(&mut self, held: &Value) {
-        let instead = match text(held, "serving").as_deref() {
-            Some("last_good") => "its last good version is served",
-            _ => "nothing is served of it",
-        };
-        self.add(BAD, "held", format!("{}: {instead}", text(held, "part").unwrap_or_default()));
+        let [part, instead] = ["part", "instead"].map(|key| text(held, key).unwrap_or_default());
+        self.add(BAD, "held", format!("{part}: {instead}"));
         for mistake in list(held, "mistakes") {
             self.diagnostic(Weight::Mistake, mistake);
         }
@@ -169,7 +166,8 @@ mod tests {
     fn a_held_part_is_shown_with_its_mistakes_and_what_is_served_instead() {
         let policy = json!({
             "source": "/srv/documents", "epoch": { "incarnation": 1, "revision": 7 }, "age_seconds": 90, "services": 1, "tenants": 2,
-            "quarantined": [{ "part": "tenant globex", "serving": "last_good", "mistakes": [
+            "quarantined": [{ "part": "tenant globex", "serving": "last_good",
+                "instead": "its last good version is served", "mistakes": [
                 { "file": "/nowhere/globex.yaml", "line": 4, "column": 7, "document": "Tenant globex", "pointer": "/plan",
                   "message": "plan `fre` does not exist", "expected": null, "found": null, "hint": "did you mean `free`?" }] }],
             "trials": [{ "part": "tenant acme_corp", "phase": "probation" }],

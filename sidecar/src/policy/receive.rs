@@ -176,8 +176,10 @@ impl Receiver {
         let fallen = quarantined.iter().filter(|new| known.get(&new.part) != Some(&&new.diagnostics)).cloned().collect();
         let parts: HashSet<&Part> = quarantined.iter().map(|quarantined| &quarantined.part).collect();
         let risen = before.iter().map(|known| &known.part).filter(|part| !parts.contains(part)).cloned().collect();
-        let accepted = outcome.changed.into_iter().filter(|part| !parts.contains(part)).collect();
-        let report = Report { epoch, accepted, quarantined: quarantined.to_vec() };
+        let changed = outcome.changed.into_iter().filter(|part| !parts.contains(part));
+        // The platform is declared whatever it holds: what is left of it is what is served.
+        let (gone, accepted) = changed.partition(|part| *part != Part::Platform && !self.declared.contains_key(part));
+        let report = Report { epoch, accepted, gone, quarantined: quarantined.to_vec() };
         let mut warnings = outcome.warnings;
         warnings.append(self.keys.warnings());
         Change { report, retired, fallen, risen, warnings }

@@ -102,7 +102,7 @@ fn quarantined(quarantined: &Quarantined) -> Value {
         Serving::Held => "held",
     };
     let mistakes: Vec<Value> = quarantined.diagnostics.iter().map(Diagnostic::to_json).collect();
-    json!({ "part": quarantined.part.to_string(), "serving": serving, "mistakes": mistakes })
+    json!({ "part": quarantined.part.to_string(), "serving": serving, "instead": quarantined.instead(), "mistakes": mistakes })
 }
 
 fn trial(part: &Part, phase: Phase) -> Value {

@@ -25,22 +25,26 @@ pub(super) fn change(log: &Log, change: &Change, took: Duration) {
             Line { level: Level::Info, component: COMPONENT, tenant: None, message: &"policy is live", latency: Some(took), more: &more };
         log.write(&line);
     }
+    if !report.gone.is_empty() {
+        let parts = names(&report.gone);
+        log.info(COMPONENT, sole_tenant(&report.gone), "no longer declared, so no longer served", &[("parts", Value::from(&parts))]);
+    }
     for fallen in change.fallen.iter().take(NAMED_MAX) {
         let part = fallen.part.to_string();
-        let (message, serving) = match fallen.serving {
-            Serving::LastGood => ("not served as declared: the last good version stays", "last_good"),
-            Serving::Held => ("not served as declared: there is no good version, so its requests are refused", "held"),
+        let serving = match fallen.serving {
+            Serving::LastGood => "last_good",
+            Serving::Held => "held",
         };
+        let message = format!("not served as declared: {}", fallen.instead());
         let more = [("part", Value::from(&part)), ("serving", serving.into()), ("mistakes", Value::Shown(&fallen.diagnostics))];
-        log.warn(COMPONENT, tenant(&fallen.part), message, &more);
+        log.warn(COMPONENT, tenant(&fallen.part), &message, &more);
     }
     if let Some(others @ 1..) = change.fallen.len().checked_sub(NAMED_MAX) {
         log.warn(COMPONENT, None, "more parts are not served as declared; the status names them all", &[("parts", others.into())]);
     }
     if !change.risen.is_empty() {
         let parts = names(&change.risen);
-        let tenant = if let [part] = change.risen.as_slice() { tenant(part) } else { None };
-        log.info(COMPONENT, tenant, "served as declared again", &[("parts", Value::from(&parts))]);
+        log.info(COMPONENT, sole_tenant(&change.risen), "served as declared again", &[("parts", Value::from(&parts))]);
     }
 }
 
@@ -81,6 +85,11 @@ fn names(parts: &[Part]) -> String {
         names.push_str(&format!(" and {others} more"));
     }
     names
+}
+
+/// The tenant that a line is about, where it is about one alone.
+fn sole_tenant(parts: &[Part]) -> Option<&TenantId> {
+    if let [part] = parts { tenant(part) } else { None }
 }
 
 fn tenant(part: &Part) -> Option<&TenantId> {

@@ -135,6 +135,16 @@ fn document(tenant: &str, version: &str) -> String {
 }
 
 #[test]
+fn what_is_declared_no_more_is_reported_as_gone() {
+    let mut world = World::play("edit plan p1; edit a a1; edit b b1; start");
+    fs::remove_file(world.documents.path().join("a.yaml")).unwrap();
+    fs::write(world.documents.path().join("b.yaml"), document("b", "b2")).unwrap();
+    let report = world.process.as_mut().unwrap().take(Folder::read_once(world.documents.path()), world.now).report;
+    let parts = |parts: &[Part]| parts.iter().map(Part::to_string).collect::<Vec<_>>();
+    assert_eq!((parts(&report.accepted), parts(&report.gone)), (vec!["tenant b".to_owned()], vec!["tenant a".to_owned()]));
+}
+
+#[test]
 fn trust_is_earned_part_by_part() {
     for script in [
         // One stray kill hides no edit.

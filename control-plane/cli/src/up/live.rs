@@ -1,8 +1,8 @@
 //! What an edit became, told on the terminal as it happens: which parts are live, and which are not and why.
 
-use crate::output::{BAD, FAINT, GOOD, paint};
+use crate::output::{BAD, FAINT, GOOD, WARN, paint};
 use crate::validate::render::{self, Weight};
-use bulkhead_config::protocol::{Offer, Part, Quarantined, Report, Serving};
+use bulkhead_config::protocol::{Offer, Part, Quarantined, Report};
 use bulkhead_sidecar::policy::{KeyReader, PolicySource};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -72,17 +72,22 @@ fn lines(report: &Report, told: &[Quarantined], started: bool) -> String {
     if started && !report.accepted.is_empty() {
         line(GOOD, "live", &joined(&report.accepted));
     }
+    if started && !report.gone.is_empty() {
+        line(WARN, "gone", &format!("{}: no longer declared", joined(&report.gone)));
+    }
+    let is_told = |part: &Part| report.accepted.contains(part) || report.gone.contains(part);
     let is_held = |part: &Part| report.quarantined.iter().any(|held| held.part == *part);
-    let well: Vec<Part> =
-        told.iter().map(|held| &held.part).filter(|part| !is_held(part) && !report.accepted.contains(part)).cloned().collect();
-    if !well.is_empty() {
-        line(GOOD, "live", &format!("{}, as declared again", joined(&well)));
+    let well = told.iter().map(|held| &held.part).filter(|part| !is_held(part) && !is_told(part)).cloned();
+    // Of a file nobody says what it holds now, or whether it is still there.
+    let (files, parts): (Vec<Part>, Vec<Part>) = well.partition(|part| matches!(part, Part::File(_)));
+    if !parts.is_empty() {
+        line(GOOD, "live", &format!("{}, as declared again", joined(&parts)));
+    }
+    if !files.is_empty() {
+        line(GOOD, "well", &format!("{}: nothing is wrong there any more", joined(&files)));
     }
     for held in report.quarantined.iter().filter(|held| !told.contains(held)) {
-        let instead = match held.serving {
-            Serving::LastGood => "its last good version is served",
-            Serving::Held => "nothing is served of it",
-        };
+        let instead = held.instead();
         let mistakes = held.diagnostics.iter().map(|mistake| {
             let source = fs::read_to_string(&*mistake.file).ok();
             render::diagnostic(Weight::Mistake, mistake, source.as_deref())
@@ -102,6 +107,7 @@ fn joined(parts: &[Part]) -> String {
 mod tests {
     use super::*;
     use bulkhead_config::diagnostic::Diagnostics;
+    use bulkhead_config::protocol::Serving;
     use bulkhead_config::snapshot::Epoch;
 
     fn told(report: &Report, told: &[Quarantined], started: bool) -> Vec<String> {
@@ -137,10 +143,25 @@ mod tests {
     fn a_stopped_terminal_holds_up_no_policy() {
         let (_go_on, stopped) = sync_channel(1);
         let mut shown = Shown::new(Silent, Stopped(stopped)).unwrap();
-        let report = Report { epoch: Epoch { incarnation: 1, revision: 1 }, accepted: vec![Part::Platform], quarantined: Vec::new() };
+        let epoch = Epoch { incarnation: 1, revision: 1 };
+        let report = Report { epoch, accepted: vec![Part::Platform], gone: Vec::new(), quarantined: Vec::new() };
         for _ in 0..10 * REPORTS_MAX {
             shown.report(&report);
         }
+    }
+
+    /// Nothing of it may ever have been served, and it may be well because it is deleted.
+    #[test]
+    fn of_a_file_nothing_is_claimed_to_be_served() {
+        let file = |serving| Quarantined { part: Part::File("a.yaml".into()), diagnostics: Diagnostics::new(), serving };
+        let report = |quarantined| {
+            let epoch = Epoch { incarnation: 1, revision: 1 };
+            Report { epoch, accepted: Vec::new(), gone: Vec::new(), quarantined }
+        };
+        let held = vec![file(Serving::LastGood)];
+        let expected = "held file a.yaml: nothing new is taken from it; what was served of it before stays";
+        assert_eq!(told(&report(held.clone()), &[], true), [expected]);
+        assert_eq!(told(&report(Vec::new()), &held, true), ["well file a.yaml: nothing is wrong there any more"]);
     }
 
     #[test]
@@ -150,6 +171,7 @@ mod tests {
         let report = |accepted: &[&str], quarantined: &[&str]| Report {
             epoch: Epoch { incarnation: 1, revision: 2 },
             accepted: accepted.iter().map(|id| tenant(id)).collect(),
+            gone: Vec::new(),
             quarantined: quarantined.iter().map(|id| held(id)).collect(),
         };
         assert_eq!(told(&report(&["a"], &[]), &[], false), [""; 0], "the banner tells what is there at the start");
@@ -158,5 +180,7 @@ mod tests {
         assert_eq!(told(&report(&["b"], &["a"]), &[held("a")], true), ["live tenant b"]);
         assert_eq!(told(&report(&[], &[]), &[held("a")], true), ["live tenant a, as declared again"]);
         assert_eq!(told(&report(&["a"], &[]), &[held("a")], true), ["live tenant a"]);
+        let gone = Report { gone: vec![tenant("a")], ..report(&["b"], &[]) };
+        assert_eq!(told(&gone, &[held("a")], true), ["live tenant b", "gone tenant a: no longer declared"]);
     }
 }
