@@ -146,9 +146,20 @@ impl Diagnostic {
 }
 
 /// One line: `file:line:column: message (expected …, found …); hint`.
+impl Diagnostic {
+    /// `file:line:column`; what stands in no lines, a flag or a variable, by its name alone.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.span {
+            Span { line: 0, .. } => self.file.to_string(),
+            Span { line, column } => format!("{}:{line}:{column}", self.file),
+        }
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: ", self.file, self.span.line, self.span.column)?;
+        write!(f, "{}: ", self.place())?;
         if let Some(document) = &self.document {
             write!(f, "{document}: ")?;
         }

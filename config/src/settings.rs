@@ -152,6 +152,20 @@ pub struct Entry {
     pub origin: Origin,
 }
 
+impl Entry {
+    /// Its value as JSON: a number or a truth value where it is one, `null` where it is unset.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        if self.origin == Origin::Unset {
+            return serde_json::Value::Null;
+        }
+        let typed = serde_json::from_str::<serde_json::Value>(&self.shown).ok();
+        // Only what reads back as it was written: a host `1e3` is no thousand.
+        let typed = typed.filter(|value| (value.is_number() || value.is_boolean()) && format!("{value}") == self.shown);
+        typed.unwrap_or_else(|| self.shown.as_str().into())
+    }
+}
+
 /// What gave a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {

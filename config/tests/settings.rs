@@ -4,6 +4,7 @@
 
 use bulkhead_config::diagnostic::Diagnostics;
 use bulkhead_config::settings::{self, Environment, Level, Settings, Sources, Workers};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -85,6 +86,24 @@ fn the_last_layer_that_speaks_decides_and_is_named() {
 }
 
 #[test]
+fn programs_read_settings_as_the_values_they_are() {
+    let world = World { flags: vec!["core.sidecar.workers=2", "core.alerts.channels.email.smtp_host=1e3"], ..World::default() };
+    let settings = world.load(Environment::Dev).unwrap();
+    for (key, value) in [
+        ("core.cache.default_ttl", json!(3600)),
+        ("core.security.audit_enabled", json!(true)),
+        ("core.sidecar.workers", json!(2)),
+        ("core.sidecar.drain_deadline", json!("30s")),
+        ("core.alerts.channels.email.smtp_host", json!("1e3")),
+        ("core.cache.redis_url", json!("[redacted]")),
+        ("core.security.encryption_key", json!(null)),
+    ] {
+        let entry = settings.entries().iter().find(|entry| entry.key == key).unwrap();
+        assert_eq!(entry.to_json(), value, "{key}");
+    }
+}
+
+#[test]
 fn a_reference_takes_a_variable_or_its_default() {
     let world = World {
         file:
@@ -161,10 +180,10 @@ fn variables_and_flags_are_checked_like_files() {
     for says in [
         "did you mean `cache`?",
         "did you mean `BULKHEAD__CORE__CACHE__REDIS_URL`?",
-        "BULKHEAD__CORE__SIDECAR__WORKERS:1:1: `many`",
+        "BULKHEAD__CORE__SIDECAR__WORKERS: `many`",
         "did you mean `core.logging.level`?",
         "`nothing` sets nothing",
-        "flag:1:1: `x` is no number of seconds",
+        "--set: `x` is no number of seconds",
     ] {
         assert!(mistakes.contains(says), "{says} in\n{mistakes}");
     }

@@ -47,7 +47,7 @@ pub struct Setting {
     /// `core.metrics.collection_interval`.
     pub key: String,
     /// Its value; a secret is redacted.
-    pub shown: String,
+    pub shown: Value,
     /// The layer that gave it, and where it stands there.
     pub origin: String,
 }
@@ -191,7 +191,7 @@ impl<S: Sidecar> Admin<S> {
 
 fn settings(all: Vec<Setting>, show: Show) -> Value {
     let members = all.into_iter().map(|Setting { key, shown, origin }| match show {
-        Show::Values => (key, shown.into()),
+        Show::Values => (key, shown),
         Show::Origins => (key, json!({ "value": shown, "origin": origin })),
     });
     Value::Object(members.collect())
@@ -264,8 +264,8 @@ mod tests {
             Arc::clone(&self.snapshot)
         }
         fn settings(&self) -> Vec<Setting> {
-            let setting = |key: &str, shown: &str| Setting { key: key.to_owned(), shown: shown.to_owned(), origin: "default".to_owned() };
-            vec![setting("core.cache.default_ttl", "3600"), setting("core.security.encryption_key", "[redacted]")]
+            let setting = |key: &str, shown: Value| Setting { key: key.to_owned(), shown, origin: "default".to_owned() };
+            vec![setting("core.cache.default_ttl", 3_600.into()), setting("core.security.encryption_key", "[redacted]".into())]
         }
         async fn decision(&self, id: DecisionId) -> Option<Replay> {
             self.remembered.iter().find(|replay| replay.id == id).cloned()
@@ -345,9 +345,9 @@ mod tests {
     async fn config_shows_settings_or_a_tenant_with_the_layer_of_each_value() {
         let world = World::start().await;
         let (_, settings) = world.ask("GET /config").await;
-        assert_eq!(settings, json!({ "core.cache.default_ttl": "3600", "core.security.encryption_key": "[redacted]" }));
+        assert_eq!(settings, json!({ "core.cache.default_ttl": 3600, "core.security.encryption_key": "[redacted]" }));
         let (_, settings) = world.ask("GET /config?origin=true").await;
-        assert_eq!(settings["core.cache.default_ttl"], json!({ "value": "3600", "origin": "default" }));
+        assert_eq!(settings["core.cache.default_ttl"], json!({ "value": 3600, "origin": "default" }));
         let (_, tenant) = world.ask("GET /config?tenant=acme_corp").await;
         assert_eq!(tenant["api_quota_per_hour"], 50_000);
         let (_, tenant) = world.ask("GET /config?origin=true&tenant=globex").await;

@@ -4,12 +4,15 @@ use super::key::{KEYS, Known};
 use super::{Environment, Origin};
 use crate::declared::reader::{Complaint, wrong};
 use crate::diagnostic::{Diagnostics, Span, nearest};
-use crate::text::{self, Budget, Key, Node, START, Value, below, show_text};
+use crate::text::{self, Budget, Key, Node, Value, below, show_text};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Variables that begin so are settings; two underscores stand for a dot.
 const PREFIX: &str = "BULKHEAD__";
+
+/// Where flags are said to stand.
+const FLAG: &str = "--set";
 
 /// The layers that are built in, lowest first: name and text.
 pub(super) fn built_in(environment: Environment) -> [(&'static str, &'static str); 2] {
@@ -95,7 +98,7 @@ impl Layers {
                         Some(key) => complaint.hint(format!("did you mean `{}`?", as_variable(key))),
                         None => complaint.hint(format!("for example `{}`", as_variable("core.cache.redis_url"))),
                     };
-                    complaint.report(&mut self.mistakes, &"environment".into(), START, "".into(), None);
+                    complaint.report(&mut self.mistakes, &"environment".into(), Span::default(), "".into(), None);
                 }
             }
         }
@@ -116,7 +119,7 @@ impl Layers {
                 },
                 None => wrong(format!("{} sets nothing", show_text(flag))).expected("`key=value`, for example `core.logging.level=debug`"),
             };
-            complaint.report(&mut self.mistakes, &"flag".into(), START, "".into(), None);
+            complaint.report(&mut self.mistakes, &FLAG.into(), Span::default(), "".into(), None);
         }
     }
 
@@ -154,8 +157,8 @@ impl Written {
     pub(super) fn place(&self) -> (Arc<str>, Span) {
         match &self.origin {
             Origin::File(file, span) => (Arc::clone(file), *span),
-            Origin::Variable(name) => (Arc::clone(name), START),
-            Origin::Flag | Origin::Unset => ("flag".into(), START),
+            Origin::Variable(name) => (Arc::clone(name), Span::default()),
+            Origin::Flag | Origin::Unset => (FLAG.into(), Span::default()),
         }
     }
 }

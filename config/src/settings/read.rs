@@ -5,8 +5,8 @@ use super::key::{KEYS, Key, Known};
 use super::layer::{Layers, Written};
 use super::{Entry, Origin, Secret};
 use crate::declared::reader::{Complaint, Outcome, Reported, wrong};
-use crate::diagnostic::Diagnostics;
-use crate::text::{self, START, Value, below};
+use crate::diagnostic::{Diagnostics, Span};
+use crate::text::{self, Value, below};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ impl Layers {
     /// Writes down what is wrong with a key. What its value is stays untold where it may be a secret.
     fn refuse(&mut self, key: &dyn Known, complaint: Complaint) -> Reported {
         let written = self.written.get(key.path());
-        let (file, span) = written.map_or_else(|| ("settings".into(), START), Written::place);
+        let (file, span) = written.map_or_else(|| ("settings".into(), Span::default()), Written::place);
         let found = written.filter(|_| !key.traits().is_secret).map(|written| text::show(&written.value));
         let pointer = key.path().split('.').fold("".into(), |pointer: Arc<str>, step| below(&pointer, step));
         complaint.report(&mut self.mistakes, &file, span, pointer, found)

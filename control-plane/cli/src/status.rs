@@ -141,12 +141,14 @@ impl Lines {
     }
 
     fn settings(&mut self, policy: &Value) {
-        if let Some(mistakes) = text(policy, "settings_mistakes") {
-            self.add(BAD, "settings", format!("not read again: {mistakes}"));
+        // One mistake a line.
+        for mistake in text(policy, "settings_mistakes").unwrap_or_default().lines() {
+            self.add(BAD, "settings", format!("not read again: {mistake}"));
         }
         let restart: Vec<String> = list(policy, "settings_that_need_a_restart").iter().map(plain).collect();
+        let take = if restart.len() == 1 { "takes" } else { "take" };
         if !restart.is_empty() {
-            self.add(WARN, "restart", format!("{} take effect with the next start", restart.join(", ")));
+            self.add(WARN, "restart", format!("{} {take} effect with the next start", restart.join(", ")));
         }
     }
 
@@ -171,6 +173,7 @@ mod tests {
                 { "file": "/nowhere/globex.yaml", "line": 4, "column": 7, "document": "Tenant globex", "pointer": "/plan",
                   "message": "plan `fre` does not exist", "expected": null, "found": null, "hint": "did you mean `free`?" }] }],
             "trials": [{ "part": "tenant acme_corp", "phase": "probation" }],
+            "settings_mistakes": "core.yaml:3:18: `9x` is no number of seconds\ncore.yaml:4:3: there is no setting `core.foo`",
             "settings_that_need_a_restart": ["core.sidecar.workers"],
         });
         let status = json!({
@@ -193,7 +196,9 @@ held       tenant globex: its last good version is served
 error: plan `fre` does not exist
  --> /nowhere/globex.yaml:4:7 (Tenant globex, /plan)
   = help: did you mean `free`?
-restart    core.sidecar.workers take effect with the next start
+settings   not read again: core.yaml:3:18: `9x` is no number of seconds
+settings   not read again: core.yaml:4:3: there is no setting `core.foo`
+restart    core.sidecar.workers takes effect with the next start
 ";
         assert_eq!(anstream::adapter::strip_str(&show(&status)).to_string(), expected);
     }

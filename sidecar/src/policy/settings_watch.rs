@@ -72,7 +72,7 @@ impl SettingsSource {
 
 fn read(path: &Path) -> Result<String, SettingsError> {
     let unreadable = |cause| SettingsError::Unreadable { path: path.to_owned(), cause };
-    let bytes = bytes(path, Budget::FILE.bytes).map_err(|why| unreadable(io::Error::other(why)))?;
+    let bytes = bytes(path, Budget::FILE.bytes).map_err(unreadable)?;
     let name: Arc<str> = path.display().to_string().into();
     let text = text::utf8(&bytes).map_err(|mistake| {
         let mut mistakes = Diagnostics::new();

@@ -46,7 +46,7 @@ impl Sidecar for ForAdmin {
     fn settings(&self) -> Vec<Setting> {
         let settings = self.settings.load();
         let entries = settings.entries().iter();
-        let setting = |entry: &Entry| Setting { key: entry.key.to_owned(), shown: entry.shown.clone(), origin: entry.origin.to_string() };
+        let setting = |entry: &Entry| Setting { key: entry.key.to_owned(), shown: entry.to_json(), origin: entry.origin.to_string() };
         entries.map(setting).collect()
     }
 

@@ -44,7 +44,7 @@ pub(crate) fn diagnostic(weight: Weight, diagnostic: &Diagnostic, source: Option
 
 /// `file:line:column (Kind name, /pointer)`.
 fn place(diagnostic: &Diagnostic) -> String {
-    let mut text = format!("{}:{}:{}", printable(&diagnostic.file), diagnostic.span.line, diagnostic.span.column);
+    let mut text = printable(&diagnostic.place());
     let pointer = Some(&*diagnostic.pointer).filter(|pointer| !pointer.is_empty());
     let within: Vec<&str> = diagnostic.document.as_deref().into_iter().chain(pointer).collect();
     if !within.is_empty() {

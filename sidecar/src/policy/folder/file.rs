@@ -40,20 +40,20 @@ pub(crate) struct Contents {
 /// The bytes of a regular file, at most `most`.
 ///
 /// # Errors
-/// What is wrong with the file, for people.
-pub(crate) fn bytes(path: &Path, most: usize) -> Result<Vec<u8>, String> {
+/// What is wrong with the file.
+pub(crate) fn bytes(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     // A pipe of that name would be waited for: look first, and do not wait should it have changed since.
-    let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    let metadata = std::fs::metadata(path)?;
     if !metadata.is_file() {
-        return Err("it is no regular file".to_owned());
+        return Err(io::Error::other("it is no regular file"));
     }
     let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(|error| error.to_string())?;
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).min(most));
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit).read_to_end(&mut bytes).map_err(|error: io::Error| error.to_string())?;
+    file.take(limit).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        return Err(format!("it has more than the {most} bytes allowed"));
+        return Err(io::Error::other(format!("it has more than the {most} bytes allowed")));
     }
     Ok(bytes)
 }

@@ -143,7 +143,7 @@ impl Scan {
         let settled = stamp.is_settled(now_ms).then_some(stamp);
         let shown = known.as_ref().map_or_else(|| path.to_string_lossy().into(), |seen| Arc::clone(&seen.shown));
         let (digest, contents) = match file::bytes(path, Budget::FILE.bytes) {
-            Err(why) => (None, Contents::unreadable(unreadable(&shown, &why))),
+            Err(why) => (None, Contents::unreadable(unreadable(&shown, &why.to_string()))),
             Ok(bytes) => {
                 let digest = digest(&bytes);
                 if let Some(seen) = known
@@ -274,7 +274,7 @@ impl Scan {
                 key.told = Some(told);
                 offer.files.push((name, read.as_ref().ok().map(|bytes| bytes.as_slice().into())));
             }
-            key.trouble = read.err();
+            key.trouble = read.err().map(|why| why.to_string());
         }
     }
 
