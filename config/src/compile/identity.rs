@@ -51,6 +51,15 @@ pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>
 }
 
 fn add_issuer(
+/// API keys that no request can show, because the platform says in no document where.
+pub(super) fn warn_of_unheard_keys(documents: &Documents, mistakes: &mut Mistakes) {
+    let mut keys = documents.identities().flat_map(|(document, identity)| identity.api_keys.iter().map(move |key| (document, key)));
+    if let Some((document, first)) = keys.next() {
+        let warning = at(document, &first.id, "no request can show this API key: no platform-wide Identity has `api_key_header`");
+        mistakes.warn(warning.hint("add an Identity without `tenant:` that says `api_key_header: x-api-key`"));
+    }
+}
+
     issuers: &mut Vec<Arc<Issuer>>,
     document: &Document,
     declared: &JwtIssuer,

@@ -89,6 +89,9 @@ fn own_policy(
 ) -> Arc<Policy> {
     let issuers_before = before.map_or(&[][..], |policy| &policy.issuers);
     let identities = identity::compile(documents, Scope::Tenant, issuers_before, mistakes);
+    if ground.platform.api_key_header().is_none() {
+        identity::warn_of_unheard_keys(documents, mistakes);
+    }
     let roles = RoleTable::of_tenant(&ground.roles, documents, mistakes);
     let own_quotas = limit::compile(documents, &Names::of(ground), mistakes);
     let platforms = ground.quotas.iter().filter(|quota| quota.applies(plan, Some(id)));

@@ -1,6 +1,6 @@
 //! Mistakes that only all documents together show: each in its place, with what is meant.
 
-use super::support::{PLATFORM, all, tenant, told};
+use super::support::{PLATFORM, all, change, tenant, told};
 use bulkhead_config::compile::Catalogue;
 
 /// A service with one route, for platforms that need one.
@@ -217,6 +217,20 @@ fn what_is_odd_is_told_and_keeps_nobody_from_being_served() {
             "t:16:12: RoleBinding t/b: API key `gone` does not exist, so nobody is bound by it; no API key is declared".to_owned(),
         ]
     );
+}
+
+/// The key is valid, and a request with it is told that it shows no credential.
+#[test]
+fn an_api_key_that_no_header_carries_is_told_until_one_does() {
+    let key = format!("  - id: k\n    sha256: \"{}\"\n", "0".repeat(64));
+    let tenant = format!("{}---\nkind: Identity\ntenant: t\nname: i\napi_keys:\n{key}", tenant("t", ""));
+    let mut catalogue = Catalogue::new();
+    let outcome = catalogue.apply(&all(&[("p", &PLATFORM.replace("api_key_header: x-api-key", "")), ("t", &tenant)]));
+    assert_eq!(told(&outcome), "");
+    let warning = "t:11:9: Identity t/i: no request can show this API key: no platform-wide Identity has `api_key_header`; add an Identity without `tenant:` that says `api_key_header: x-api-key`";
+    assert_eq!(outcome.warnings.to_string(), warning);
+    let outcome = catalogue.apply(&change(&[("p", PLATFORM)]));
+    assert_eq!(outcome.warnings.to_string(), "");
 }
 
 #[test]

@@ -110,13 +110,15 @@ impl Fault for Error {
 pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
     let Action::New(new) = &args.action;
     let place = context::find(global)?;
-    if new.write {
-        check(new, &place)?;
-    }
     let key = Key::new(&new.tenant, &new.id)?;
     let document = document(new, &key);
     if !new.write {
         return show(&key, &document, out);
+    }
+    let declared = documents::declared(&place.documents)?;
+    check(new, &place, &declared)?;
+    if !is_heard(&declared) {
+        out.warn("no request can show this key yet: add an Identity without `tenant:` that says `api_key_header: x-api-key`");
     }
     let live = Live::before(&place);
     let path = write(new, &place, &document)?;
@@ -162,15 +164,19 @@ fn document(new: &New, key: &Key) -> String {
 }
 
 /// What would make the written document useless or harmful is told before anything is written.
-fn check(new: &New, place: &Place) -> Result<(), Failure> {
-    let declared = documents::declared(&place.documents)?;
+fn check(new: &New, place: &Place, declared: &Declared) -> Result<(), Error> {
     let tenants: Vec<&str> = declared.tenants().collect();
     if !tenants.contains(&new.tenant.as_str()) {
         let near = nearest(new.tenant.as_str(), tenants).map(str::to_owned);
-        return Err(Error::UnknownTenant { tenant: new.tenant.clone(), documents: place.documents.clone(), near }.into());
+        return Err(Error::UnknownTenant { tenant: new.tenant.clone(), documents: place.documents.clone(), near });
     }
-    check_role(new, &declared)?;
-    taken(new, &declared).map_or(Ok(()), |place| Err(Error::Taken { tenant: new.tenant.clone(), id: new.id.clone(), place }.into()))
+    check_role(new, declared)?;
+    taken(new, declared).map_or(Ok(()), |place| Err(Error::Taken { tenant: new.tenant.clone(), id: new.id.clone(), place }))
+}
+
+/// Whether the documents say in which header keys come.
+fn is_heard(declared: &Declared) -> bool {
+    declared.documents().any(|document| matches!(&document.body, Body::Identity(identity) if identity.api_key_header.is_some()))
 }
 
 fn check_role(new: &New, declared: &Declared) -> Result<(), Error> {

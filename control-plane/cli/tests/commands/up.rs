@@ -243,6 +243,13 @@ fn a_tenant_with_a_mistake_is_held_alone_and_status_says_so() {
     std::fs::write(&globex, text.replace("plan: free", "plan: fre")).unwrap();
     eventually("status names the tenant", || home.bulkhead(&["status"]).stdout.contains("tenant globex: its last good version is served"));
     let status = home.bulkhead(&["status"]).stdout;
+
+    // Where no header carries keys, the new one opens nothing.
+    let platform = home.path(".local/share/bulkhead/dev/documents/platform.yaml");
+    let text = std::fs::read_to_string(&platform).unwrap();
+    std::fs::write(&platform, text.replace("api_key_header: x-api-key", "")).unwrap();
+    let said = home.bulkhead(&["api-key", "new", "--tenant", "acme_corp", "--id", "deaf", "--write"]);
+    assert!(said.code == 0 && said.stderr.contains("api_key_header"), "{said:?}");
     assert!(status.contains("did you mean `free`?") && status.contains("plan: fre"), "{status}");
     for host in ["globex.localhost", "acme.localhost"] {
         assert_eq!(up.get(host, "/healthz", &[]).status, 200, "{host}");
