@@ -3,6 +3,7 @@
 use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, at};
 use crate::declared::{Document, Jwks, JwtIssuer};
+use crate::diagnostic::{Diagnostic, Span};
 use crate::name::KeyId;
 use crate::snapshot::{ApiKey, Issuer, Scope};
 use std::sync::Arc;
@@ -50,7 +51,6 @@ pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>
     found
 }
 
-fn add_issuer(
 /// API keys that no request can show, because the platform says in no document where.
 pub(super) fn warn_of_unheard_keys(documents: &Documents, mistakes: &mut Mistakes) {
     let mut keys = documents.identities().flat_map(|(document, identity)| identity.api_keys.iter().map(move |key| (document, key)));
@@ -60,6 +60,7 @@ pub(super) fn warn_of_unheard_keys(documents: &Documents, mistakes: &mut Mistake
     }
 }
 
+fn add_issuer(
     issuers: &mut Vec<Arc<Issuer>>,
     document: &Document,
     declared: &JwtIssuer,
@@ -94,6 +95,21 @@ pub fn resolve(document_file: &str, written: &str) -> Arc<str> {
     match document_file.rfind('/').and_then(|slash| document_file.get(..=slash)) {
         Some(folder) if !written.starts_with('/') => format!("{folder}{written}").into(),
         _ => written.into(),
+    }
+}
+
+/// That a file which documents name as a key set would itself be read for documents.
+#[must_use]
+pub fn misplaced_key_set(file: &Arc<str>) -> Diagnostic {
+    Diagnostic {
+        file: Arc::clone(file),
+        span: Span { line: 1, column: 1 },
+        document: None,
+        pointer: "".into(),
+        message: "it is named as a key set and stands among the documents".to_owned(),
+        expected: None,
+        found: None,
+        hint: Some("name it `….jwks.json` or `….jwks`, so that it is not read for documents".to_owned()),
     }
 }
 

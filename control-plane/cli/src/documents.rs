@@ -2,10 +2,12 @@
 
 use crate::exit::Exit;
 use crate::fault::Fault;
+use bulkhead_config::compile::{files_of, misplaced_key_set};
 use bulkhead_config::declared::{self, Document, File, Kind};
 use bulkhead_config::diagnostic::Diagnostics;
 use bulkhead_config::protocol::{Offer, Put};
 use bulkhead_config::text;
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -105,11 +107,15 @@ impl Declared {
         self.documents().filter(|document| document.id.kind == Kind::Tenant).map(|document| document.id.name.as_str())
     }
 
-    /// Every mistake of the readers.
+    /// Every mistake of the readers. A key set that was read for documents has one alone: its name.
     pub(crate) fn mistakes(&self) -> Diagnostics {
+        let key_sets: HashSet<Arc<str>> = self.documents().flat_map(files_of).collect();
         let mut mistakes = Diagnostics::new();
-        for (_, file) in &self.files {
-            mistakes.append(file.diagnostics.clone());
+        for (source, file) in &self.files {
+            match key_sets.contains(&source.name) && !file.diagnostics.is_empty() {
+                true => mistakes.push(misplaced_key_set(&source.name)),
+                false => mistakes.append(file.diagnostics.clone()),
+            }
         }
         mistakes
     }
@@ -122,21 +128,29 @@ impl Declared {
     }
 }
 
-/// Every file that these paths mean, in the order named, folders sorted. `-` is the standard input.
+/// Every file that these paths mean, in the order named, folders sorted. `-` is the standard input. What two of the paths mean,
+/// a folder and a file in it, is read once; two names within one folder are two files, as where it is served.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Error> {
     let mut sources = Vec::new();
+    let mut known = HashSet::new();
     for path in paths {
-        let before = sources.len();
+        let mut found = Vec::new();
         if path.as_os_str() == "-" {
             sources.push(standard_input()?);
+            continue;
         } else if metadata(path)?.is_dir() {
-            walk(path, 0, &mut sources)?;
+            walk(path, 0, &mut found)?;
         } else {
-            sources.push(file(path)?);
+            found.push(path.clone());
         }
-        if sources.len() == before {
+        if found.is_empty() {
             return Err(Error::Empty(path.clone()));
         }
+        let place = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        for path in found.iter().filter(|path| !known.contains(&place(path))) {
+            sources.push(file(path)?);
+        }
+        known.extend(found.iter().map(place));
     }
     Ok(sources)
 }
@@ -146,9 +160,9 @@ pub(crate) fn is_empty(folder: &Path) -> Result<bool, Error> {
     if !folder.exists() {
         return Ok(true);
     }
-    let mut sources = Vec::new();
-    walk(folder, 0, &mut sources)?;
-    Ok(sources.is_empty())
+    let mut found = Vec::new();
+    walk(folder, 0, &mut found)?;
+    Ok(found.is_empty())
 }
 
 fn standard_input() -> Result<Source, Error> {
@@ -158,7 +172,7 @@ fn standard_input() -> Result<Source, Error> {
     Ok(Source { name: "stdin".into(), content })
 }
 
-fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), Error> {
+fn walk(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Error> {
     if depth > DEPTH_MAX {
         return Err(Error::TooDeep(folder.to_owned()));
     }
@@ -166,11 +180,11 @@ fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), Er
     let entries: io::Result<Vec<PathBuf>> = fs::read_dir(folder).map_err(unreadable)?.map(|entry| Ok(entry?.path())).collect();
     let mut entries = entries.map_err(unreadable)?;
     entries.sort();
-    for path in entries.iter().filter(|path| !is_hidden(path)) {
-        if metadata(path)?.is_dir() {
-            walk(path, depth + 1, sources)?;
-        } else if is_document(path) {
-            sources.push(file(path)?);
+    for path in entries.into_iter().filter(|path| !is_hidden(path)) {
+        if metadata(&path)?.is_dir() {
+            walk(&path, depth + 1, found)?;
+        } else if is_document(&path) {
+            found.push(path);
         }
     }
     Ok(())
@@ -216,6 +230,16 @@ mod tests {
         let sources = read(&[dir.path().to_owned()]).unwrap();
         let names: Vec<String> = sources.iter().map(|source| source.name.replace(&*dir.path().to_string_lossy(), "")).collect();
         assert_eq!(names, ["/a.json", "/b.yaml", "/tenants/t.yml"]);
+    }
+
+    #[test]
+    fn what_two_paths_mean_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("a.yaml"), "").unwrap();
+        std::os::unix::fs::symlink(path("a.yaml"), path("b.yaml")).unwrap();
+        assert_eq!(read(&[path("a.yaml"), dir.path().to_owned(), path("b.yaml")]).unwrap().len(), 1);
+        assert_eq!(read(&[dir.path().to_owned()]).unwrap().len(), 2, "the sidecar reads both, so both are judged");
     }
 
     #[test]

@@ -108,6 +108,18 @@ fn what_follows_from_another_mistake_is_not_told() {
 }
 
 #[test]
+fn a_key_set_among_the_documents_is_told_how_it_must_be_named() {
+    let home = Home::new();
+    let platform = std::fs::read_to_string(samples().join("platform.yaml")).unwrap();
+    home.write("all/platform.yaml", platform.replace("issuer.jwks.json", "keys.json"));
+    home.write("all/keys.json", r#"{"keys": []}"#);
+    let said = validate(&home, &["all"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stdout.contains("named as a key set") && said.stdout.contains("jwks.json"), "{}", said.stdout);
+    assert!(said.stdout.ends_with("1 mistake\n"), "{}", said.stdout);
+}
+
+#[test]
 fn the_standard_input_is_a_file_like_any_other() {
     let home = Home::new();
     let path = home.write("role.yaml", "kind: Role\nname: a\nalow: []\n");

@@ -7,6 +7,7 @@
 use super::file::{self, Contents, Digest, KEY_FILE_BYTES_MAX, digest};
 use super::list::{Listing, Stamp, list};
 use crate::clock::{Clock, Origin as ClockOrigin};
+use bulkhead_config::compile::misplaced_key_set;
 use bulkhead_config::declared::{DocumentId, Origin};
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::protocol::{Broken, Offer, Put};
@@ -282,7 +283,7 @@ impl Scan {
     fn all_broken(&self, listing: &Listing) -> Vec<Broken> {
         let is_key_set = |seen: &Seen| !seen.mistakes.is_empty() && self.keys.contains_key(&seen.shown);
         let broken = |seen: &Seen| match is_key_set(seen) {
-            true => vec![Broken { file: Arc::clone(&seen.shown), id: None, diagnostics: one(key_set(&seen.shown)) }],
+            true => vec![Broken { file: Arc::clone(&seen.shown), id: None, diagnostics: one(misplaced_key_set(&seen.shown)) }],
             false => seen.broken(),
         };
         let mut all: Vec<Broken> = self.files.values().flat_map(broken).collect();
@@ -448,11 +449,6 @@ fn unreadable(shown: &Arc<str>, why: &str) -> Diagnostic {
 
 fn empty(shown: &Arc<str>) -> Diagnostic {
     file::mistake(shown, "the file is empty".to_owned(), "what it held is kept; delete the file if it shall hold nothing")
-}
-
-fn key_set(shown: &Arc<str>) -> Diagnostic {
-    let hint = "name it `….jwks.json` or `….jwks`, so that it is not read for documents";
-    file::mistake(shown, "it is named as a key set and stands among the documents".to_owned(), hint)
 }
 
 fn keys_unreadable(name: &Arc<str>, why: &str) -> Diagnostic {
