@@ -5,7 +5,7 @@ use crate::fault::{Failure, Fault};
 use crate::files::{self, Readers};
 use crate::output::Out;
 use bulkhead_config::declared::Kind;
-use bulkhead_config::diagnostic::nearest;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The kind, as documents write it
-    #[arg(value_parser = kind, required_unless_present = "all")]
+    #[arg(value_parser = kinds(), ignore_case = true, required_unless_present = "all")]
     kind: Option<Kind>,
     /// Write the schemas of all kinds to this folder instead
     #[arg(long, value_name = "DIR", conflicts_with = "kind")]
@@ -63,13 +63,8 @@ fn write_all(folder: &Path) -> Result<(), Unwritable> {
     Ok(())
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    let known = Kind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text));
-    known.ok_or_else(|| {
-        let meant = |kind: &Kind| nearest(&text.to_ascii_lowercase(), [kind.as_str().to_ascii_lowercase().as_str()]).is_some();
-        match Kind::ALL.into_iter().find(meant) {
-            Some(near) => format!("there is no such kind; did you mean {near}?"),
-            None => format!("there is no such kind; there are {}", Kind::ALL.map(Kind::as_str).join(", ")),
-        }
-    })
+/// The kinds by name, in whatever case, for help and completion too.
+fn kinds() -> impl TypedValueParser<Value = Kind> {
+    let names = PossibleValuesParser::new(Kind::ALL.map(Kind::as_str));
+    names.try_map(|name| Kind::ALL.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(&name)).ok_or("there is no such kind"))
 }
