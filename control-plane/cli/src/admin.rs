@@ -69,6 +69,11 @@ impl Admin {
         Self { socket: place.data_dir.join("admin.sock"), data_dir: place.data_dir.clone() }
     }
 
+    /// Whether anybody listens.
+    pub(crate) fn is_there(&self) -> bool {
+        std::os::unix::net::UnixStream::connect(&self.socket).is_ok()
+    }
+
     /// What stands at a target.
     pub(crate) fn get(&self, target: &str) -> Result<Value, Error> {
         self.ask(Method::GET, target, None)

@@ -2,6 +2,7 @@
 //!
 //! Order: `--data-dir`, `--context`, `BULKHEAD_DATA_DIR`, the context `dev`, the default directory.
 
+use crate::admin::Admin;
 use crate::args::Global;
 use crate::exit::Exit;
 use crate::fault::Fault;
@@ -106,8 +107,17 @@ pub(crate) struct Registration<'a> {
     pub(crate) addresses: Value,
 }
 
-/// Registers a bulkhead, so that later commands mean it. What other contexts say stays.
-pub(crate) fn register(name: &str, told: &Registration<'_>) -> Result<(), Error> {
+/// A context that another bulkhead had, and still runs.
+#[derive(Debug)]
+pub(crate) struct Displaced {
+    name: String,
+    entry: Value,
+    /// Where that other one is.
+    pub(crate) place: Place,
+}
+
+/// Registers a bulkhead, so that later commands mean it. What other contexts say stays. Gives back whom it takes the context from.
+pub(crate) fn register(name: &str, told: &Registration<'_>) -> Result<Option<Displaced>, Error> {
     let path = contexts_file()?;
     let mut contexts = Contexts::read(&path)?;
     let entry = json!({
@@ -117,7 +127,20 @@ pub(crate) fn register(name: &str, told: &Registration<'_>) -> Result<(), Error>
         "token_file": told.token_file,
         "addresses": told.addresses,
     });
-    contexts.entries.insert(name.to_owned(), entry);
+    let before = contexts.entries.insert(name.to_owned(), entry);
+    contexts.write()?;
+    let displaced = before.and_then(|entry| Some(Displaced { name: name.to_owned(), place: place(&entry)?, entry }));
+    Ok(displaced.filter(|displaced| displaced.place.data_dir != told.place.data_dir && Admin::of(&displaced.place).is_there()))
+}
+
+/// At its end: whoever had the context before has it again, if they still run and nobody else has taken it.
+pub(crate) fn give_back(displaced: Displaced, by: &Place) -> Result<(), Error> {
+    let mut contexts = Contexts::read(&contexts_file()?)?;
+    let is_ours = contexts.entries.get(&displaced.name).and_then(place).is_some_and(|place| place.data_dir == by.data_dir);
+    if !is_ours || !Admin::of(&displaced.place).is_there() {
+        return Ok(());
+    }
+    contexts.entries.insert(displaced.name, displaced.entry);
     contexts.write()
 }
 

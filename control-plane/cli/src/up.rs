@@ -25,12 +25,12 @@ use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+mod flags;
 mod ground;
 mod plan;
 mod logs;
@@ -48,10 +48,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     documents: Option<PathBuf>,
     /// Send the demo's requests there instead of to the bundled service: http://HOST:PORT
-    #[arg(long, value_name = "URL", value_parser = plan::endpoint)]
+    #[arg(long, value_name = "URL", value_parser = flags::endpoint)]
     upstream: Option<plan::Endpoint>,
-    /// Environment: dev, staging or prod
-    #[arg(long, value_name = "NAME", env = "BULKHEAD_ENV", hide_env = true, default_value = "dev")]
+    /// Environment; else BULKHEAD_ENV
+    #[arg(long, value_name = "NAME", env = "BULKHEAD_ENV", hide_env = true, default_value = "dev", value_parser = flags::environment())]
     env: Environment,
     /// Settings over the built-in ones
     #[arg(long, value_name = "FILE")]
@@ -60,16 +60,16 @@ pub(crate) struct Args {
     #[arg(long = "set", value_name = "core.KEY=VALUE")]
     set: Vec<String>,
     /// Threads that serve requests [default: the processors it may use, at most 2]
-    #[arg(long, value_name = "N")]
-    workers: Option<NonZeroUsize>,
-    /// Where the demo is served, in place of what its document says
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: Option<u16>,
+    /// Where the demo, or the only Service, is served, in place of what its document says
+    #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
     listen: Option<SocketAddr>,
     /// Where probes and metrics are served [default: 0.0.0.0:4791]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
     probe_address: Option<SocketAddr>,
     /// Where the bundled demo service listens [default: 127.0.0.1:4789]
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "upstream")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "upstream", value_parser = flags::address)]
     demo_address: Option<SocketAddr>,
     /// Open the admin on this port of loopback too, for the token in DIR/admin.token
     #[arg(long, value_name = "PORT")]
@@ -166,6 +166,9 @@ fn load(args: &Args, data_dir: PathBuf, out: &mut Out) -> Result<bulkhead_sideca
     })
 }
 
+/// Whether later commands find it, and from whom it took the context.
+type Registered = Result<Option<context::Displaced>, context::Error>;
+
 /// Everything a start needs.
 struct Start<'a> {
     args: &'a Args,
@@ -188,7 +191,8 @@ impl Start<'_> {
             false => bulkhead_sidecar::start(settings, source).await,
         };
         let running = started.map_err(|error| self.not_started(error))?;
-        let banner = self.banner(&running, demo, &logs);
+        let mut registered = self.register(&running);
+        let banner = self.banner(&running, demo, &logs, &registered);
         // Nobody reads it (`| head`)? It serves all the same.
         let _ = match out.format() {
             Format::Human => out.raw(&banner.text()),
@@ -199,6 +203,11 @@ impl Start<'_> {
             () = running.drain_wanted() => {}
         }
         drain(running, &mut ends, out).await;
+        if let Ok(Some(displaced)) = registered.as_mut().map(Option::take)
+            && let Err(why) = context::give_back(displaced, &self.ground.place)
+        {
+            out.warn(format_args!("the context is left as it is: {}", chain(&why)));
+        }
         Ok(Exit::Done)
     }
 
@@ -232,8 +241,7 @@ impl Start<'_> {
         settings.log = logs.log_sink();
     }
 
-    fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: &Logs) -> Banner {
-        let registered = self.register(running);
+    fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: &Logs, registered: &Registered) -> Banner {
         let addresses = running.addresses();
         let named =
             |(entrance, address): &(Arc<Entrance>, SocketAddr)| (entrance.service.to_string(), entrance.listener.to_string(), *address);
@@ -253,9 +261,9 @@ impl Start<'_> {
         }
     }
 
-    fn warnings(&self, registered: Result<(), context::Error>) -> Vec<String> {
+    fn warnings(&self, registered: &Registered) -> Vec<String> {
         let Ground { place, declared, made_key_sets, foreign_key_sets, .. } = &self.ground;
-        let unregistered = registered.err().map(|why| format!("it is not registered: {}", chain(&why)));
+        let unregistered = registered.as_ref().err().map(|why| format!("it is not registered: {}", chain(why)));
         let mut warnings: Vec<String> = unregistered.into_iter().collect();
         warnings.extend(
             made_key_sets
@@ -268,6 +276,10 @@ impl Start<'_> {
         }));
         if !declared.mistakes().is_empty() {
             warnings.push(format!("there are mistakes in the documents: `bulkhead validate {}`", place.documents.display()));
+        }
+        if let Ok(Some(displaced)) = registered {
+            let other = displaced.place.data_dir.display();
+            warnings.push(format!("commands mean this bulkhead now; the one on {other} runs on, and is meant with --data-dir {other}"));
         }
         warnings
     }
@@ -289,7 +301,7 @@ impl Start<'_> {
         self.global.context.as_deref().unwrap_or(self.args.env.as_str())
     }
 
-    fn register(&self, running: &Running) -> Result<(), context::Error> {
+    fn register(&self, running: &Running) -> Registered {
         let told = Registration {
             environment: self.args.env.as_str(),
             place: &self.ground.place,

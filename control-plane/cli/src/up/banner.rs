@@ -1,7 +1,7 @@
 //! What `up` says once it serves: where everything is, and what to try.
 
 use super::tries::Try;
-use crate::output::{FAINT, GOOD, HINT, STRONG, WARN, paint};
+use crate::output::{BAD, FAINT, GOOD, HINT, STRONG, WARN, paint};
 use clap::builder::styling::Style;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -36,6 +36,9 @@ impl Banner {
         for (service, listener, address) in &self.listeners {
             text.line("serving", format!("http://{address}"), &format!("listener {listener} of service {service}"));
         }
+        if self.listeners.is_empty() {
+            text.line("serving", "nothing", "no Service without mistakes declares a listener; `bulkhead status` says more");
+        }
         match (self.demo, &self.upstream) {
             (_, Some(upstream)) => text.line("upstream", upstream, "instead of the demo service's"),
             (Some(demo), None) => text.line("upstream", format!("http://{demo}"), "the bundled demo service"),
@@ -58,7 +61,8 @@ impl Banner {
     }
 
     fn ready(&self) -> String {
-        format!("{} {}", paint(GOOD, "is ready"), paint(FAINT, format_args!("after {} ms", self.took.as_millis())))
+        let (style, state) = if self.listeners.is_empty() { (BAD, "runs and serves nothing") } else { (GOOD, "is ready") };
+        format!("{} {}", paint(style, state), paint(FAINT, format_args!("after {} ms", self.took.as_millis())))
     }
 
     /// For programs.

@@ -2,7 +2,7 @@
 
 use crate::support::running::{Process, Up, ask, eventually, up};
 use crate::support::{Home, Said, samples};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
@@ -76,6 +76,32 @@ fn a_second_one_on_the_same_directory_is_told_so() {
     assert_eq!(said.code, 69, "{said:?}");
     assert!(said.stderr.contains("another bulkhead runs on"), "{said:?}");
     assert!(said.stderr.contains("--data-dir"), "{said:?}");
+}
+
+/// Or the lines that the first one printed would get tokens of the second.
+#[test]
+fn a_second_one_elsewhere_says_that_commands_mean_it_and_gives_the_context_back() {
+    let home = Home::new();
+    let first = Up::start(&home, DEMO);
+    let at = |said: &Said| said.stdout.lines().find(|line| line.starts_with("source")).map(str::to_owned);
+    let before = at(&home.bulkhead(&["status"])).unwrap();
+    let second = Up::start(&home, &[DEMO, &["--data-dir", "second"]].concat());
+    let told = second.told["warnings"][0].as_str().unwrap();
+    assert!(told.contains("commands mean this bulkhead now") && told.contains(first.told["data_dir"].as_str().unwrap()), "{told}");
+    assert!(at(&home.bulkhead(&["status"])).unwrap().contains("second"));
+    assert_eq!(second.end("-TERM").code, 0);
+    assert_eq!(at(&home.bulkhead(&["status"])), Some(before));
+}
+
+#[test]
+fn documents_without_a_service_are_not_called_ready() {
+    let home = Home::new();
+    home.write("mine/plan.yaml", "kind: Plan\nname: basic\ndefault: true\n");
+    let mut line = home.command(&["up", "--documents", "mine", "--probe-address", "127.0.0.1:0"]);
+    let mut started = Process(line.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut first = String::new();
+    BufReader::new(started.0.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("bulkhead dev runs and serves nothing"), "{first}");
 }
 
 #[test]
@@ -217,6 +243,13 @@ fn a_new_key_is_printed_once_and_works_at_once() {
     assert!(again.stderr.contains("already has a key `laptop`"), "{again:?}");
     let unknown = home.bulkhead(&["api-key", "new", "--tenant", "acme_crop", "--id", "x", "--write"]);
     assert!(unknown.stderr.contains("did you mean `acme_corp`?"), "{unknown:?}");
+
+    // Where no header carries keys, the new one opens nothing.
+    let platform = home.path(".local/share/bulkhead/dev/documents/platform.yaml");
+    let text = std::fs::read_to_string(&platform).unwrap();
+    std::fs::write(&platform, text.replace("api_key_header: x-api-key", "")).unwrap();
+    let said = home.bulkhead(&["api-key", "new", "--tenant", "acme_corp", "--id", "deaf", "--write"]);
+    assert!(said.code == 0 && said.stderr.contains("api_key_header"), "{said:?}");
 }
 
 #[test]
@@ -243,13 +276,6 @@ fn a_tenant_with_a_mistake_is_held_alone_and_status_says_so() {
     std::fs::write(&globex, text.replace("plan: free", "plan: fre")).unwrap();
     eventually("status names the tenant", || home.bulkhead(&["status"]).stdout.contains("tenant globex: its last good version is served"));
     let status = home.bulkhead(&["status"]).stdout;
-
-    // Where no header carries keys, the new one opens nothing.
-    let platform = home.path(".local/share/bulkhead/dev/documents/platform.yaml");
-    let text = std::fs::read_to_string(&platform).unwrap();
-    std::fs::write(&platform, text.replace("api_key_header: x-api-key", "")).unwrap();
-    let said = home.bulkhead(&["api-key", "new", "--tenant", "acme_corp", "--id", "deaf", "--write"]);
-    assert!(said.code == 0 && said.stderr.contains("api_key_header"), "{said:?}");
     assert!(status.contains("did you mean `free`?") && status.contains("plan: fre"), "{status}");
     for host in ["globex.localhost", "acme.localhost"] {
         assert_eq!(up.get(host, "/healthz", &[]).status, 200, "{host}");
