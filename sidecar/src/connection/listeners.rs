@@ -94,26 +94,19 @@ impl Listeners {
     }
 
     /// Opens what is declared and not open, closes what is open and no longer declared. What cannot be opened is tried again
-    /// with the next call.
+    /// with the next call; until then the listener stays where it was.
     ///
     /// # Errors
     /// Each listener that cannot be opened, for the first time with this cause.
     pub async fn follow(&mut self, platform: &Platform) -> Vec<ListenError> {
         let declared = self.declared(platform);
-        let gone: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(entrance, open)| declared.get(*entrance) != Some(&open.declared))
-            .map(|(e, _)| Arc::clone(e))
-            .collect();
-        // The old address is let go first: the new one may be the same port on other interfaces.
-        for entrance in gone {
+        for entrance in self.in_the_way(&declared) {
             self.close(&entrance).await;
         }
         self.failed.retain(|entrance, (address, _)| declared.get(entrance) == Some(address));
         let mut errors = Vec::new();
         for (entrance, address) in declared {
-            if self.open.contains_key(&entrance) {
+            if self.is_open(&entrance, address) {
                 continue;
             }
             match self.listen(&entrance, address).await {
@@ -128,6 +121,21 @@ impl Listeners {
             }
         }
         errors
+    }
+
+    fn is_open(&self, entrance: &Entrance, declared: SocketAddr) -> bool {
+        self.open.get(entrance).is_some_and(|open| open.declared == declared)
+    }
+
+    /// What is declared no more, and what has to be let go before something declared can be had: the same port on other interfaces,
+    /// or two listeners that change places. Whatever else moves is closed once its new address is had.
+    fn in_the_way(&self, declared: &BTreeMap<Arc<Entrance>, SocketAddr>) -> Vec<Arc<Entrance>> {
+        let wanted: Vec<_> = declared.iter().filter(|(entrance, address)| !self.is_open(entrance, **address)).collect();
+        let is_in_the_way = |entrance: &Entrance, open: &Open| match declared.get(entrance) {
+            None => true,
+            Some(address) => *address != open.declared && wanted.iter().any(|(_, wanted)| exclude_each_other(**wanted, open.address)),
+        };
+        self.open.iter().filter(|(entrance, open)| is_in_the_way(entrance, open)).map(|(entrance, _)| Arc::clone(entrance)).collect()
     }
 
     /// Whether something declared is not open.
@@ -175,6 +183,7 @@ impl Listeners {
     async fn listen(&mut self, entrance: &Arc<Entrance>, declared: SocketAddr) -> io::Result<()> {
         let listener = bind(declared)?;
         let address = listener.local_addr()?;
+        self.close(entrance).await;
         let (stop, stopped) = oneshot::channel();
         let (done, is_done) = oneshot::channel();
         self.accept(Listening { listener, entrance: Arc::clone(entrance), stop: stopped, done }).await?;
@@ -223,6 +232,11 @@ fn hand_over(workers: &[Place], mut accepted: Accepted<TcpStream>) -> bool {
     let Some(place) = workers.iter().min_by_key(|place| place.load.load(Ordering::Relaxed)) else { return false };
     accepted.presence.at_worker(&place.load);
     accepted.leave().is_ok_and(|accepted| place.mailbox.try_send(Mail::Connection(Box::new(accepted))).is_ok())
+}
+
+/// Whether not both can be listened on.
+fn exclude_each_other(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

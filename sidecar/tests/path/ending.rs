@@ -65,6 +65,42 @@ async fn what_outlasts_the_deadline_is_cut_and_counted() {
     assert_eq!(drained.cut, 1);
 }
 
+/// Until somebody listens there.
+async fn reached(address: std::net::SocketAddr) -> Client {
+    within(async {
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    Client::to(address).await
+}
+
+#[tokio::test]
+async fn a_listener_whose_new_address_cannot_be_had_stays_where_it_is_until_it_can() {
+    let origin = echo().await;
+    let world = World::start(&[origin], "", "").await;
+    let (old, taken) = (world.address(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let new = taken.local_addr().unwrap();
+    let at = |address: &str| World::text(&[origin], "", "").replace("127.0.0.1:0", address);
+    std::fs::write(world.documents.path().join("all.yaml"), at(&new.to_string())).unwrap();
+    world.log_with("log.jsonl", &["cannot listen on", &new.to_string()]).await;
+    let get = "GET /public/x HTTP/1.1\nHost: acme.test\n\n";
+    assert_eq!(world.ask(get).await.status, 200);
+    drop(taken);
+    let mut client = reached(new).await;
+    client.send(get).await;
+    assert_eq!(client.answer().await.status, 200);
+    assert!(tokio::net::TcpStream::connect(old).await.is_err(), "it has moved");
+    // The same port on all interfaces can only be had when the one on one of them is let go.
+    let everywhere = format!("0.0.0.0:{}", new.port());
+    std::fs::write(world.documents.path().join("all.yaml"), at(&everywhere)).unwrap();
+    world.log_with("log.jsonl", &["a listener is open", &everywhere]).await;
+    let mut client = reached(new).await;
+    client.send(get).await;
+    assert_eq!(client.answer().await.status, 200);
+}
+
 #[tokio::test]
 async fn listeners_follow_the_documents_without_touching_the_others() {
     let origin = echo().await;
