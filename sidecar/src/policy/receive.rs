@@ -159,7 +159,12 @@ impl Receiver {
         if outcome.quarantined.is_empty() && self.last_good.ledger.trial_count() == 0 {
             self.keys.forget_unnamed();
         }
-        let quarantined: Arc<[Quarantined]> = outcome.quarantined.into_iter().chain(self.keys.quarantined()).collect();
+        let mut quarantined = outcome.quarantined;
+        // A file that is said to be unreadable now is not blamed for what stood in it when it last was readable too.
+        let is_new = |keys: &Quarantined| !is_among(&quarantined, &keys.part);
+        let keys: Vec<Quarantined> = self.keys.quarantined().filter(is_new).collect();
+        quarantined.extend(keys);
+        let quarantined: Arc<[Quarantined]> = quarantined.into();
         let before = std::mem::replace(&mut self.quarantined, Arc::clone(&quarantined));
         let epoch = outcome.snapshot.epoch();
         self.last_good.record(news, epoch.revision, now);

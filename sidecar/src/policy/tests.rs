@@ -326,6 +326,19 @@ fn a_key_set_that_is_spoilt_or_gone_keeps_its_last_good_keys_and_is_named() {
 }
 
 #[test]
+fn a_key_set_that_is_spoilt_and_then_gone_is_named_once() {
+    let mut world = World::new();
+    world.keep("keys.jwks", KEYS);
+    world.keep("i.yaml", &identity("keys.jwks"));
+    world.start();
+    world.keep("keys.jwks", "{\"keys\": [");
+    world.take();
+    fs::remove_file(world.documents.path().join("keys.jwks")).unwrap();
+    world.take();
+    assert_eq!(world.quarantined().len(), 1, "{:?}", world.quarantined());
+}
+
+#[test]
 fn a_version_that_is_taken_back_brings_its_key_set_along() {
     let mut world = World::new();
     world.keep("old.jwks", KEYS);
