@@ -18,6 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 ///
 /// It prints the token and nothing else:
 ///   curl -H "Authorization: Bearer $(bulkhead token --tenant acme_corp --role reader)" …
+///
+/// It is accepted where an Identity names that issuer, as in the demo's documents.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
