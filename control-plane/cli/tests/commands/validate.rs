@@ -66,6 +66,20 @@ fn the_samples_are_clean() {
     }
 }
 
+/// What a newcomer copies must be served as it stands.
+#[test]
+fn the_documents_of_the_readme_are_a_whole_set_without_mistakes() {
+    let readme = std::fs::read_to_string(samples().join("../../README.md")).unwrap();
+    let documents = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let home = Home::new();
+    home.write("mine/all.yaml", documents);
+    let said = validate(&home, &["mine"]);
+    assert!(said.code == 0 && said.stdout.contains("1 Service"), "{}", said.stdout);
+    assert!(!said.stdout.contains("warning"), "{}", said.stdout);
+    home.write("mine/login.jwks.json", r#"{"keys": []}"#);
+    assert!(!validate(&home, &["mine"]).stdout.contains("not checked"), "{}", said.stdout);
+}
+
 #[test]
 fn a_tenant_alone_is_judged_alone_and_says_what_nobody_checked() {
     let home = Home::new();
