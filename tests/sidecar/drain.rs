@@ -12,8 +12,9 @@ fn requests_in_flight_finish_and_the_process_exits_with_0() {
         let _open = changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap();
         Reply::Ok(vec![], b"finished".to_vec())
     });
-    let mut world = World::with(origin, |_| {});
+    let mut world = World::with_arguments(origin, &["--workers", "1"], |_| {});
     let client = world.user("acme_corp", &["reader"]);
+    let mut silent = client.connect();
     let waiting: Vec<_> = (0..8)
         .map(|_| {
             let client = client.clone();
@@ -23,6 +24,8 @@ fn requests_in_flight_finish_and_the_process_exits_with_0() {
     eventually("all eight are with the origin", || (world.origin.received().len() == 8).then_some(()));
     world.process().signal("TERM");
     eventually("nothing new is taken", || std::net::TcpStream::connect(world.address()).is_err().then_some(()));
+    // The worker learns of it a moment after the listener is gone; from then on answers say that they are the last.
+    assert!(silent.is_closed());
     assert!(world.process().ended().is_none(), "it waits for what is in flight");
     {
         let (open, changed) = &*opening;
