@@ -18,7 +18,7 @@ mod refused;
 
 pub use jwks::{KeyFault, KeyFinding, Keys};
 pub use memo::Memo;
-pub use presented::{Presented, holds_api_key, presented};
+pub use presented::{Presented, holds_api_key, is_api_key, presented};
 pub use refused::{Part, Refused};
 pub use strangers::Strangers;
 

@@ -143,7 +143,19 @@ fn withhold_credentials(headers: &mut HeaderMap, found: Found, sending: &Sending
     if found.any(Found::AUTHORIZATION) && withhold() {
         headers.remove(header::AUTHORIZATION);
     }
-    if let Some(name) = sending.platform.api_key_header() {
+    match sending.platform.api_key_header() {
+        Some(name) => {
+            headers.remove(name);
+        }
+        // Nobody said where keys come, so they may come anywhere, and their caller is told only what the route decides.
+        None => withhold_api_keys(headers),
+    }
+}
+
+/// Removes every field that holds an API key.
+fn withhold_api_keys(headers: &mut HeaderMap) {
+    while let Some((name, _)) = headers.iter().find(|(_, value)| authn::is_api_key(value)) {
+        let name = name.clone();
         headers.remove(name);
     }
 }
@@ -239,6 +251,19 @@ mod tests {
         ] {
             assert_eq!(safe(user), sent, "{user}");
         }
+    }
+
+    #[test]
+    fn api_keys_stay_here_also_where_no_field_is_named_for_them() {
+        let mut headers = HeaderMap::new();
+        let key = format!("bk1.acme_corp.ci.{}", "A".repeat(43));
+        for (name, value) in [("x-api-key", key.as_str()), ("x-note", "bk1 is a prefix"), ("accept", "*/*")] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        withhold_api_keys(&mut headers);
+        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-note"]);
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub fn holds_api_key(value: &HeaderValue) -> bool {
     value.as_bytes().windows(prefix.len()).any(|window| window == prefix)
 }
 
+/// Whether a header's value is an API key, or begins as one.
+#[must_use]
+pub fn is_api_key(value: &HeaderValue) -> bool {
+    value.as_bytes().starts_with(super::api_key::PREFIX.as_bytes())
+}
+
 /// The one value of a header.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName, repeated: impl FnOnce() -> Refused) -> Result<Option<&'a HeaderValue>, Refused> {
     let mut values = headers.get_all(name).iter();
