@@ -19,6 +19,14 @@ fn edit(world: &World) {
     eventually("the edit is live", || is_edited(world).then_some(()));
 }
 
+/// Two unclean ends within a minute, each with a start after it.
+fn dies_twice(world: &mut World) {
+    for _ in 0..2 {
+        world.process().kill();
+        world.restart();
+    }
+}
+
 #[test]
 fn after_one_unclean_end_everything_is_live_again() {
     let mut world = World::start();
@@ -33,17 +41,14 @@ fn after_one_unclean_end_everything_is_live_again() {
 fn after_a_second_one_within_a_minute_it_starts_without_what_was_activated_last() {
     let mut world = World::start();
     edit(&world);
-    world.process().kill();
-    world.restart();
-    world.process().kill();
-    world.restart();
+    dies_twice(&mut world);
     assert_eq!(world.user("globex", &["reader"]).get("/v1/items").verdict(), "200", "what the edit replaced is served");
     assert!(!is_edited(&world));
     assert_eq!(world.user("acme_corp", &["reader"]).get("/v1/items").verdict(), "200");
     assert_eq!(suspects(&world), ["tenant globex"]);
     assert!(world.log().contains("tenant globex"), "{}", world.log());
     let metrics = world.probe("/metrics").text();
-    assert!(metrics.contains("bulkhead_quarantined_parts"), "{metrics}");
+    assert!(metrics.contains("bulkhead_quarantined_parts{part=\"tenant globex\"} 1"), "{metrics}");
 }
 
 #[test]
@@ -51,10 +56,7 @@ fn a_tenant_that_was_new_is_held_then() {
     let mut world = World::start();
     world.write("tenants/initech.yaml", "tenant_id: initech\nname: Initech\nemail: ops@initech.example\nhosts: [initech.localhost]\n");
     eventually("it is live", || (world.user("initech", &["reader"]).get("/v1/items").verdict() == "200").then_some(()));
-    world.process().kill();
-    world.restart();
-    world.process().kill();
-    world.restart();
+    dies_twice(&mut world);
     assert_eq!(world.user("initech", &["reader"]).get("/v1/items").verdict(), "503 policy_held");
     assert_eq!(world.user("globex", &["reader"]).get("/v1/items").verdict(), "200");
 }
@@ -63,10 +65,7 @@ fn a_tenant_that_was_new_is_held_then() {
 fn a_new_edit_of_the_suspect_is_served() {
     let mut world = World::start();
     edit(&world);
-    world.process().kill();
-    world.restart();
-    world.process().kill();
-    world.restart();
+    dies_twice(&mut world);
     let text = world.read("tenants/globex.yaml");
     world.write("tenants/globex.yaml", &text.replace("name: Globex", "name: Globex Corporation"));
     eventually("the new edit is live", || is_edited(&world).then_some(()));

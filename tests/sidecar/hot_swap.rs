@@ -67,7 +67,7 @@ fn a_tenant_with_a_mistake_stays_on_its_last_good_version_alone() {
     assert!(found["hint"].as_str().is_some_and(|hint| hint.contains("free")), "{found}");
     assert!(world.log().contains("globex"), "{}", world.log());
     let metrics = world.probe("/metrics").text();
-    assert!(metrics.contains("bulkhead_quarantined_parts"), "{metrics}");
+    assert!(metrics.contains("bulkhead_quarantined_parts{part=\"tenant globex\"} 1"), "{metrics}");
     assert_eq!(world.user("globex", &["reader"]).get("/v1/items").verdict(), "200");
     // The other tenant's edits go on.
     let acme = world.read("tenants/acme_corp.yaml");
