@@ -8,6 +8,7 @@ pub mod clock;
 pub mod deadline;
 pub mod worker;
 pub mod connection;
+pub mod http1;
 pub mod request;
 pub mod problem;
 pub mod policy;

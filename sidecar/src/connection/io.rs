@@ -5,11 +5,9 @@
 //! read would cost more than the read of a small request.
 
 use bytes::{Buf, Bytes};
-use std::cell::{Ref, RefCell};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -23,10 +21,6 @@ pub trait Watch {
     fn went(&self, _handed_over: bool) {}
     /// Everything written so far is with the system.
     fn flushed(&self) {}
-    /// Who is woken by the socket, where that is not who polls the engine.
-    fn waker(&self) -> Option<Ref<'_, Waker>> {
-        None
-    }
     /// What to send in place of bytes that the engine made up itself.
     fn instead(&self, _of: &[u8]) -> Option<Bytes> {
         None
@@ -38,29 +32,6 @@ pub trait Watch {
 pub struct Unwatched;
 
 impl Watch for Unwatched {}
-
-/// The task that a socket wakes, set by whoever polls the engine above it.
-#[derive(Debug, Clone)]
-pub struct Task(Rc<RefCell<Waker>>);
-
-impl Task {
-    /// Nobody's yet.
-    #[must_use]
-    pub fn nobodys() -> Self {
-        Self(Rc::new(RefCell::new(Waker::noop().clone())))
-    }
-
-    /// From now on the socket wakes this task.
-    pub fn is_now(&self, waker: &Waker) {
-        self.0.borrow_mut().clone_from(waker);
-    }
-}
-
-impl Watch for Task {
-    fn waker(&self) -> Option<Ref<'_, Waker>> {
-        Some(self.0.borrow())
-    }
-}
 
 /// A socket under an HTTP engine.
 #[derive(Debug)]
@@ -105,8 +76,6 @@ impl<W: Watch + Unpin> hyper::rt::Read for Io<W> {
             buf.put_slice(&first.split_to(length));
             return Poll::Ready(Ok(()));
         }
-        let waker = watch.waker();
-        let cx = &mut Context::from_waker(waker.as_deref().unwrap_or(cx.waker()));
         #[expect(unsafe_code, reason = "tokio and hyper name uninitialised memory by two types")]
         let read = {
             // SAFETY: the slice goes into a `ReadBuf`, which only writes to it, so nothing initialised becomes uninitialised.
@@ -129,8 +98,6 @@ impl<W: Watch + Unpin> hyper::rt::Read for Io<W> {
 impl<W: Watch + Unpin> hyper::rt::Write for Io<W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Self { stream, instead, watch, .. } = self.get_mut();
-        let waker = watch.waker();
-        let cx = &mut Context::from_waker(waker.as_deref().unwrap_or(cx.waker()));
         if instead.is_none() {
             *instead = watch.instead(buf);
         }

@@ -38,10 +38,9 @@ pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, r
 }
 
 fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> Response<Reply> {
-    let Arrived { head, rest, endpoint } = arrived;
-    record.served(head.status, &endpoint);
-    let mut headers = head.headers;
-    let protocol = headers.get(header::UPGRADE).cloned();
+    let Arrived { status, mut headers, rest, endpoint } = arrived;
+    record.served(status, &endpoint);
+    let protocol = if status == StatusCode::SWITCHING_PROTOCOLS { headers.get(header::UPGRADE).cloned() } else { None };
     outgoing::end_answer_hop(&mut headers);
     if let Some(fields) = record.receipts().and_then(super::quota::Receipts::fields) {
         headers.insert(RATE_LIMIT, fields.rate_limit);
@@ -56,7 +55,7 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
             Reply::unrecorded(Content::Own(Bytes::new()))
         }
     };
-    response(head.status, headers, reply)
+    response(status, headers, reply)
 }
 
 fn options(mut record: Box<Record>) -> Response<Reply> {

@@ -6,5 +6,6 @@ mod support;
 mod forwarding;
 mod limits;
 mod failing;
+mod answers;
 mod bodies;
 mod ending;

@@ -1,273 +1,317 @@
-//! HTTP/1.1 to the upstream: one request on one connection, whose engine runs inside the request's own task.
+//! HTTP/1.1 to the upstream: one request on one connection, driven inside the request's own task.
 //!
-//! Cost: per request on a kept connection; no task is spawned, none is woken, and a connection's own waker is the request's.
+//! Cost: per request on a kept connection; two system calls, the bytes written and read in buffers of the connection. No task is
+//! spawned and none is woken but by the socket.
 //! Nobody watches a connection that is not in use: whether it still stands is asked when it is taken.
+//! A request stays whole until its answer's head is there, so that sending it again needs no copy.
 
+use super::exchange::{Broken, Waits};
 use super::target::InUse;
 use super::{Failed, Step};
-use crate::connection::io::{Io, Task};
 use crate::deadline::Deadline;
-use crate::request::body::{Progress, Stage, Upload};
-use bytes::Bytes;
-use http::{Request, Response};
+use crate::http1::answer::{Framing, Head, Reader};
+use crate::http1::chunks::{Chunks, Piece};
+use crate::http1::{Malformed, write};
+use crate::request::body::{Abort, Upload};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use std::future::{Future, poll_fn};
+use std::future::Future as _;
+use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 use tokio::net::TcpStream;
 
-/// Bytes that may wait in a connection's buffers.
-const BUFFER_BYTES_MAX: usize = 128 << 10;
+/// Bytes read at once, at first and at most: what fills the buffer may have more behind it.
+const READ_BYTES: usize = 8 << 10;
+const READ_BYTES_MAX: usize = 32 << 10;
+/// A piece of a body up to this size is copied behind the head, so that both go out at once.
+const COPIED_MAX: usize = 8 << 10;
 
 /// A connection to an endpoint.
-///
-/// Its engine hands pieces over to itself (a request in, an answer out, a body through a channel) and wakes its poller each time.
-/// That poller is the one who just took the piece, so every request would be polled once more for nothing. So the engine is
-/// given a bell instead of the task, and only the socket wakes the task itself; the bell counts while the engine runs, which
-/// is how it says that it wants to go on later.
+#[derive(Debug)]
 pub struct Link {
-    sender: http1::SendRequest<Upload>,
-    /// Gone once it has ended and nobody asked for its socket.
-    connection: Option<http1::Connection<Io<Task>, Upload>>,
-    task: Task,
-    bell: Arc<Bell>,
-    bell_waker: Waker,
-    has_ended: bool,
+    stream: TcpStream,
+    input: BytesMut,
+    /// Bytes the next read asks for.
+    read_bytes: usize,
+    output: Vec<u8>,
+    /// How much of `output` went.
+    sent: usize,
+    /// A piece that goes out behind `output`, as it is.
+    piece: Bytes,
+    heads: Reader,
     /// It served a request before.
     pub is_used: bool,
     /// Turn of the wheel it was put aside at.
     pub idle_since: u64,
 }
 
-/// Whether the engine rang.
-#[derive(Debug, Default)]
-struct Bell(AtomicBool);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Whom an engine wakes when it hands pieces over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ring {
-    /// The bell.
-    Bell,
-    /// The task: the body of a request may come from another one, over HTTP/2.
-    Task,
-}
-
-impl Ring {
-    fn with_upload(has_upload: bool) -> Self {
-        if has_upload { Ring::Task } else { Ring::Bell }
-    }
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("has_ended", &self.has_ended).field("is_used", &self.is_used).finish_non_exhaustive()
-    }
+/// Why an exchange broke.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    /// The socket.
+    #[error("{0}")]
+    Socket(#[from] io::Error),
+    /// The end of the connection, where there should have been more.
+    #[error("the connection ended")]
+    Ended,
+    /// Bytes that are no answer.
+    #[error("the answer {0}")]
+    Malformed(#[from] Malformed),
+    /// The request's body.
+    #[error("{0}")]
+    Upload(#[from] Abort),
 }
 
 impl Link {
     /// A connection over a fresh socket.
-    ///
-    /// # Errors
-    /// When the engine refuses to begin.
-    pub async fn begin(stream: TcpStream) -> Result<Box<Self>, Failed> {
-        let mut builder = http1::Builder::new();
-        // The limit on an answer's fields stays at the engine's 100: any other costs two allocations of 4 KiB per answer.
-        builder.max_buf_size(BUFFER_BYTES_MAX).writev(false);
-        let (task, bell) = (Task::nobodys(), Arc::<Bell>::default());
-        let io = Io::new(stream, Bytes::new(), task.clone());
-        let (sender, connection) = builder.handshake(io).await.map_err(|error| Failed::because(Step::Protocol, error))?;
-        let bell_waker = Waker::from(Arc::clone(&bell));
-        let connection = Some(connection);
-        Ok(Box::new(Self { sender, connection, task, bell, bell_waker, has_ended: false, is_used: false, idle_since: 0 }))
-    }
-
-    /// Drives the engine. A request that came too late for it is still in its queue when it has ended, and is given back only
-    /// when the engine is dropped: at the next poll, so that an answer which came with the end is taken first.
-    fn poll(&mut self, cx: &mut Context<'_>, ring: Ring) {
-        if self.has_ended {
-            self.connection = None;
-        } else if let Some(connection) = &mut self.connection {
-            self.task.is_now(cx.waker());
-            self.bell.0.store(false, Ordering::Relaxed);
-            let waker = if ring == Ring::Bell { &self.bell_waker } else { cx.waker() };
-            self.has_ended = connection.poll_without_shutdown(&mut Context::from_waker(waker)).is_ready();
-            if self.has_ended || self.bell.0.load(Ordering::Relaxed) {
-                cx.waker().wake_by_ref();
-            }
-        }
-    }
-
-    /// Whether it can take a request. What the upstream said or did meanwhile is found when the engine runs: then the request
-    /// comes back whole, because an engine that has ended sends nothing.
-    pub fn is_ready(&mut self) -> bool {
-        self.sender.is_ready() || self.is_idle()
-    }
-
-    /// Whether it stands, says nothing and waits for a request.
-    pub fn is_idle(&mut self) -> bool {
-        self.poll(&mut Context::from_waker(Waker::noop()), Ring::Bell);
-        !self.has_ended && self.sender.is_ready()
-    }
-
-    /// The socket, and what was read beyond the answer's head, after a change of protocols.
-    fn into_socket(self) -> Option<(TcpStream, Bytes)> {
-        let parts = self.connection?.into_parts();
-        let (stream, _) = parts.io.into_parts();
-        Some((stream, parts.read_buf))
-    }
-}
-
-/// What an exchange waits for, and how long.
-#[derive(Debug)]
-pub(super) struct Waits<'a> {
-    /// The deadline it moves.
-    pub deadline: &'a Deadline,
-    /// The body on its way, if there is one.
-    pub upload: Option<Rc<Progress>>,
-    /// The client may pause for so long.
-    pub client: Duration,
-    /// The upstream may take nothing for so long.
-    pub upstream: Duration,
-    /// From the last byte of the request to the head of the answer.
-    pub response: Duration,
-}
-
-impl Waits<'_> {
-    /// Where the request stands: how much of it came, and who owes what.
-    fn standing(&self) -> (u64, Stage) {
-        self.upload.as_ref().map_or((0, Stage::Complete), |upload| (upload.bytes(), upload.stage()))
-    }
-
-    /// Waits anew for whoever owes the next step.
-    fn arm(&self, stage: Stage) {
-        self.deadline.arm(match stage {
-            Stage::OwedByClient => self.client,
-            Stage::OwedByUpstream => self.upstream,
-            Stage::Complete | Stage::TooLarge | Stage::BrokenOff | Stage::Malformed => self.response,
-        });
-    }
-
-    /// Waits for `answer` while `drive` runs whatever it depends on.
-    ///
-    /// # Errors
-    /// The stage at which time ran out.
-    pub(super) async fn until<F: Future>(
-        &self,
-        mut answer: Pin<&mut F>,
-        mut drive: impl FnMut(&mut Context<'_>),
-        waker: Whose,
-    ) -> Result<F::Output, Stage> {
-        let mut seen = self.standing();
-        self.arm(seen.1);
-        let outcome = poll_fn(|cx| {
-            drive(cx);
-            let polled = match waker {
-                Whose::Drive => answer.as_mut().poll(&mut Context::from_waker(Waker::noop())),
-                Whose::Answer => answer.as_mut().poll(cx),
-            };
-            if let Poll::Ready(output) = polled {
-                return Poll::Ready(Ok(output));
-            }
-            let standing = self.standing();
-            if standing != seen {
-                seen = standing;
-                self.arm(seen.1);
-            }
-            self.deadline.poll(cx).map(|_| Err(seen.1))
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            input: BytesMut::new(),
+            read_bytes: READ_BYTES,
+            output: Vec::new(),
+            sent: 0,
+            piece: Bytes::new(),
+            heads: Reader::default(),
+            is_used: false,
+            idle_since: 0,
         })
-        .await;
-        self.deadline.disarm();
-        outcome
     }
-}
 
-/// Who wakes the task while it waits for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// What is driven: the answer comes out of it, within the same poll.
-    Drive,
-    /// The answer: another task drives.
-    Answer,
-}
+    /// Whether it stands and says nothing: what an upstream says unasked is the end of the connection, or somebody else's answer.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        let is_quiet = || match self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => true,
+            // Perhaps only because the last read filled its buffer; the system knows.
+            Poll::Ready(_) => matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+        };
+        self.input.is_empty() && is_quiet()
+    }
 
-/// Why there is no answer.
-#[derive(Debug)]
-pub(super) enum Broken {
-    /// Nothing was sent: the request is whole.
-    Unsent(Box<Request<Upload>>, hyper::Error),
-    /// It was sent, or part of it, and nothing came back.
-    Silent(hyper::Error),
-    /// Something came back that is no answer, or the request broke off.
-    Failed(hyper::Error),
-    /// Time ran out.
-    Late(Stage),
-}
+    /// Writes what waits; `Ready` once all of it is with the system.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest @ [_, ..]) = self.output.get(self.sent..) {
+            self.sent += some(ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?)?;
+        }
+        self.output.clear();
+        self.sent = 0;
+        while !self.piece.is_empty() {
+            let length = some(ready!(Pin::new(&mut self.stream).poll_write(cx, &self.piece))?)?;
+            self.piece.advance(length);
+        }
+        Poll::Ready(Ok(()))
+    }
 
-impl Broken {
-    /// Sorts an engine's error by what may be done about it.
-    pub(super) fn of(error: hyper::Error, request: Option<Request<Upload>>) -> Self {
-        match request {
-            Some(request) => Broken::Unsent(Box::new(request), error),
-            None if error.is_parse() || error.is_user() => Broken::Failed(error),
-            None => Broken::Silent(error),
+    /// Reads some bytes; none at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < self.read_bytes / 2 {
+            self.input.reserve(self.read_bytes);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let length = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx))?;
+        if length == room {
+            self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
+        }
+        Poll::Ready(Ok(length))
+    }
+
+    /// Gives back what a large body made it need.
+    fn shrink(&mut self) {
+        if self.read_bytes > READ_BYTES {
+            self.read_bytes = READ_BYTES;
+            self.input = BytesMut::new();
+        }
+        if self.output.capacity() > READ_BYTES_MAX {
+            self.output = Vec::new();
         }
     }
 }
 
-/// Sends `request` and waits for the head of its answer.
+/// A socket that takes nothing of something will take nothing ever.
+fn some(length: usize) -> io::Result<usize> {
+    if length == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(length) }
+}
+
+/// The body of a request on its way out.
+#[derive(Debug)]
+struct Outflow {
+    upload: Upload,
+    framing: write::Framing,
+    is_over: bool,
+}
+
+impl Outflow {
+    fn new(upload: Upload) -> Self {
+        let framing = match (&upload, upload.size_hint().exact()) {
+            (Upload::Nothing, _) => write::Framing::Nothing,
+            (Upload::Streamed(..), Some(length)) => write::Framing::Length(length),
+            (Upload::Streamed(..), None) => write::Framing::Chunked,
+        };
+        Self { is_over: framing == write::Framing::Nothing, upload, framing }
+    }
+
+    /// Writes the body as far as the client has sent it and the upstream takes it; `Ready` once all of it went.
+    fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        loop {
+            ready!(link.poll_flush(cx))?;
+            if self.is_over {
+                return Poll::Ready(Ok(()));
+            }
+            match ready!(Pin::new(&mut self.upload).poll_frame(cx)).transpose()? {
+                None => self.end(link, None),
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => self.put(link, data),
+                    Err(frame) => self.end(link, frame.into_trailers().ok().as_ref()),
+                },
+            }
+            // The last piece and the end of the body go out together.
+            if self.upload.is_end_stream() && !self.is_over {
+                self.end(link, None);
+            }
+        }
+    }
+
+    fn put(&self, link: &mut Link, data: Bytes) {
+        match self.framing {
+            write::Framing::Chunked => write::chunk(&mut link.output, &data),
+            _ if data.len() <= COPIED_MAX => link.output.extend_from_slice(&data),
+            _ => link.piece = data,
+        }
+    }
+
+    fn end(&mut self, link: &mut Link, trailers: Option<&HeaderMap>) {
+        self.is_over = true;
+        if self.framing == write::Framing::Chunked {
+            write::last_chunk(&mut link.output, trailers);
+        }
+    }
+}
+
+/// A request being sent, whose answer has not begun.
+struct Exchange<'a> {
+    link: &'a mut Link,
+    request: &'a mut Request<Upload>,
+    outflow: Outflow,
+    /// Something came back.
+    has_heard: bool,
+}
+
+/// An answer that has begun, and the rest of the request's body.
+pub(super) struct Begun {
+    pub(super) head: Head,
+    rest: Option<Outflow>,
+}
+
+impl Begun {
+    /// Status and fields, and what comes after them. A connection that has nothing left to say is put aside at once.
+    pub(super) fn receive(
+        self,
+        link: Box<Link>,
+        endpoint: InUse,
+        deadline: Deadline,
+        idle_timeout: Duration,
+    ) -> (StatusCode, HeaderMap, Download) {
+        let Head { status, headers, framing, keeps } = self.head;
+        let (link, chunks, rest) = (Some(link), Chunks::default(), self.rest);
+        let mut download = Download { link, framing, chunks, keeps, rest, endpoint, deadline, idle_timeout, is_waiting: false };
+        if framing == Framing::Nothing {
+            download.finish();
+        }
+        (status, headers, download)
+    }
+}
+
+/// Sends `request` and waits for the head of its answer. The request's fields are still there afterwards unless one came.
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn exchange(link: &mut Link, request: Box<Request<Upload>>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
-    let answer = pin!(link.sender.try_send_request(*request));
-    let ring = Ring::with_upload(waits.upload.is_some());
-    match waits.until(answer, |cx| link.poll(cx, ring), Whose::Drive).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(mut error)) => {
-            let request = error.take_message();
-            Err(Broken::of(error.into_error(), request))
+pub(super) async fn exchange(link: &mut Link, request: &mut Request<Upload>, waits: &Waits<'_>) -> Result<Begun, Broken> {
+    let outflow = Outflow::new(std::mem::replace(request.body_mut(), Upload::Nothing));
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    write::head(&mut link.output, request.method(), target, request.headers(), outflow.framing);
+    let mut exchange = Exchange { link, request, outflow, has_heard: false };
+    match waits.until(|cx| exchange.poll(cx)).await {
+        Ok(Ok(head)) => {
+            let rest = if exchange.outflow.is_over { None } else { Some(exchange.outflow) };
+            Ok(Begun { head, rest })
         }
+        Ok(Err(fault)) => Err(exchange.broken(&fault)),
         Err(stage) => Err(Broken::Late(stage)),
     }
 }
 
-/// After an answer of 101: runs the engine to its end and gives back the socket.
-///
-/// # Errors
-/// When the engine does not let go of it.
-pub(super) async fn take_over(mut link: Box<Link>, deadline: &Deadline, within: Duration) -> Result<(TcpStream, Bytes), Failed> {
-    let ended = poll_fn(|cx| {
-        if !link.has_ended {
-            link.poll(cx, Ring::Task);
+impl Exchange<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+        // An upstream may answer before it has read everything, and then read no more: its answer counts, not the failed write.
+        let written = match self.outflow.poll(self.link, cx) {
+            Poll::Ready(Err(fault @ Fault::Socket(_))) => Err(fault),
+            Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+        };
+        match (self.poll_head(cx), written) {
+            (Poll::Ready(Ok(head)), _) => Poll::Ready(Ok(head)),
+            (_, Err(fault)) => Poll::Ready(Err(fault)),
+            (read, Ok(())) => read,
         }
-        if link.has_ended { Poll::Ready(()) } else { Poll::Pending }
-    });
-    deadline.limit(within, ended).await.map_err(|_| Failed::at(Step::Protocol))?;
-    link.into_socket().ok_or_else(|| Failed::at(Step::Protocol))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+        loop {
+            if ready!(self.link.poll_read(cx))? == 0 {
+                return Poll::Ready(Err(Fault::Ended));
+            }
+            self.has_heard = true;
+            let method = self.request.method().clone();
+            if let Some(head) = self.link.heads.head(&mut self.link.input, &method, self.request.headers_mut())? {
+                return Poll::Ready(Ok(head));
+            }
+        }
+    }
+
+    fn broken(&mut self, fault: &Fault) -> Broken {
+        let why = fault.to_string();
+        match fault {
+            Fault::Upload(_) | Fault::Malformed(_) => Broken::Failed(why),
+            Fault::Socket(_) | Fault::Ended if self.has_heard => Broken::Failed(why),
+            // Not a byte went: whatever the method, it was not seen.
+            Fault::Socket(_) | Fault::Ended if self.link.sent == 0 && !self.link.output.is_empty() && self.has_whole_body() => {
+                *self.request.body_mut() = std::mem::replace(&mut self.outflow.upload, Upload::Nothing);
+                Broken::Unsent(why)
+            }
+            Fault::Socket(_) | Fault::Ended => Broken::Silent(why),
+        }
+    }
+
+    fn has_whole_body(&self) -> bool {
+        match &self.outflow.upload {
+            Upload::Nothing => true,
+            Upload::Streamed(_, progress) => progress.bytes() == 0,
+        }
+    }
+}
+
+impl Link {
+    /// After an answer of 101: the socket, and what was read beyond the head.
+    #[must_use]
+    pub fn into_socket(self) -> (TcpStream, Bytes) {
+        (self.stream, self.input.freeze())
+    }
 }
 
 /// The rest of an answer.
 #[derive(Debug)]
 pub struct Download {
-    incoming: Incoming,
     link: Option<Box<Link>>,
-    ring: Ring,
+    framing: Framing,
+    chunks: Chunks,
+    keeps: bool,
+    rest: Option<Outflow>,
     endpoint: InUse,
     deadline: Deadline,
     idle_timeout: Duration,
@@ -275,39 +319,78 @@ pub struct Download {
 }
 
 impl Download {
-    /// What comes after the head. A connection that has nothing left to say is put aside at once.
-    pub fn new(incoming: Incoming, link: Box<Link>, has_upload: bool, endpoint: InUse, deadline: Deadline, idle_timeout: Duration) -> Self {
-        let ring = Ring::with_upload(has_upload);
-        let mut download = Self { incoming, link: Some(link), ring, endpoint, deadline, idle_timeout, is_waiting: false };
-        if download.incoming.is_end_stream() {
-            download.put_aside();
-        }
-        download
-    }
-
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
-        let mut polled = self.poll_incoming();
-        if polled.is_pending()
-            && let Some(link) = &mut self.link
-        {
-            link.poll(cx, self.ring);
-            polled = self.poll_incoming();
-        }
-        match polled {
-            Poll::Pending => self.wait(cx),
-            Poll::Ready(frame) => {
-                self.is_waiting = false;
-                if frame.is_none() || self.incoming.is_end_stream() {
-                    self.put_aside();
+        self.poll_upload(cx);
+        loop {
+            match self.take() {
+                Ok(Taken::Piece(frame)) => return self.given(Some(Ok(frame))),
+                Ok(Taken::End) => return self.given(None),
+                Ok(Taken::Nothing) => {}
+                Err(malformed) => return self.failed(&Fault::Malformed(malformed)),
+            }
+            let Some(link) = &mut self.link else { return Poll::Ready(None) };
+            match link.poll_read(cx) {
+                Poll::Pending => return self.wait(cx),
+                Poll::Ready(Ok(0)) if self.framing == Framing::UntilEnd => {
+                    self.framing = Framing::Nothing;
+                    self.finish();
+                    return Poll::Ready(None);
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| Failed::because(Step::BodyClosed, error))))
+                Poll::Ready(Ok(0)) => return self.failed(&Fault::Ended),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return self.failed(&Fault::Socket(error)),
             }
         }
     }
 
-    /// Everything that moves the body happens in the link's poll, so nobody needs to be woken by the body itself.
-    fn poll_incoming(&mut self) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+    /// The request's body goes on while its answer does. An upstream that reads no more of it has said what it has to say.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let (Some(rest), Some(link)) = (&mut self.rest, &mut self.link)
+            && let Poll::Ready(ended) = rest.poll(link, cx)
+        {
+            self.keeps &= ended.is_ok();
+            self.rest = None;
+        }
+    }
+
+    /// The next piece of what has been read.
+    fn take(&mut self) -> Result<Taken, Malformed> {
+        let Some(link) = &mut self.link else { return Ok(Taken::End) };
+        match &mut self.framing {
+            Framing::Nothing => Ok(Taken::End),
+            Framing::Chunked => Ok(match self.chunks.next(&mut link.input)? {
+                Piece::Incomplete => Taken::Nothing,
+                Piece::Data(data) => Taken::Piece(Frame::data(data)),
+                Piece::End(trailers) => {
+                    self.framing = Framing::Nothing;
+                    trailers.map_or(Taken::End, |trailers| Taken::Piece(Frame::trailers(trailers)))
+                }
+            }),
+            _ if link.input.is_empty() => Ok(Taken::Nothing),
+            Framing::UntilEnd => Ok(Taken::Piece(Frame::data(link.input.split().freeze()))),
+            Framing::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(link.input.len());
+                *left -= length as u64;
+                let data = link.input.split_to(length).freeze();
+                if *left == 0 {
+                    self.framing = Framing::Nothing;
+                }
+                Ok(Taken::Piece(Frame::data(data)))
+            }
+        }
+    }
+
+    fn given(&mut self, frame: Option<Result<Frame<Bytes>, Failed>>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        self.is_waiting = false;
+        if self.framing == Framing::Nothing {
+            self.finish();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn failed(&mut self, fault: &Fault) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        self.link = None;
+        Poll::Ready(Some(Err(Failed::because(Step::BodyClosed, fault))))
     }
 
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
@@ -318,20 +401,36 @@ impl Download {
         self.deadline.poll(cx).map(|_| Some(Err(Failed::at(Step::BodyTimeout))))
     }
 
-    /// Whether it can be used again is asked when it is taken: now the engine would read into a new buffer, because the last
-    /// piece of the body still lies in the old one.
-    fn put_aside(&mut self) {
+    /// Keeps the connection for the next request, if both sides have said all they have to say.
+    fn finish(&mut self) {
         self.deadline.disarm();
-        if let Some(link) = self.link.take() {
+        if let Some(mut link) = self.link.take()
+            && self.keeps
+            && self.rest.is_none()
+            && link.input.is_empty()
+        {
+            link.shrink();
             self.endpoint.put_aside(link);
         }
     }
 
     pub fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.framing == Framing::Nothing
     }
 
     pub fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match self.framing {
+            Framing::Nothing => SizeHint::with_exact(0),
+            Framing::Length(left) => SizeHint::with_exact(left),
+            Framing::Chunked | Framing::UntilEnd => SizeHint::default(),
+        }
     }
+}
+
+/// What was taken out of what has been read.
+enum Taken {
+    Piece(Frame<Bytes>),
+    /// More must be read.
+    Nothing,
+    End,
 }

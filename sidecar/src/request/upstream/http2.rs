@@ -2,7 +2,7 @@
 //!
 //! Cost: per request; the engine's own. The connection is driven by a task of its own on the same worker.
 
-use super::http1::{Broken, Waits, Whose};
+use super::exchange::{Broken, Waits};
 use super::target::InUse;
 use super::{Failed, Step};
 use crate::connection::io::{Io, Unwatched};
@@ -14,6 +14,7 @@ use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
+use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -49,17 +50,40 @@ pub(super) async fn begin(stream: TcpStream) -> Result<Sender, Failed> {
 /// Sends `request` and waits for the head of its answer.
 ///
 /// # Errors
-/// Why there is none.
-pub(super) async fn exchange(mut sender: Sender, request: Box<Request<Upload>>, waits: &Waits<'_>) -> Result<Response<Incoming>, Broken> {
-    let answer = pin!(sender.try_send_request(*request));
-    match waits.until(answer, |_| {}, Whose::Answer).await {
+/// Why there is none, with the request where it came back whole.
+pub(super) async fn exchange(
+    mut sender: Sender,
+    request: Box<Request<Upload>>,
+    waits: &Waits<'_>,
+) -> Result<Response<Incoming>, (Broken, Option<Box<Request<Upload>>>)> {
+    let mut answer = pin!(sender.try_send_request(*request));
+    match waits.until(|cx| answer.as_mut().poll(cx)).await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(mut error)) => {
-            let request = error.take_message();
-            Err(Broken::of(error.into_error(), request))
+            let request = error.take_message().map(Box::new);
+            let error = error.into_error();
+            let why = chain(&error);
+            let broken = match request {
+                Some(_) => Broken::Unsent(why),
+                None if error.is_parse() || error.is_user() => Broken::Failed(why),
+                None => Broken::Silent(why),
+            };
+            Err((broken, request))
         }
-        Err(stage) => Err(Broken::Late(stage)),
+        Err(stage) => Err((Broken::Late(stage), None)),
     }
+}
+
+/// An error with its causes, for the log.
+fn chain(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
 }
 
 /// The rest of an answer.

@@ -152,8 +152,8 @@ impl EndpointState {
     #[must_use]
     pub fn take_idle(&self) -> Option<Box<Link>> {
         loop {
-            let mut link = self.idle.borrow_mut().pop()?;
-            if link.is_ready() {
+            let link = self.idle.borrow_mut().pop()?;
+            if link.is_idle() {
                 return Some(link);
             }
         }
@@ -169,13 +169,6 @@ impl EndpointState {
         }
     }
 
-    /// Whether a connection was idle long enough for its server to close it. One used a moment ago is closed under our hands
-    /// only by a server that dies, and a copy of every request against that would cost 3 % of all of them.
-    #[must_use]
-    pub fn may_be_stale(&self, link: &Link) -> bool {
-        link.is_used && link.idle_since < self.wheel.turn()
-    }
-
     /// Others are preferred for a while.
     pub fn avoid(&self) {
         self.avoided_until.set(self.wheel.turn() + turns(AVOIDED));
@@ -187,7 +180,7 @@ impl EndpointState {
 
     fn sweep(&self) {
         let oldest = self.wheel.turn().saturating_sub(turns(IDLE_TIMEOUT));
-        self.idle.borrow_mut().retain_mut(|link| link.idle_since >= oldest && link.is_idle());
+        self.idle.borrow_mut().retain(|link| link.idle_since >= oldest && link.is_idle());
         let mut shared = self.http2.borrow_mut();
         if matches!(&*shared, Shared::Open(sender) if sender.is_closed()) {
             *shared = Shared::Absent;

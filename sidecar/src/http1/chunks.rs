@@ -1,0 +1,214 @@
+//! Chunks: a chunked body, decoded as it arrives (RFC 9112 section 7.1).
+//!
+//! Cost: per chunk; its size line looked at once, its bytes shared with the buffer they came in.
+//! Lines end in CRLF and nothing else, a size has at most 16 digits, extensions are skipped within a bound, trailers are fields.
+
+use super::Malformed;
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use httparse::{EMPTY_HEADER, Status};
+
+/// Bytes of a size line with its extensions.
+const LINE_BYTES_MAX: usize = 1 << 10;
+/// Bytes of trailers.
+const TRAILER_BYTES_MAX: usize = 16 << 10;
+/// Fields of trailers.
+const TRAILERS_MAX: usize = 64;
+
+/// Where in a body the decoder stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Place {
+    #[default]
+    Size,
+    Data(u64),
+    /// CRLF behind the bytes of a chunk.
+    DataEnd,
+    Trailers,
+    Done,
+}
+
+/// A decoder of one body.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    place: Place,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Nothing before more bytes arrive.
+    Incomplete,
+    /// Bytes of the body.
+    Data(Bytes),
+    /// The end, with trailers if there are any.
+    End(Option<HeaderMap>),
+}
+
+impl Chunks {
+    /// Takes the next piece out of `input`.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn next(&mut self, input: &mut BytesMut) -> Result<Piece, Malformed> {
+        loop {
+            self.place = match self.place {
+                Place::Size => match line(input, LINE_BYTES_MAX)? {
+                    None => return Ok(Piece::Incomplete),
+                    Some(line) => match size(&line)? {
+                        0 => Place::Trailers,
+                        size => Place::Data(size),
+                    },
+                },
+                Place::Data(_) if input.is_empty() => return Ok(Piece::Incomplete),
+                Place::Data(left) => {
+                    let length = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                    let data = input.split_to(length).freeze();
+                    let left = left.saturating_sub(length as u64);
+                    self.place = if left == 0 { Place::DataEnd } else { Place::Data(left) };
+                    return Ok(Piece::Data(data));
+                }
+                Place::DataEnd => match (input.first(), input.get(1)) {
+                    (Some(b'\r'), Some(b'\n')) => {
+                        input.advance(2);
+                        Place::Size
+                    }
+                    (None | Some(b'\r'), None) => return Ok(Piece::Incomplete),
+                    _ => return Err(Malformed::Chunk),
+                },
+                Place::Trailers => match trailers(input)? {
+                    None => return Ok(Piece::Incomplete),
+                    Some(trailers) => {
+                        self.place = Place::Done;
+                        return Ok(Piece::End(trailers));
+                    }
+                },
+                Place::Done => return Ok(Piece::End(None)),
+            };
+        }
+    }
+}
+
+/// A line without its CRLF; nothing while it is not whole.
+fn line(input: &mut BytesMut, most: usize) -> Result<Option<Bytes>, Malformed> {
+    match input.iter().take(most).position(|byte| *byte == b'\n') {
+        Some(end) => {
+            let line = input.split_to(end + 1).freeze();
+            let length = line.strip_suffix(b"\r\n").ok_or(Malformed::Chunk)?.len();
+            Ok(Some(line.slice(..length)))
+        }
+        None if input.len() < most => Ok(None),
+        None => Err(Malformed::Chunk),
+    }
+}
+
+/// The size at the start of a line; an extension may follow behind `;`.
+fn size(line: &[u8]) -> Result<u64, Malformed> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (digits, rest) = line.split_at_checked(digits).ok_or(Malformed::Chunk)?;
+    let is_end = rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')).is_none_or(|byte| *byte == b';');
+    if digits.is_empty() || digits.len() > 16 || !is_end || rest.contains(&b'\r') {
+        return Err(Malformed::Chunk);
+    }
+    let text = std::str::from_utf8(digits).map_err(|_| Malformed::Chunk)?;
+    u64::from_str_radix(text, 16).map_err(|_| Malformed::Chunk)
+}
+
+/// The fields behind the last chunk and the empty line that ends them; nothing while they are not whole.
+fn trailers(input: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, Malformed> {
+    if input.starts_with(b"\r\n") {
+        input.advance(2);
+        return Ok(Some(None));
+    }
+    let mut space = [EMPTY_HEADER; TRAILERS_MAX];
+    let (length, trailers) = match httparse::parse_headers(input, &mut space) {
+        Ok(Status::Complete((length, fields))) => {
+            let mut trailers = HeaderMap::new();
+            for field in fields {
+                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Trailers)?;
+                trailers.append(name, HeaderValue::from_bytes(field.value).map_err(|_| Malformed::Trailers)?);
+            }
+            (length, trailers)
+        }
+        Ok(Status::Partial) if input.len() < TRAILER_BYTES_MAX => return Ok(None),
+        _ => return Err(Malformed::Trailers),
+    };
+    input.advance(length);
+    Ok(Some(Some(trailers)))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Body, trailers and what is left behind them.
+    type Decoded = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// Decodes what arrives in pieces.
+    fn decode<'a>(arrivals: impl IntoIterator<Item = &'a [u8]>) -> Result<Decoded, Malformed> {
+        let (mut chunks, mut input, mut body) = (Chunks::default(), BytesMut::new(), Vec::new());
+        let mut end = None;
+        for arrival in arrivals {
+            input.extend_from_slice(arrival);
+            while end.is_none() {
+                match chunks.next(&mut input)? {
+                    Piece::Incomplete => break,
+                    Piece::Data(data) => body.extend_from_slice(&data),
+                    Piece::End(trailers) => end = Some(trailers),
+                }
+            }
+        }
+        Ok((body, end.ok_or(Malformed::Chunk)?, input.to_vec()))
+    }
+
+    #[test]
+    fn a_body_ends_with_its_last_chunk_and_trailers() {
+        let (body, trailers, rest) = decode([&b"3\r\nabc\r\nA;x=\"y\"\r\n0123456789\r\n0\r\n\r\nnext"[..]]).unwrap();
+        assert_eq!((&body[..], trailers, &rest[..]), (&b"abc0123456789"[..], None, &b"next"[..]));
+        let (_, trailers, _) = decode([&b"0\r\nx-sum: 7\r\n\r\n"[..]]).unwrap();
+        assert_eq!(trailers.unwrap().get("x-sum").unwrap(), "7");
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_refused() {
+        for bad in [
+            &b"3\nabc\r\n0\r\n\r\n"[..],
+            b"3\r\nabcd\r\n0\r\n\r\n",
+            b"3\r\nabc0\r\n\r\n",
+            b"\r\nabc",
+            b"-1\r\n",
+            b"0x3\r\nabc\r\n",
+            b"3 3\r\nabc\r\n",
+            b"11111111111111111\r\n",
+            b"3;a\rb\r\nabc\r\n",
+            b"0\r\nno field\r\n\r\n",
+        ] {
+            assert!(decode([bad]).is_err(), "{}", String::from_utf8_lossy(bad));
+        }
+        assert!(decode([&vec![b'1'; LINE_BYTES_MAX + 1][..]]).is_err());
+        assert!(decode([&b"0\r\n"[..], &b"a: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 1)[..]]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_the_same_however_it_is_cut(
+            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6),
+            step in 1_usize..9,
+        ) {
+            let mut wire = Vec::new();
+            for part in &parts {
+                crate::http1::write::chunk(&mut wire, part);
+            }
+            crate::http1::write::last_chunk(&mut wire, None);
+            wire.extend_from_slice(b"rest");
+            let (body, trailers, rest) = decode(wire.chunks(step)).unwrap();
+            prop_assert_eq!((body, trailers, &rest[..]), (parts.concat(), None, &b"rest"[..]));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode([&bytes[..]]);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Send: one request to an endpoint that answers it, or to another one where nothing was lost.
+//!
+//! Cost: per request; what is rare (connecting, HTTP/2, a second attempt) is boxed: what a future may have to hold is moved with
+//! every request that does not need it.
+
+use super::exchange::{Broken, Waits};
+use super::http1::{self, Link};
+use super::target::{InUse, Target};
+use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, http2};
+use crate::deadline::Deadline;
+use crate::request::Refusal;
+use crate::request::body::{Progress, Stage, Upload};
+use crate::request::head::Ambiguous;
+use crate::worker::Worker;
+use bulkhead_config::snapshot::{Bounds, Upstream};
+use http::header::UPGRADE;
+use http::{Request, StatusCode};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// Sends `request` to `upstream` and waits for the head of its answer.
+///
+/// # Errors
+/// What failed, of the upstream or of the client.
+pub async fn forward(
+    worker: &Worker,
+    upstream: &Arc<Upstream>,
+    wire: Wire,
+    bounds: &Bounds,
+    request: Box<Request<Upload>>,
+) -> Result<Arrived, Refusal> {
+    let forward = Forward {
+        worker,
+        target: worker.target(upstream),
+        client_pause: bounds.body_idle_timeout,
+        upload: request.body().progress(),
+        may_be_repeated: matches!(request.body(), Upload::Nothing) && request.method().is_idempotent(),
+        asks_for_upgrade: request.headers().contains_key(UPGRADE),
+    };
+    let endpoint = forward.target.choose(None).ok_or(Refusal::Upstream(Failed::at(Step::Resolve)))?;
+    let (again, failed, endpoint) = match forward.attempt(wire, endpoint, Use::Kept, request).await {
+        Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
+        other => return other.last(),
+    };
+    // Another endpoint where there is one, and a fresh connection: what else was kept may be as stale as the first.
+    let Some(next) = forward.target.choose(Some(&endpoint)).filter(|next| failed.may_pass_at(next, &endpoint)) else {
+        return Err(Refusal::Upstream(failed));
+    };
+    Box::pin(forward.attempt(wire, next, Use::Fresh, again)).await.last()
+}
+
+/// What an attempt made of the request.
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and a box would be an allocation for each request")]
+enum Attempt {
+    Arrived(Arrived),
+    /// Nothing was lost: the request may be sent again.
+    Again(Box<Request<Upload>>, Failed, InUse),
+    Over(Refusal),
+}
+
+impl Attempt {
+    fn last(self) -> Result<Arrived, Refusal> {
+        match self {
+            Attempt::Arrived(arrived) => Ok(arrived),
+            Attempt::Again(_, failed, _) => Err(Refusal::Upstream(failed)),
+            Attempt::Over(refusal) => Err(refusal),
+        }
+    }
+}
+
+/// Which connections an attempt may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Kept,
+    Fresh,
+}
+
+/// One request on its way: what its attempts share.
+struct Forward<'a> {
+    worker: &'a Worker,
+    target: Rc<Target>,
+    client_pause: Duration,
+    upload: Option<Rc<Progress>>,
+    /// It has no body, and means the same twice.
+    may_be_repeated: bool,
+    asks_for_upgrade: bool,
+}
+
+impl Forward<'_> {
+    async fn attempt(&self, wire: Wire, endpoint: InUse, which: Use, request: Box<Request<Upload>>) -> Attempt {
+        match wire {
+            Wire::Http1 => self.over_http1(endpoint, which, request).await,
+            Wire::Http2 => Box::pin(self.over_http2(endpoint, request)).await,
+        }
+    }
+
+    async fn over_http1(&self, endpoint: InUse, which: Use, mut request: Box<Request<Upload>>) -> Attempt {
+        let deadline = self.worker.deadline();
+        let kept = if which == Use::Kept { endpoint.take_idle() } else { None };
+        let mut link = match kept {
+            Some(link) => link,
+            None => match Box::pin(self.connect(&endpoint, &deadline)).await {
+                Ok(stream) => Link::new(stream),
+                Err(failed) => return Attempt::Again(request, failed, endpoint),
+            },
+        };
+        match http1::exchange(&mut link, &mut request, &self.waits(&deadline)).await {
+            Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
+            Ok(begun) => {
+                let authority = Rc::clone(&endpoint.authority);
+                let (status, headers, download) = begun.receive(link, endpoint, deadline, self.target.upstream.idle_timeout);
+                Attempt::Arrived(Arrived { status, headers, rest: Rest::Body(Download::Http1(download)), endpoint: authority })
+            }
+            Err(broken) => {
+                let may_be_repeated = self.may_be_repeated && link.is_used;
+                self.broken(broken, Some(request), may_be_repeated, endpoint)
+            }
+        }
+    }
+
+    async fn over_http2(&self, endpoint: InUse, request: Box<Request<Upload>>) -> Attempt {
+        let deadline = self.worker.deadline();
+        let sender = endpoint.shared(async || http2::begin(self.connect(&endpoint, &deadline).await?).await).await;
+        let sender = match sender {
+            Ok(sender) => sender,
+            Err(failed) => return Attempt::Again(request, failed, endpoint),
+        };
+        match http2::exchange(sender, request, &self.waits(&deadline)).await {
+            Ok(response) => {
+                let (head, incoming) = response.into_parts();
+                let authority = Rc::clone(&endpoint.authority);
+                let download = http2::Download::new(incoming, endpoint, deadline, self.target.upstream.idle_timeout);
+                let rest = Rest::Body(Download::Http2(download));
+                Attempt::Arrived(Arrived { status: head.status, headers: head.headers, rest, endpoint: authority })
+            }
+            Err((broken, request)) => self.broken(broken, request, false, endpoint),
+        }
+    }
+
+    async fn connect(&self, endpoint: &InUse, deadline: &Deadline) -> Result<TcpStream, Failed> {
+        let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.endpoint, deadline).await;
+        if connected.is_err() {
+            endpoint.avoid();
+        }
+        connected
+    }
+
+    fn waits<'a>(&self, deadline: &'a Deadline) -> Waits<'a> {
+        let upstream = &self.target.upstream;
+        Waits {
+            deadline,
+            upload: self.upload.clone(),
+            client: self.client_pause,
+            upstream: upstream.idle_timeout,
+            response: upstream.response_timeout,
+        }
+    }
+
+    /// An answer of 101: only if it was asked for, and then the socket is a tunnel.
+    fn switched(&self, begun: http1::Begun, link: Link, endpoint: &InUse) -> Attempt {
+        if !self.asks_for_upgrade {
+            return Attempt::Over(Refusal::Upstream(Failed::because(Step::Protocol, "101 that nobody asked for")));
+        }
+        let (stream, early) = link.into_socket();
+        let (status, headers) = (begun.head.status, begun.head.headers);
+        Attempt::Arrived(Arrived { status, headers, rest: Rest::Tunnel(stream, early), endpoint: Rc::clone(&endpoint.authority) })
+    }
+
+    /// What a broken exchange means: the client's fault, the upstream's, or nobody's and the request may go elsewhere.
+    fn broken(&self, broken: Broken, request: Option<Box<Request<Upload>>>, may_be_repeated: bool, endpoint: InUse) -> Attempt {
+        let over = |failed| Attempt::Over(Refusal::Upstream(failed));
+        match (self.upload.as_ref().map(|upload| upload.stage()), broken, request) {
+            (Some(Stage::TooLarge), ..) => Attempt::Over(Refusal::BodyTooLarge),
+            (Some(Stage::BrokenOff), ..) => Attempt::Over(Refusal::ClientLeft),
+            (Some(Stage::Malformed), ..) => Attempt::Over(Refusal::Ambiguous(Ambiguous::Body)),
+            (_, Broken::Late(Stage::OwedByClient), _) => Attempt::Over(Refusal::BodyTimeout),
+            (_, Broken::Late(Stage::OwedByUpstream), _) => over(Failed::at(Step::SendTimeout)),
+            (_, Broken::Late(_), _) => over(Failed::at(Step::ResponseTimeout)),
+            (_, Broken::Unsent(why), Some(request)) => Attempt::Again(request, Failed::because(Step::Closed, why), endpoint),
+            (_, Broken::Silent(why), Some(request)) if may_be_repeated => {
+                Attempt::Again(request, Failed::because(Step::Closed, why), endpoint)
+            }
+            (_, Broken::Unsent(why) | Broken::Silent(why), _) => over(Failed::because(Step::Closed, why)),
+            (_, Broken::Failed(why), _) => over(Failed::because(Step::Protocol, why)),
+        }
+    }
+}
