@@ -4,6 +4,8 @@
 //! This file holds what is known of a connection while it lives. It knows no engine: `serve` drives one and tells it what happens.
 
 pub mod accept;
+pub mod http1;
+pub mod http2;
 pub mod io;
 pub mod listeners;
 pub(crate) mod network;

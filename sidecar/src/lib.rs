@@ -3,6 +3,7 @@
 //! `request.rs` tells the path of a request from top to bottom; everything else is a stage of it or stands beside it.
 
 pub mod settings;
+pub mod socket;
 pub mod running;
 pub mod clock;
 pub mod deadline;

@@ -4,12 +4,12 @@
 //! The only `unsafe` of this crate: the engine hands over memory that nobody has written yet, and clearing it before every
 //! read would cost more than the read of a small request.
 
+use crate::socket::Socket;
 use bytes::{Buf, Bytes};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// What a connection wants to know of its socket. Every method does nothing unless implemented.
 pub trait Watch {
@@ -36,7 +36,7 @@ impl Watch for Unwatched {}
 /// A socket under an HTTP engine.
 #[derive(Debug)]
 pub struct Io<W> {
-    stream: TcpStream,
+    stream: Socket,
     /// Bytes read before the engine was chosen.
     first: Bytes,
     /// What goes out in place of the engine's own words, with how much of those it is to be told as written.
@@ -46,18 +46,18 @@ pub struct Io<W> {
 
 impl<W: Watch> Io<W> {
     /// A socket from which `first` was read already.
-    pub fn new(stream: TcpStream, first: Bytes, watch: W) -> Self {
-        Self { stream, first, instead: None, watch }
+    pub fn new(stream: impl Into<Socket>, first: Bytes, watch: W) -> Self {
+        Self { stream: stream.into(), first, instead: None, watch }
     }
 
     /// The socket back, with what was read but not yet given to the engine.
-    pub fn into_parts(self) -> (TcpStream, Bytes) {
+    pub fn into_parts(self) -> (Socket, Bytes) {
         (self.stream, self.first)
     }
 }
 
 /// Sends what stands in place of the engine's words; `Ready` once all of it went.
-fn send_instead(stream: &mut TcpStream, instead: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn send_instead(stream: &mut Socket, instead: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     while let Some(rest) = instead {
         let sent = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
         rest.advance(sent);
@@ -109,9 +109,10 @@ impl<W: Watch + Unpin> hyper::rt::Write for Io<W> {
         sent
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A TCP socket has no buffer of ours.
-        self.watch.flushed();
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, watch, .. } = self.get_mut();
+        ready!(Pin::new(stream).poll_flush(cx))?;
+        watch.flushed();
         Poll::Ready(Ok(()))
     }
 

@@ -3,9 +3,13 @@
 //! Cost: per connection; one system call, whose bytes the engine is given as if it had read them itself.
 //! HTTP/2 begins with a preface that no HTTP/1 request can be (RFC 9113 section 3.4); one byte that differs settles it.
 
+use crate::socket::Socket;
 use bytes::Bytes;
+use std::future::poll_fn;
 use std::io;
-use tokio::net::TcpStream;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead as _, ReadBuf};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Enough for most heads, so that the engine need not read again.
@@ -24,16 +28,10 @@ pub enum Protocol {
 ///
 /// # Errors
 /// The client left, or the socket failed.
-pub async fn detect(stream: &TcpStream) -> io::Result<(Protocol, Bytes)> {
+pub async fn detect(socket: &mut Socket) -> io::Result<(Protocol, Bytes)> {
     let mut read = Vec::new();
     loop {
-        stream.readable().await?;
-        match read_some(stream, &mut read) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
-        }
+        poll_fn(|cx| poll_some(socket, &mut read, cx)).await?;
         if let Some(protocol) = protocol_of(&read) {
             return Ok((protocol, Bytes::from(read)));
         }
@@ -41,11 +39,13 @@ pub async fn detect(stream: &TcpStream) -> io::Result<(Protocol, Bytes)> {
 }
 
 /// The buffer lives for the length of the call: a connection that has not spoken yet holds none.
-fn read_some(stream: &TcpStream, read: &mut Vec<u8>) -> io::Result<usize> {
+fn poll_some(socket: &mut Socket, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    ready!(socket.poll_readable(cx))?;
     let mut buffer = [0; FIRST_READ];
-    let length = stream.try_read(&mut buffer)?;
-    read.extend_from_slice(buffer.get(..length).unwrap_or_default());
-    Ok(length)
+    let mut buffer = ReadBuf::new(&mut buffer);
+    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+    read.extend_from_slice(buffer.filled());
+    if buffer.filled().is_empty() { Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())) } else { Poll::Ready(Ok(())) }
 }
 
 /// Nothing while it can still become either.

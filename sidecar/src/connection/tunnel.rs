@@ -4,14 +4,13 @@
 //! A peer that vanished is noticed by TCP keep-alive; silence is no fault of a tunnel.
 
 use crate::request::record::Record;
+use crate::socket::Socket;
 use bytes::Bytes;
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 /// Silence after which the system asks whether the peer is still there.
@@ -24,7 +23,7 @@ const BUFFER_BYTES: usize = 8 << 10;
 #[derive(Debug)]
 pub struct Tunnel {
     /// Its socket.
-    pub upstream: TcpStream,
+    pub upstream: Socket,
     /// What it said already.
     pub early: Bytes,
     /// The request that opened it; holds its place among those in flight.
@@ -32,16 +31,16 @@ pub struct Tunnel {
 }
 
 /// Moves bytes until both sides have ended. `early` is what the client said already.
-pub async fn run(mut client: TcpStream, early: Bytes, tunnel: Tunnel) {
-    let Tunnel { mut upstream, early: answer, mut record } = tunnel;
+pub async fn run(client: Socket, early: Bytes, tunnel: Tunnel) {
+    let Tunnel { upstream, early: answer, mut record } = tunnel;
     for stream in [&client, &upstream] {
         // Without it a vanished peer is noticed later.
-        let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE));
+        let _ = socket2::SockRef::from(stream.tcp()).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE));
     }
     let (up, down) = (Cell::new(0), Cell::new(0));
     {
-        let (from_client, to_client) = client.split();
-        let (from_upstream, to_upstream) = upstream.split();
+        let (from_client, to_client) = tokio::io::split(client);
+        let (from_upstream, to_upstream) = tokio::io::split(upstream);
         let mut upward = pin!(relay(&early, from_client, to_upstream, &up));
         let mut downward = pin!(relay(&answer, from_upstream, to_client, &down));
         // Whoever has said all may still listen, but not for ever to somebody who says nothing.
@@ -54,7 +53,7 @@ pub async fn run(mut client: TcpStream, early: Bytes, tunnel: Tunnel) {
 }
 
 /// Moves `first` and then what comes, until its end, which is passed on.
-async fn relay(first: &[u8], mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, count: &Cell<u64>) -> io::Result<()> {
+async fn relay(first: &[u8], mut from: ReadHalf<Socket>, mut to: WriteHalf<Socket>, count: &Cell<u64>) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     to.write_all(first).await?;
     count.set(first.len() as u64);

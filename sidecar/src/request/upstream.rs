@@ -18,6 +18,7 @@ pub use send::forward;
 pub use target::{Target, Targets};
 
 use crate::problem::Code;
+use crate::socket::Socket;
 use bulkhead_config::snapshot::{Protocol, Upstream};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -27,7 +28,6 @@ use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use target::InUse;
-use tokio::net::TcpStream;
 
 /// Where an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +167,7 @@ pub enum Rest {
     /// A body.
     Body(Download),
     /// Another protocol: the socket, and what was read of it already.
-    Tunnel(TcpStream, Bytes),
+    Tunnel(Socket, Bytes),
 }
 
 /// An answer's body on its way.

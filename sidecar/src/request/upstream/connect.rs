@@ -4,6 +4,7 @@
 
 use super::{Failed, Step};
 use crate::deadline::Deadline;
+use crate::socket::Socket;
 use crate::worker::Worker;
 use bulkhead_config::snapshot::{Endpoint, Upstream};
 use std::io;
@@ -17,19 +18,19 @@ const ADDRESSES_MAX: usize = 4;
 ///
 /// # Errors
 /// The step that failed.
-pub(super) async fn connect(worker: &Worker, upstream: &Upstream, endpoint: &Endpoint, deadline: &Deadline) -> Result<TcpStream, Failed> {
+pub(super) async fn connect(worker: &Worker, upstream: &Upstream, endpoint: &Endpoint, deadline: &Deadline) -> Result<Socket, Failed> {
     let within = deadline.limit(upstream.connect_timeout, resolve_and_dial(worker, endpoint));
     within.await.unwrap_or_else(|_| Err(Failed::at(Step::ConnectTimeout)))
 }
 
-async fn resolve_and_dial(worker: &Worker, endpoint: &Endpoint) -> Result<TcpStream, Failed> {
+async fn resolve_and_dial(worker: &Worker, endpoint: &Endpoint) -> Result<Socket, Failed> {
     let addresses = worker.resolver().addresses(&endpoint.host, worker.now()).await;
     let addresses = addresses.map_err(|why| Failed::because(Step::Resolve, why))?;
     let mut last = Failed::at(Step::Connect);
     for address in addresses.iter().take(ADDRESSES_MAX) {
         let address = SocketAddr::new(*address, endpoint.port);
         match dial(address).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => return Ok(stream.into()),
             Err(error) => last = Failed::because(step_of(&error), format!("{address}: {error}")),
         }
     }

@@ -13,16 +13,16 @@ use crate::http1::answer::{Framing, Head, Reader};
 use crate::http1::chunks::{Chunks, Piece};
 use crate::http1::{Malformed, write};
 use crate::request::body::{Abort, Upload};
+use crate::socket::Socket;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use std::future::Future as _;
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
-use tokio::net::TcpStream;
 
 /// Bytes read at once, at first and at most: what fills the buffer may have more behind it.
 const READ_BYTES: usize = 8 << 10;
@@ -33,7 +33,7 @@ const COPIED_MAX: usize = 8 << 10;
 /// A connection to an endpoint.
 #[derive(Debug)]
 pub struct Link {
-    stream: TcpStream,
+    socket: Socket,
     input: BytesMut,
     /// Bytes the next read asks for.
     read_bytes: usize,
@@ -69,9 +69,9 @@ pub(super) enum Fault {
 impl Link {
     /// A connection over a fresh socket.
     #[must_use]
-    pub fn new(stream: TcpStream) -> Box<Self> {
+    pub fn new(socket: Socket) -> Box<Self> {
         Box::new(Self {
-            stream,
+            socket,
             input: BytesMut::new(),
             read_bytes: READ_BYTES,
             output: Vec::new(),
@@ -86,23 +86,18 @@ impl Link {
     /// Whether it stands and says nothing: what an upstream says unasked is the end of the connection, or somebody else's answer.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        let is_quiet = || match self.stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => true,
-            // Perhaps only because the last read filled its buffer; the system knows.
-            Poll::Ready(_) => matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
-        };
-        self.input.is_empty() && is_quiet()
+        self.input.is_empty() && self.socket.is_quiet()
     }
 
     /// Writes what waits; `Ready` once all of it is with the system.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest @ [_, ..]) = self.output.get(self.sent..) {
-            self.sent += some(ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?)?;
+            self.sent += some(ready!(Pin::new(&mut self.socket).poll_write(cx, rest))?)?;
         }
         self.output.clear();
         self.sent = 0;
         while !self.piece.is_empty() {
-            let length = some(ready!(Pin::new(&mut self.stream).poll_write(cx, &self.piece))?)?;
+            let length = some(ready!(Pin::new(&mut self.socket).poll_write(cx, &self.piece))?)?;
             self.piece.advance(length);
         }
         Poll::Ready(Ok(()))
@@ -114,7 +109,7 @@ impl Link {
             self.input.reserve(self.read_bytes);
         }
         let room = self.input.capacity() - self.input.len();
-        let length = ready!(pin!(self.stream.read_buf(&mut self.input)).poll(cx))?;
+        let length = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
         if length == room {
             self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
         }
@@ -299,8 +294,8 @@ impl Exchange<'_> {
 impl Link {
     /// After an answer of 101: the socket, and what was read beyond the head.
     #[must_use]
-    pub fn into_socket(self) -> (TcpStream, Bytes) {
-        (self.stream, self.input.freeze())
+    pub fn into_socket(self) -> (Socket, Bytes) {
+        (self.socket, self.input.freeze())
     }
 }
 

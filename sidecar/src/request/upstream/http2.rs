@@ -8,6 +8,7 @@ use super::{Failed, Step};
 use crate::connection::io::{Io, Unwatched};
 use crate::deadline::Deadline;
 use crate::request::body::Upload;
+use crate::socket::Socket;
 use crate::worker::OnThisThread;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,7 +19,6 @@ use std::future::Future as _;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Bytes of the header fields of an answer.
 const ANSWER_HEAD_BYTES_MAX: u32 = 64 << 10;
@@ -34,13 +34,13 @@ pub(super) type Sender = http2::SendRequest<Upload>;
 ///
 /// # Errors
 /// When the upstream does not speak it.
-pub(super) async fn begin(stream: TcpStream) -> Result<Sender, Failed> {
+pub(super) async fn begin(socket: Socket) -> Result<Sender, Failed> {
     let mut builder = http2::Builder::new(OnThisThread);
     builder
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(ANSWER_HEAD_BYTES_MAX);
-    let io = Io::new(stream, Bytes::new(), Unwatched);
+    let io = Io::new(socket, Bytes::new(), Unwatched);
     let (sender, connection) = builder.handshake(io).await.map_err(|error| Failed::because(Step::Protocol, error))?;
     // Its requests learn of its end by themselves.
     tokio::task::spawn_local(async move { drop(connection.await) });

@@ -11,6 +11,7 @@ use crate::deadline::Deadline;
 use crate::request::Refusal;
 use crate::request::body::{Progress, Stage, Upload};
 use crate::request::head::Ambiguous;
+use crate::socket::Socket;
 use crate::worker::Worker;
 use bulkhead_config::snapshot::{Bounds, Upstream};
 use http::header::UPGRADE;
@@ -18,7 +19,6 @@ use http::{Request, StatusCode};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// Sends `request` to `upstream` and waits for the head of its answer.
 ///
@@ -139,7 +139,7 @@ impl Forward<'_> {
         }
     }
 
-    async fn connect(&self, endpoint: &InUse, deadline: &Deadline) -> Result<TcpStream, Failed> {
+    async fn connect(&self, endpoint: &InUse, deadline: &Deadline) -> Result<Socket, Failed> {
         let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.endpoint, deadline).await;
         if connected.is_err() {
             endpoint.avoid();
