@@ -13,12 +13,11 @@ pub mod protocol;
 pub mod serve;
 pub mod stream;
 pub mod tunnel;
+pub mod wire;
 
 use crate::deadline::{Deadline, Elapsed};
-use crate::problem::{Code, Problem};
 use accept::Presence;
 use bulkhead_config::name::{ListenerName, ServiceName};
-use bytes::Bytes;
 use http::HeaderValue;
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -71,13 +70,8 @@ pub struct Downstream {
     in_flight: Cell<u32>,
     is_http2: Cell<bool>,
     is_closing: Cell<bool>,
-    /// The engine sent everything it had to say, and nothing was asked since.
-    is_quiet: Cell<bool>,
     is_stalled: Cell<bool>,
     saw_end: Cell<bool>,
-    left_unread: Cell<bool>,
-    /// What was refused in place of the engine, before there was a request.
-    refused: Cell<Option<Code>>,
     deadline: Deadline,
     presence: Presence,
     tunnel: RefCell<Option<Tunnel>>,
@@ -105,11 +99,8 @@ impl Downstream {
             in_flight: Cell::new(0),
             is_http2: Cell::new(false),
             is_closing: Cell::new(false),
-            is_quiet: Cell::new(true),
             is_stalled: Cell::new(false),
             saw_end: Cell::new(false),
-            left_unread: Cell::new(false),
-            refused: Cell::new(None),
             deadline,
             presence,
             tunnel: RefCell::default(),
@@ -133,7 +124,6 @@ impl Downstream {
     pub fn begin(self: &Rc<Self>, head_timeout: Duration) -> InFlight {
         self.head_timeout.set(head_timeout);
         self.in_flight.set(self.in_flight.get() + 1);
-        self.is_quiet.set(false);
         self.enter(Phase::Serving);
         InFlight { from: Rc::clone(self) }
     }
@@ -147,14 +137,15 @@ impl Downstream {
         self.deadline.wake();
     }
 
-    /// A request's body was not read to its end: closing at once could reset the connection before the answer is read.
-    pub fn leave_unread(&self) {
-        self.left_unread.set(true);
-    }
-
     /// The answer of the request in flight is a change of protocols; the tunnel begins once the answer is out.
     pub fn open_tunnel(&self, tunnel: Tunnel) {
         self.tunnel.replace(Some(tunnel));
+    }
+
+    /// Whether the client said that it sends nothing more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.saw_end.get()
     }
 
     fn is_closing(&self) -> bool {
@@ -209,28 +200,6 @@ impl io::Watch for Rc<Downstream> {
             self.is_stalled.set(!handed_over);
             if handed_over { self.enter(self.phase.get()) } else { self.deadline.arm(WRITE_TIMEOUT) }
         }
-    }
-
-    fn flushed(&self) {
-        if self.in_flight.get() == 0 {
-            self.is_quiet.set(true);
-        }
-    }
-
-    /// The engine answers what it cannot parse with a bare status line. Nobody is told why by that, so our words go instead.
-    fn instead(&self, of: &[u8]) -> Option<Bytes> {
-        let is_own = self.is_quiet.get() && self.phase.get() == Phase::Head && !self.is_http2.get();
-        if !is_own {
-            return None;
-        }
-        let code = match of.get(..12)? {
-            b"HTTP/1.1 431" | b"HTTP/1.1 414" | b"HTTP/1.0 431" | b"HTTP/1.0 414" => Code::HeadTooLarge,
-            b"HTTP/1.1 400" | b"HTTP/1.0 400" => Code::AmbiguousRequest,
-            _ => return None,
-        };
-        self.is_quiet.set(false);
-        self.refused.set(Some(code));
-        Some(Problem::of(code).raw())
     }
 }
 

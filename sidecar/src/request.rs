@@ -28,8 +28,8 @@ use crate::worker::Worker;
 use body::{Body, Reply, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
-use head::{Head, Target};
-use http::{Response, request};
+use head::{Head, Received, Target};
+use http::Response;
 use outgoing::Sending;
 use quota::{Ask, Receipts};
 use record::Record;
@@ -46,11 +46,11 @@ struct Admitted {
 }
 
 /// One request, from its head to its answer. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
-pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, parts: request::Parts, body: Body) -> Response<Reply> {
+pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Received, body: Body) -> Response<Reply> {
     let policy = worker.policy(); // one state for the whole request
-    let form = Form::of(&parts.headers);
-    let mut record = Record::begin(worker, from, &parts, &policy); // written when dropped: a client that hangs up is counted too
-    let outcome = match Head::normal(parts) {
+    let form = Form::of(&received.headers);
+    let mut record = Record::begin(worker, from, &received, &policy); // written when dropped: a client that hangs up is counted too
+    let outcome = match Head::normal(received) {
         Ok(head) => answer(worker, from, &policy, head, body, &mut record).await,
         Err(ambiguous) => Err(Refusal::Ambiguous(ambiguous)),
     };
@@ -59,7 +59,7 @@ pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, parts: request::P
 
 async fn answer(
     worker: &Worker,
-    from: &Downstream,
+    from: &Rc<Downstream>,
     policy: &Policy,
     head: Head,
     body: Body,
@@ -165,7 +165,7 @@ fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, R
 /// From the permission to the head of an answer.
 async fn fulfil(
     worker: &Worker,
-    from: &Downstream,
+    from: &Rc<Downstream>,
     policy: &Policy,
     admitted: Admitted,
     (head, trace): (Head, (Trace, Came)),
@@ -187,7 +187,7 @@ async fn fulfil(
         wire,
     };
     let request = outgoing::request(head, upload, &sending);
-    let arrived = upstream::forward(worker, &route.upstream, wire, bounds, request).await?;
+    let arrived = upstream::forward(worker, from, &route.upstream, wire, bounds, request).await?;
     Ok(Answer::Arrived(Box::new(arrived)))
 }
 
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     /// What a request in flight takes on top of its record and buffers; the type is enough, so none is made.
-    fn future<'a, F: Future>(_: impl Fn(&'a Rc<Worker>, &'a Rc<Downstream>, request::Parts, Body) -> F) -> usize {
+    fn future<'a, F: Future>(_: impl Fn(&'a Rc<Worker>, &'a Rc<Downstream>, Received, Body) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -5,11 +5,14 @@
 //! under two threads, a shared `Arc` 16 and 74.
 
 mod bound;
+mod buffers;
+mod date;
 mod mail;
 mod random;
 mod thread;
 
 pub use bound::Bound;
+pub use buffers::Buffers;
 pub use mail::{Decided, Mail, Mailbox};
 pub use random::Random;
 pub use thread::{Common, WorkerError, spawn};
@@ -56,6 +59,8 @@ pub struct Worker {
     metrics: Arc<Metrics>,
     log: Log,
     random: Random,
+    buffers: Buffers,
+    date: date::Date,
     connections: RefCell<Vec<Weak<Downstream>>>,
     open: Cell<usize>,
     is_draining: Cell<bool>,
@@ -182,6 +187,18 @@ impl Worker {
     #[must_use]
     pub fn random(&self) -> &Random {
         &self.random
+    }
+
+    /// Memory for what is read.
+    #[must_use]
+    pub fn buffers(&self) -> &Buffers {
+        &self.buffers
+    }
+
+    /// The value of `Date`, now.
+    #[must_use]
+    pub fn date(&self) -> http::HeaderValue {
+        self.date.at(self.wheel.turn(), || self.now().unix_ms)
     }
 
     /// A defect was caught while it served `whom`.

@@ -1,104 +1,384 @@
-//! HTTP/1.1 with a client, one connection.
+//! HTTP/1.1 with a client: requests of one connection, each read, served and answered before the next.
 //!
-//! Cost: per request; the engine's own.
+//! Cost: per request; one read and one write where head and body fit into them. No task is spawned, no buffer is held in between.
+//! A client that says it sends nothing more may still listen (RFC 9112 section 9.6): its answer goes out, and the upstream is told
+//! as the client told us. One that is gone ends its request.
 
-use super::io::Io;
-use super::serve::answer;
+use super::io::Watch as _;
+use super::wire::{Heard, Wire};
 use super::{Downstream, Phase, tunnel};
-use crate::problem::{Code, Problem};
+use crate::http1::request::{Bounds, Head, Reader, Unreadable};
+use crate::http1::write::{self, Framing};
+use crate::problem::{Code, Form, Problem};
+use crate::request;
+use crate::request::body::{Body, Content, Reply};
+use crate::request::head::Received;
 use crate::socket::Socket;
 use crate::worker::Worker;
-use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use std::future::poll_fn;
-use std::pin::Pin;
+use bytes::BytesMut;
+use http::header::DATE;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http_body::Body as _;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Bytes that may wait in an engine's buffers, at least; a larger head needs more.
-const BUFFER_BYTES: usize = 64 << 10;
+/// Requests that one connection may bring. Then it is closed, so that load that moved elsewhere is found by everybody.
+const REQUESTS_MAX: u32 = 100_000;
+/// The rest of a body that nobody asked for is read up to here, so that the connection can go on; a larger one ends it.
+const REST_MAX: u64 = 64 << 10;
 /// After our last word, what the client still sends is read so long and so much: closing a socket with unread bytes resets it,
 /// and a reset overtakes the answer.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 << 10;
 
-/// How an engine ended.
-enum End {
-    /// It is done, with or without an error of its own.
-    Done,
-    /// Nothing came, or nothing went, for too long.
-    Late,
-    /// The source has too many unfinished heads.
-    TooMany,
+/// Serves a connection from which `input` was read already.
+pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, input: BytesMut) {
+    let wire = Wire::new(socket, input, Rc::clone(from));
+    let bounds = *worker.policy().snapshot.platform().bounds();
+    let whole = |number| usize::try_from(number).unwrap_or(usize::MAX);
+    let bounds = Bounds { bytes: whole(bounds.header_bytes_max), fields: whole(u64::from(bounds.headers_max)) };
+    let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: HeaderMap::new() };
+    let end = client.serve().await;
+    let has_ended = wire.has_ended();
+    // Whatever else held it was part of a request, and there is none.
+    let Some(wire) = Rc::into_inner(wire) else { return };
+    let (mut socket, input) = wire.into_parts();
+    match end {
+        End::Gone => {}
+        End::Unread if !has_ended => linger(from, socket).await,
+        End::Done | End::Unread => finish(from, &mut socket).await,
+        End::CutOff => reset(&socket),
+        End::Tunnel => {
+            if let Some(tunnel) = from.tunnel.take() {
+                tunnel::run(socket, input.freeze(), tunnel).await;
+            }
+        }
+        End::Refused(problem) => {
+            worker.cells().refused(problem.code().kind().slug);
+            say(from, socket, &problem).await;
+        }
+    }
 }
 
-/// Serves a connection from which `first` was read already.
-pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, first: Bytes) {
-    let bounds = *worker.policy().snapshot.platform().bounds();
-    let head_bytes = usize::try_from(bounds.header_bytes_max).unwrap_or(usize::MAX);
-    let mut builder = http1::Builder::new();
-    builder.max_header_size(head_bytes).max_buf_size(head_bytes.max(BUFFER_BYTES)).writev(false);
-    // The engine's own limit is 100 and costs nothing; any other costs it an allocation per head.
-    if bounds.headers_max != 100 {
-        builder.max_headers(usize::try_from(bounds.headers_max).unwrap_or(usize::MAX));
-    }
-    let io = Io::new(socket, first, Rc::clone(from));
-    let mut engine = builder.serve_connection(io, service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), None, request)));
-    let mut is_told = false;
-    let end = poll_fn(|cx| {
-        // While a request is served, this adds `Connection: close` to its answer. An idle engine would close at once, and
-        // with it a request that is on its way; its grace is the deadline.
-        if from.is_closing() && !is_told && from.phase() == Phase::Serving {
-            is_told = true;
-            Pin::new(&mut engine).graceful_shutdown();
+/// How a connection ended.
+#[derive(Debug)]
+enum End {
+    /// The client left, or took nothing for too long.
+    Gone,
+    /// With the last answer.
+    Done,
+    /// With an answer, and the client may still be sending.
+    Unread,
+    /// In an answer whose end only the end of the connection tells: it must not look whole.
+    CutOff,
+    /// As HTTP; other bytes follow.
+    Tunnel,
+    /// With a head that is none.
+    Refused(Box<Problem>),
+}
+
+/// A connection being served.
+struct Client<'a> {
+    worker: &'a Rc<Worker>,
+    from: &'a Rc<Downstream>,
+    wire: &'a Rc<Wire>,
+    bounds: Bounds,
+    reader: Reader,
+    /// Used for the fields of each message in turn.
+    fields: HeaderMap,
+}
+
+/// What an answer must know of its request.
+#[derive(Clone, Copy)]
+struct Asked {
+    is_head: bool,
+    version: Version,
+    keeps: bool,
+}
+
+impl Client<'_> {
+    async fn serve(&mut self) -> End {
+        for number in 1.. {
+            let head = match poll_fn(|cx| self.poll_head(cx)).await {
+                Ok(head) => head,
+                Err(end) => return end,
+            };
+            let Head { received, framing, keeps, expects_continue } = head;
+            let keeps = keeps && number < REQUESTS_MAX;
+            let asked = Asked { is_head: received.method == Method::HEAD, version: received.version, keeps };
+            let body = self.wire.begin(framing, expects_continue).map_or(Body::Nothing, Body::Http1);
+            let Some(answer) = self.answer(received, body).await else { return End::Gone };
+            match self.send(answer, asked).await {
+                Ok(true) if self.wire.is_read() || self.has_read_rest().await => {}
+                Ok(_) if self.has_nothing_left() => return End::Done,
+                Ok(_) => return End::Unread,
+                Err(end) => return end,
+            }
         }
-        if Pin::new(&mut engine).poll(cx).is_ready() {
-            return Poll::Ready(End::Done);
-        }
-        if from.account().is_err() {
-            return Poll::Ready(End::TooMany);
-        }
-        from.poll_late(cx).map(|_| End::Late)
-    })
-    .await;
-    let parts = engine.into_parts();
-    let (socket, _) = parts.io.into_parts();
-    match &end {
-        End::Late if from.phase() == Phase::Head && !from.is_closing() => from.refused.set(Some(Code::HeadTimeout)),
-        End::TooMany => from.refused.set(Some(Code::Overloaded)),
-        End::Late | End::Done => {}
+        End::Done
     }
-    if let Some(code) = from.refused.get() {
-        worker.cells().refused(code.kind().slug);
-    }
-    match (end, from.tunnel.take()) {
-        (End::Done, Some(tunnel)) => tunnel::run(socket, parts.read_buf, tunnel).await,
-        (End::Done, None) => close(from, socket).await,
-        (End::Late | End::TooMany, _) => {
-            if let Some(code) = from.refused.get() {
-                say(from, socket, &Problem::of(code)).await;
+
+    /// Waits for a head. No buffer is held until there is something to put into it.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, End>> {
+        loop {
+            match self.take_head() {
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {}
+                Err(unreadable) => return Poll::Ready(Err(End::Refused(Box::new(problem(unreadable))))),
+            }
+            if self.from.account().is_err() {
+                return Poll::Ready(Err(End::Refused(Box::new(Problem::of(Code::Overloaded)))));
+            }
+            if self.wire.has_ended() {
+                return Poll::Ready(Err(End::Gone));
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => self.from.came(),
+                Poll::Ready(Ok(0)) => self.wire.end(),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
+                Poll::Pending => return self.from.poll_late(cx).map(|_| Err(self.late())),
             }
         }
     }
+
+    fn take_head(&mut self) -> Result<Option<Head>, Unreadable> {
+        let Self { wire, reader, fields, bounds, .. } = self;
+        wire.with(|lane| {
+            if lane.input.is_empty() {
+                return Ok(None);
+            }
+            // It may be there already, sent ahead.
+            self.from.came();
+            reader.head(&mut lane.input, fields, *bounds)
+        })
+    }
+
+    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        self.wire.with(|lane| {
+            if lane.input.is_empty() && lane.input.capacity() > 0 {
+                self.worker.buffers().give_back(std::mem::take(&mut lane.input));
+            }
+            ready!(lane.socket.poll_readable(cx))?;
+            if lane.input.capacity() == 0 {
+                lane.input = self.worker.buffers().take();
+            }
+            lane.poll_read(cx)
+        })
+    }
+
+    /// Nothing came for too long.
+    fn late(&self) -> End {
+        if self.from.phase() == Phase::Head && !self.from.is_closing() && !self.wire.with(|lane| lane.input.is_empty()) {
+            End::Refused(Box::new(Problem::of(Code::HeadTimeout)))
+        } else {
+            End::Done
+        }
+    }
+
+    /// The answer to a request; none if its client left before.
+    async fn answer(&self, received: Received, body: Body) -> Option<Response<Reply>> {
+        let mut serving = pin!(request::serve(self.worker, self.from, received, body));
+        poll_fn(|cx| {
+            loop {
+                match catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))) {
+                    Ok(Poll::Ready(answer)) => return Poll::Ready(Some(answer)),
+                    Ok(Poll::Pending) => {}
+                    Err(_) => {
+                        self.worker.panicked(&self.from.peer.to_string());
+                        let text = Problem::of(Code::InternalError).answer(Form::Json);
+                        return Poll::Ready(Some(text.map(|text| Reply::unrecorded(Content::Own(text)))));
+                    }
+                }
+                match self.wire.poll_client(cx) {
+                    // Once more: what waits for the upstream tells it.
+                    Poll::Ready(Heard::Ended) => {}
+                    Poll::Ready(Heard::Left) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends an answer. Whether the connection goes on behind it.
+    async fn send(&mut self, answer: Response<Reply>, asked: Asked) -> Result<bool, End> {
+        let (parts, reply) = answer.into_parts();
+        let status = parts.status;
+        let framing = framing(status, asked, &reply);
+        let is_told_by_end = framing == Some(Framing::Chunked) && asked.version == Version::HTTP_10;
+        let keeps = asked.keeps && !is_told_by_end && !self.from.is_closing() && self.wire.owed().is_some_and(|owed| owed <= REST_MAX);
+        self.wire.with(|lane| {
+            let out = &mut lane.output;
+            write::answer(out, status, &parts.headers, if is_told_by_end { Some(Framing::Nothing) } else { framing });
+            if status != StatusCode::SWITCHING_PROTOCOLS {
+                if !parts.headers.contains_key(DATE) {
+                    write::field(out, b"date", self.worker.date().as_bytes());
+                }
+                match (keeps, asked.version) {
+                    (false, _) => write::field(out, b"connection", b"close"),
+                    (true, Version::HTTP_10) => write::field(out, b"connection", b"keep-alive"),
+                    (true, _) => {}
+                }
+            }
+            out.extend_from_slice(b"\r\n");
+        });
+        self.fields = parts.headers;
+        let mut sending = Sending {
+            wire: self.wire,
+            from: self.from,
+            reply,
+            is_chunked: framing == Some(Framing::Chunked) && !is_told_by_end,
+            is_over: matches!(framing, None | Some(Framing::Nothing)),
+        };
+        match poll_fn(|cx| sending.poll(cx)).await {
+            Ok(()) if status == StatusCode::SWITCHING_PROTOCOLS => Err(End::Tunnel),
+            Ok(()) => Ok(keeps),
+            Err(Broke::Upstream) if is_told_by_end => Err(End::CutOff),
+            Err(Broke::Upstream | Broke::Client) => Err(End::Gone),
+        }
+    }
+
+    /// Reads what is left of the request's body, so that the next request is found behind it. Whether it was.
+    async fn has_read_rest(&self) -> bool {
+        let read = self.from.deadline.limit(LINGER, poll_fn(|cx| self.wire.poll_rest(cx))).await;
+        self.from.enter(self.from.phase());
+        read.is_ok_and(|()| self.wire.is_read())
+    }
+
+    fn has_nothing_left(&self) -> bool {
+        self.wire.is_read() && self.wire.with(|lane| lane.input.is_empty())
+    }
 }
 
-/// Sends a last answer on a connection whose engine has none.
+/// Why an answer did not go out whole.
+enum Broke {
+    Upstream,
+    Client,
+}
+
+/// How the end of an answer's body is told; nothing is written of it where the fields speak of a body that is not sent.
+fn framing(status: StatusCode, asked: Asked, reply: &Reply) -> Option<Framing> {
+    match status {
+        StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS => Some(Framing::Nothing),
+        StatusCode::NOT_MODIFIED => None,
+        _ if asked.is_head => None,
+        _ => Some(match reply.size_hint().exact() {
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        }),
+    }
+}
+
+/// An answer on its way out.
+struct Sending<'a> {
+    wire: &'a Rc<Wire>,
+    from: &'a Rc<Downstream>,
+    reply: Reply,
+    is_chunked: bool,
+    /// All of it is in the lane.
+    is_over: bool,
+}
+
+impl Sending<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broke>> {
+        loop {
+            let waits_for_more = match self.take(cx) {
+                Ok(waits) => waits,
+                Err(broke) => return Poll::Ready(Err(broke)),
+            };
+            match self.wire.with(|lane| lane.poll_flush(cx)) {
+                Poll::Ready(Ok(())) => self.from.went(true),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Client)),
+                Poll::Pending => {
+                    self.from.went(false);
+                    self.reply.poll_upload(cx);
+                    return self.from.poll_late(cx).map(|_| Err(Broke::Client));
+                }
+            }
+            if self.is_over {
+                return Poll::Ready(Ok(()));
+            }
+            if waits_for_more {
+                match self.wire.poll_client(cx) {
+                    // Once more: what waits for the upstream tells it.
+                    Poll::Ready(Heard::Ended) => {}
+                    Poll::Ready(Heard::Left) => return Poll::Ready(Err(Broke::Client)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        }
+    }
+
+    /// Fills the lane with what is there of the answer. Whether there is no more for now.
+    fn take(&mut self, cx: &mut Context<'_>) -> Result<bool, Broke> {
+        while !self.is_over && self.wire.with(|lane| lane.has_room()) {
+            let frame = match Pin::new(&mut self.reply).poll_frame(cx) {
+                Poll::Pending => return Ok(true),
+                Poll::Ready(frame) => frame,
+            };
+            match frame.transpose().map_err(|_| Broke::Upstream)? {
+                None => self.end(None),
+                Some(frame) => match frame.into_data() {
+                    Ok(data) if self.is_chunked => self.wire.with(|lane| lane.put_chunk(data)),
+                    Ok(data) => self.wire.with(|lane| lane.put(data)),
+                    Err(frame) => self.end(frame.into_trailers().ok().as_ref()),
+                },
+            }
+            // The last piece and the end of the body go out together.
+            if !self.is_over && self.reply.is_end_stream() {
+                self.end(None);
+            }
+        }
+        Ok(false)
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>) {
+        self.is_over = true;
+        if self.is_chunked {
+            self.wire.with(|lane| lane.put_last_chunk(trailers));
+        }
+    }
+}
+
+/// The problem of a head that is none.
+fn problem(unreadable: Unreadable) -> Problem {
+    let (code, fix) = match unreadable {
+        Unreadable::TooLarge => return Problem::of(Code::HeadTooLarge),
+        Unreadable::Version => return Problem::of(Code::VersionNotSupported),
+        Unreadable::Tls => (Code::AmbiguousRequest, "Use `http://`, or the port that speaks TLS."),
+        Unreadable::RequestLine | Unreadable::Target | Unreadable::EmptyLines => {
+            (Code::AmbiguousRequest, "Begin with `METHOD /path HTTP/1.1`, one space between the three (RFC 9112 section 3).")
+        }
+        Unreadable::LineEnd(_) | Unreadable::BareCr(_) => {
+            (Code::AmbiguousRequest, "End every line with CRLF, and send neither CR nor LF anywhere else (RFC 9112 section 2.2).")
+        }
+        Unreadable::Folded(_) | Unreadable::BlankBeforeColon(_) | Unreadable::Name(_) | Unreadable::Value(_) => (
+            Code::AmbiguousRequest,
+            "Write each field as `name: value` on one line, without a blank before the colon (RFC 9112 section 5).",
+        ),
+    };
+    Problem::of(code).detail(format!("The request cannot be read in one way only: {unreadable}.")).place("the request's head").fix(fix)
+}
+
+/// Sends a last answer to a head that is none.
 async fn say(from: &Downstream, mut socket: Socket, problem: &Problem) {
     if let Ok(Ok(())) = from.deadline.limit(LINGER, socket.write_all(&problem.raw())).await {
         linger(from, socket).await;
     }
 }
 
-/// Closes a socket so that the answer arrives.
-async fn close(from: &Downstream, socket: Socket) {
-    if from.left_unread.get() && !from.saw_end.get() {
-        linger(from, socket).await;
-    }
+/// Says that nothing more comes, where the protocol below has words for it.
+async fn finish(from: &Downstream, socket: &mut Socket) {
+    // Whatever comes of it, the socket is closed afterwards.
+    let _ = from.deadline.limit(LINGER, socket.shutdown()).await;
 }
 
+/// Closes a socket so that the answer arrives.
 async fn linger(from: &Downstream, mut socket: Socket) {
     let drained = async {
         socket.shutdown().await?;
@@ -114,4 +394,10 @@ async fn linger(from: &Downstream, mut socket: Socket) {
     };
     // Whatever comes of it, the socket is closed afterwards.
     let _ = from.deadline.limit(LINGER, drained).await;
+}
+
+/// Ends a connection so that nobody takes it for the regular end of an answer.
+fn reset(socket: &Socket) {
+    // Without it the client sees a short answer; nothing more can be done.
+    let _ = socket2::SockRef::from(socket.tcp()).set_linger(Some(Duration::ZERO));
 }

@@ -5,7 +5,7 @@
 //! read would cost more than the read of a small request.
 
 use crate::socket::Socket;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -19,12 +19,6 @@ pub trait Watch {
     fn ended(&self) {}
     /// Whether bytes just offered could be handed to the system.
     fn went(&self, _handed_over: bool) {}
-    /// Everything written so far is with the system.
-    fn flushed(&self) {}
-    /// What to send in place of bytes that the engine made up itself.
-    fn instead(&self, _of: &[u8]) -> Option<Bytes> {
-        None
-    }
 }
 
 /// Nobody wants to know.
@@ -39,33 +33,14 @@ pub struct Io<W> {
     stream: Socket,
     /// Bytes read before the engine was chosen.
     first: Bytes,
-    /// What goes out in place of the engine's own words, with how much of those it is to be told as written.
-    instead: Option<Bytes>,
     watch: W,
 }
 
 impl<W: Watch> Io<W> {
     /// A socket from which `first` was read already.
     pub fn new(stream: impl Into<Socket>, first: Bytes, watch: W) -> Self {
-        Self { stream: stream.into(), first, instead: None, watch }
+        Self { stream: stream.into(), first, watch }
     }
-
-    /// The socket back, with what was read but not yet given to the engine.
-    pub fn into_parts(self) -> (Socket, Bytes) {
-        (self.stream, self.first)
-    }
-}
-
-/// Sends what stands in place of the engine's words; `Ready` once all of it went.
-fn send_instead(stream: &mut Socket, instead: &mut Option<Bytes>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    while let Some(rest) = instead {
-        let sent = ready!(Pin::new(&mut *stream).poll_write(cx, rest))?;
-        rest.advance(sent);
-        if rest.is_empty() || sent == 0 {
-            *instead = None;
-        }
-    }
-    Poll::Ready(Ok(()))
 }
 
 impl<W: Watch + Unpin> hyper::rt::Read for Io<W> {
@@ -97,23 +72,14 @@ impl<W: Watch + Unpin> hyper::rt::Read for Io<W> {
 
 impl<W: Watch + Unpin> hyper::rt::Write for Io<W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, instead, watch, .. } = self.get_mut();
-        if instead.is_none() {
-            *instead = watch.instead(buf);
-        }
-        let sent = match instead {
-            Some(_) => send_instead(stream, instead, cx).map_ok(|()| buf.len()),
-            None => Pin::new(stream).poll_write(cx, buf),
-        };
+        let Self { stream, watch, .. } = self.get_mut();
+        let sent = Pin::new(stream).poll_write(cx, buf);
         watch.went(sent.is_ready());
         sent
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, watch, .. } = self.get_mut();
-        ready!(Pin::new(stream).poll_flush(cx))?;
-        watch.flushed();
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,19 +1,17 @@
 //! Protocol: which one a client speaks, told by its first bytes.
 //!
-//! Cost: per connection; one system call, whose bytes the engine is given as if it had read them itself.
+//! Cost: per connection; one system call, whose bytes the engine is given as if it had read them itself. A connection that has
+//! not spoken yet holds no buffer.
 //! HTTP/2 begins with a preface that no HTTP/1 request can be (RFC 9113 section 3.4); one byte that differs settles it.
 
 use crate::socket::Socket;
-use bytes::Bytes;
+use crate::worker::Buffers;
+use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::AsyncReadExt as _;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Enough for most heads, so that the engine need not read again.
-const FIRST_READ: usize = 4 << 10;
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,24 +26,17 @@ pub enum Protocol {
 ///
 /// # Errors
 /// The client left, or the socket failed.
-pub async fn detect(socket: &mut Socket) -> io::Result<(Protocol, Bytes)> {
-    let mut read = Vec::new();
+pub async fn detect(socket: &mut Socket, buffers: &Buffers) -> io::Result<(Protocol, BytesMut)> {
+    poll_fn(|cx| socket.poll_readable(cx)).await?;
+    let mut read = buffers.take();
     loop {
-        poll_fn(|cx| poll_some(socket, &mut read, cx)).await?;
+        if socket.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         if let Some(protocol) = protocol_of(&read) {
-            return Ok((protocol, Bytes::from(read)));
+            return Ok((protocol, read));
         }
     }
-}
-
-/// The buffer lives for the length of the call: a connection that has not spoken yet holds none.
-fn poll_some(socket: &mut Socket, read: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-    ready!(socket.poll_readable(cx))?;
-    let mut buffer = [0; FIRST_READ];
-    let mut buffer = ReadBuf::new(&mut buffer);
-    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
-    read.extend_from_slice(buffer.filled());
-    if buffer.filled().is_empty() { Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())) } else { Poll::Ready(Ok(())) }
 }
 
 /// Nothing while it can still become either.

@@ -13,6 +13,7 @@ use crate::request::body::{Body, Content, Reply};
 use crate::socket::Socket;
 use crate::worker::Worker;
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -40,7 +41,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
 
 async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, mut socket: Socket) {
     let detected = {
-        let mut detected = pin!(protocol::detect(&mut socket));
+        let mut detected = pin!(protocol::detect(&mut socket, worker.buffers()));
         poll_fn(|cx| match detected.as_mut().poll(cx) {
             Poll::Ready(detected) => Poll::Ready(detected.ok()),
             Poll::Pending => from.poll_late(cx).map(|_| None),
@@ -49,7 +50,7 @@ async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, mut socket: Socket) {
     };
     match detected {
         Some((Protocol::Http1, first)) => http1::run(worker, from, socket, first).await,
-        Some((Protocol::Http2, first)) => http2::run(worker, from, socket, first).await,
+        Some((Protocol::Http2, first)) => http2::run(worker, from, socket, first.freeze()).await,
         None => {}
     }
 }
@@ -62,8 +63,8 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Infallible> {
     let (head, incoming) = request.into_parts();
-    let body = Body::new(incoming, Rc::clone(&from));
-    let served = caught(pin!(request::serve(&worker, &from, head, body))).await;
+    let body = if incoming.is_end_stream() { Body::Nothing } else { Body::Http2(incoming) };
+    let served = caught(pin!(request::serve(&worker, &from, head.into(), body))).await;
     let answer = served.unwrap_or_else(|Panicked| {
         worker.panicked(&from.peer.to_string());
         Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text)))

@@ -3,18 +3,16 @@
 //! Cost: per answer; its bytes looked at once, its values shared with the buffer they came in, no allocation but for names that
 //! no standard knows.
 
-use super::Malformed;
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use super::fields::{FIELDS_INLINE, Fields, Untidy, end_of_line};
+use super::{Malformed, number};
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, StatusCode};
 use httparse::{ParserConfig, Status};
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 /// Bytes of a head.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
-/// Fields of a head.
-pub const FIELDS_MAX: usize = 100;
 /// Informational answers (1xx) before the one that counts.
 pub const INFORMATIONAL_MAX: u8 = 16;
 
@@ -47,8 +45,7 @@ pub struct Head {
 /// Reads heads of one connection; keeps its memory between them.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// Names, and where their values stand.
-    fields: Vec<(HeaderName, Range<usize>)>,
+    fields: Fields,
     informational: u8,
 }
 
@@ -73,7 +70,7 @@ impl Reader {
             let status = StatusCode::from_u16(code).map_err(|_| Malformed::Status)?;
             let mut headers = std::mem::take(map);
             headers.clear();
-            self.fill(&mut headers, &head)?;
+            self.fields.fill(&mut headers, &head).map_err(|Untidy| Malformed::Head(httparse::Error::HeaderValue))?;
             let (framing, keeps) = (framing(request, status, is_11, &mut headers)?, keeps(is_11, &headers));
             return Ok(Some(Head { status, headers, framing, keeps: keeps && framing != Framing::UntilEnd }));
         }
@@ -81,34 +78,20 @@ impl Reader {
 
     /// Length, status and version of a whole head; its fields are put aside.
     fn parse(&mut self, input: &[u8]) -> Result<Option<(usize, u16, bool)>, Malformed> {
-        let mut space = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut space = [const { MaybeUninit::uninit() }; FIELDS_INLINE];
         let mut response = httparse::Response::new(&mut []);
         match ParserConfig::default().parse_response_with_uninit_headers(&mut response, input, &mut space) {
             Ok(Status::Complete(bytes)) if bytes <= HEAD_BYTES_MAX => {
-                self.fields.clear();
-                let start = input.as_ptr().addr();
-                for field in &*response.headers {
-                    let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Head(httparse::Error::HeaderName))?;
-                    let at = field.value.as_ptr().addr().wrapping_sub(start);
-                    self.fields.push((name, at..at.wrapping_add(field.value.len())));
-                }
+                let head = input.get(..bytes).unwrap_or_default();
+                let line = head.iter().position(|byte| *byte == b'\n').unwrap_or_default();
+                let start = line.checked_sub(1).and_then(|at| end_of_line(head, at)).ok_or(Malformed::LineEnd)?;
+                self.fields.take(head, start, response.headers).map_err(|Untidy| Malformed::LineEnd)?;
                 Ok(Some((bytes, response.code.unwrap_or(0), response.version == Some(1))))
             }
             Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Ok(None),
             Ok(_) => Err(Malformed::HeadTooLarge),
             Err(error) => Err(Malformed::Head(error)),
         }
-    }
-
-    fn fill(&mut self, headers: &mut HeaderMap, head: &Bytes) -> Result<(), Malformed> {
-        headers.reserve(self.fields.len());
-        for (name, value) in self.fields.drain(..) {
-            // An empty value may stand anywhere, also nowhere.
-            let shared = if value.is_empty() { Bytes::new() } else { head.slice(value) };
-            let value = HeaderValue::from_maybe_shared(shared).map_err(|_| Malformed::Head(httparse::Error::HeaderValue))?;
-            headers.append(name, value);
-        }
-        Ok(())
     }
 }
 
@@ -152,17 +135,6 @@ fn length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(Some(length))
-}
-
-/// Digits alone: no sign, no space, no list.
-fn number(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    text.iter().try_fold(0_u64, |number, digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        number.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 /// Whether the connection goes on (RFC 9112 section 9.3).
@@ -220,6 +192,9 @@ mod tests {
             ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Malformed::LengthAndEncoding),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", Malformed::Encoding),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", Malformed::Encoding),
+            ("HTTP/1.1 200 OK\nContent-Length: 5\r\n\r\n", Malformed::LineEnd),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\n\r\n", Malformed::LineEnd),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\n", Malformed::LineEnd),
             ("HTTP/1.1 042 OK\r\n\r\n", Malformed::Status),
             ("SMTP ready\r\n\r\n", Malformed::Head(httparse::Error::Version)),
             ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", Malformed::Head(httparse::Error::HeaderName)),
@@ -239,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_head_has_bounds() {
-        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1));
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_INLINE + 1));
         assert_eq!(read(&Method::GET, &many).unwrap_err(), Malformed::Head(httparse::Error::TooManyHeaders));
         let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(HEAD_BYTES_MAX));
         assert_eq!(read(&Method::GET, &endless).unwrap_err(), Malformed::HeadTooLarge);

@@ -1,13 +1,13 @@
-//! Write: the bytes of a request.
+//! Write: the bytes of a request and of an answer.
 //!
-//! Cost: per request; appended to the connection's buffer, no allocation once that has grown.
-//! Names, values, methods and targets are types that hold no line break, so nothing a client sends can end a line here.
+//! Cost: per message; appended to the connection's buffer, no allocation once that has grown.
+//! Names, values, methods and targets are types that hold no line break, so nothing a peer sends can end a line here.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use std::io::Write as _;
 
-/// How the end of a request's body is told.
+/// How the end of a body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// There is none.
@@ -35,20 +35,58 @@ pub fn head(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMa
     match framing {
         Framing::Nothing if has_length => field(out, b"content-length", b"0"),
         Framing::Nothing => {}
-        // A Vec takes everything.
-        Framing::Length(length) => drop(write!(out, "content-length: {length}\r\n")),
+        Framing::Length(length) => length_field(out, length),
         Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
     }
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends the head of an answer without the empty line that ends it. Its framing is written here and nowhere else; `None` leaves
+/// the length that the fields name, of a body that is not sent.
+pub fn answer(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, framing: Option<Framing>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        if name == TRANSFER_ENCODING || (framing.is_some() && name == CONTENT_LENGTH) {
+            continue;
+        }
+        field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    match framing {
+        Some(Framing::Length(length)) => length_field(out, length),
+        Some(Framing::Chunked) => field(out, b"transfer-encoding", b"chunked"),
+        Some(Framing::Nothing) | None => {}
+    }
+}
+
+/// Appends one field.
+pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn length_field(out: &mut Vec<u8>, length: u64) {
+    // A Vec takes everything.
+    let _ = write!(out, "content-length: {length}\r\n");
+}
+
 /// Appends one chunk; its bytes are not empty, or it would be the last.
 pub fn chunk(out: &mut Vec<u8>, data: &[u8]) {
     if !data.is_empty() {
-        let _ = write!(out, "{:x}\r\n", data.len());
+        chunk_size(out, data.len());
         out.extend_from_slice(data);
         out.extend_from_slice(b"\r\n");
     }
+}
+
+/// Appends the line that a chunk of this size, which is not 0, begins with.
+pub fn chunk_size(out: &mut Vec<u8>, size: usize) {
+    let _ = write!(out, "{size:x}\r\n");
 }
 
 /// Appends the last chunk with its trailers.
@@ -57,13 +95,6 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     for (name, value) in trailers.into_iter().flatten() {
         field(out, name.as_str().as_bytes(), value.as_bytes());
     }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 

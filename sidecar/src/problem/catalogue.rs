@@ -57,6 +57,11 @@ catalogue! {
         "Ambiguous request",
         "The request cannot be read, or two servers could read it in two ways.",
         "Send a request that follows RFC 9112: one Host, one length, a path without `//`, dot segments or encoded slashes.";
+    /// Neither HTTP/1.1, HTTP/1.0 nor HTTP/2.
+    VersionNotSupported = "version_not_supported", HTTP_VERSION_NOT_SUPPORTED, "http_request_error",
+        "HTTP version not supported",
+        "The request's first line names a version of HTTP that is not spoken here.",
+        "Send the request in HTTP/1.1 or HTTP/2.";
     /// More bytes or fields than a head may have.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error",
         "Request head too large",

@@ -1,65 +1,92 @@
 //! Bodies: a request's on its way to the upstream, bounded and watched; a reply's on its way to the client.
 //!
 //! Cost: per request without a body; nothing. Per chunk; a few numbers, no copy. One small allocation for a request with a body.
-//! Back-pressure is the engine's: a side that takes nothing is a side that is not asked for more, so at most a chunk waits here.
+//! Back-pressure is the connection's: a side that takes nothing is a side that is not asked for more, so at most a chunk waits here.
 
 use super::record::Record;
 use super::upstream::Download;
 use super::{head, outgoing};
-use crate::connection::Downstream;
 use crate::connection::stream::Outlet;
+use crate::connection::wire;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// A request's body as it comes in. Dropped before its end, it tells its connection so.
+/// A request's body as it comes in.
 #[derive(Debug)]
-pub struct Body {
-    incoming: Incoming,
-    from: Rc<Downstream>,
-    at_end: bool,
+pub enum Body {
+    /// None.
+    Nothing,
+    /// Over HTTP/1.1.
+    Http1(wire::Incoming),
+    /// Over HTTP/2.
+    Http2(hyper::body::Incoming),
+}
+
+/// Why a body cannot be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Its client left.
+    #[error("the client broke off")]
+    Left,
+    /// It is none.
+    #[error("the body's chunks cannot be read")]
+    Malformed,
 }
 
 impl Body {
-    /// The body of a request of this connection.
-    #[must_use]
-    pub fn new(incoming: Incoming, from: Rc<Downstream>) -> Self {
-        let at_end = incoming.is_end_stream();
-        Self { incoming, from, at_end }
-    }
-
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.at_end
+        match self {
+            Body::Nothing => true,
+            Body::Http1(_) => false,
+            Body::Http2(incoming) => incoming.is_end_stream(),
+        }
     }
 
     /// Its length, where the client said so.
     #[must_use]
     pub fn length(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        self.size_hint().exact()
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = Pin::new(&mut self.incoming).poll_frame(cx);
-        if let Poll::Ready(None | Some(Err(_))) = frame {
-            self.at_end = true;
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Nothing => SizeHint::with_exact(0),
+            Body::Http1(incoming) => incoming.left().map_or_else(SizeHint::default, SizeHint::with_exact),
+            Body::Http2(incoming) => incoming.size_hint(),
         }
-        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Nothing => true,
+            Body::Http1(incoming) => incoming.is_over(),
+            Body::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Body::Nothing => Poll::Ready(None),
+            Body::Http1(incoming) => incoming.poll_frame(cx),
+            Body::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| broken(&error)),
+        }
     }
 }
 
-impl Drop for Body {
-    fn drop(&mut self) {
-        if !self.at_end && !self.incoming.is_end_stream() {
-            self.from.leave_unread();
-        }
+/// Whether a body ended because its client left or because it is none: the engine's error has the cause as a kind of I/O error.
+fn broken(error: &hyper::Error) -> Broken {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Broken::Malformed,
+        _ => Broken::Left,
     }
 }
 
@@ -118,8 +145,8 @@ pub enum Abort {
     #[error("the body is larger than the service accepts")]
     TooLarge,
     /// It cannot be read to its end.
-    #[error("the client broke off")]
-    BrokenOff(#[source] hyper::Error),
+    #[error("{0}")]
+    BrokenOff(#[from] Broken),
 }
 
 impl Upload {
@@ -153,14 +180,15 @@ impl http_body::Body for Upload {
         let (stage, frame) = match frame {
             Poll::Pending => (Stage::OwedByClient, Poll::Pending),
             Poll::Ready(None) => (Stage::Complete, Poll::Ready(None)),
-            Poll::Ready(Some(Err(error))) => (end_of(&error), Poll::Ready(Some(Err(Abort::BrokenOff(error))))),
+            Poll::Ready(Some(Err(Broken::Left))) => (Stage::BrokenOff, Poll::Ready(Some(Err(Broken::Left.into())))),
+            Poll::Ready(Some(Err(Broken::Malformed))) => (Stage::Malformed, Poll::Ready(Some(Err(Broken::Malformed.into())))),
             Poll::Ready(Some(Ok(frame))) => {
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let frame = frame.into_trailers().map_or_else(|data| data, |trailers| Frame::trailers(fit_to_trail(trailers)));
                 progress.bytes.set(progress.bytes.get() + length);
                 match progress.bytes.get() > progress.bytes_max {
                     true => (Stage::TooLarge, Poll::Ready(Some(Err(Abort::TooLarge)))),
-                    false if body.incoming.is_end_stream() => (Stage::Complete, Poll::Ready(Some(Ok(frame)))),
+                    false if body.is_end_stream() => (Stage::Complete, Poll::Ready(Some(Ok(frame)))),
                     false => (Stage::OwedByUpstream, Poll::Ready(Some(Ok(frame)))),
                 }
             }
@@ -172,24 +200,15 @@ impl http_body::Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Upload::Nothing => true,
-            Upload::Streamed(body, _) => body.incoming.is_end_stream(),
+            Upload::Streamed(body, _) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Upload::Nothing => SizeHint::with_exact(0),
-            Upload::Streamed(body, _) => body.incoming.size_hint(),
+            Upload::Streamed(body, _) => body.size_hint(),
         }
-    }
-}
-
-/// Whether a body ended because its client left or because it is none: the engine's error has the cause as a kind of I/O error.
-fn end_of(error: &hyper::Error) -> Stage {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    match cause.map(io::Error::kind) {
-        Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => Stage::Malformed,
-        _ => Stage::BrokenOff,
     }
 }
 
@@ -218,6 +237,16 @@ pub enum Content {
     Streamed(Download),
 }
 
+impl Content {
+    /// Moves the rest of the request's body on while its answer cannot go out: who sends all before reading anything is not
+    /// waited for by both sides.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        if let Content::Streamed(Download::Http1(download)) = self {
+            download.poll_upload(cx);
+        }
+    }
+}
+
 impl Reply {
     /// The body of the answer to the request of this record.
     #[must_use]
@@ -236,6 +265,13 @@ impl Reply {
     pub fn through(self, outlet: Rc<Outlet>) -> Self {
         outlet.give();
         Self { outlet: Some(outlet), ..self }
+    }
+}
+
+impl Reply {
+    /// See [`Content::poll_upload`].
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        self.content.poll_upload(cx);
     }
 }
 

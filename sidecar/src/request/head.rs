@@ -11,6 +11,32 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Version, request};
 use std::borrow::Cow;
 
+/// The head of a request as an engine read it.
+#[derive(Debug)]
+pub struct Received {
+    /// Its method.
+    pub method: Method,
+    /// The authority its target names, if it does.
+    pub authority: Option<HeaderValue>,
+    /// Path and query of its target, or `*`; absent where only the server is named.
+    pub path: Option<PathAndQuery>,
+    /// The version it came in.
+    pub version: Version,
+    /// All header fields.
+    pub headers: HeaderMap,
+    /// Why nobody can say where it ends.
+    pub fault: Option<Ambiguous>,
+}
+
+impl From<request::Parts> for Received {
+    fn from(parts: request::Parts) -> Self {
+        let request::Parts { method, uri, version, headers, .. } = parts;
+        let uri = uri.into_parts();
+        let authority = uri.authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        Self { method, authority, path: uri.path_and_query, version, headers, fault: None }
+    }
+}
+
 /// The head of a request, in normal form.
 #[derive(Debug)]
 pub struct Head {
@@ -119,12 +145,18 @@ pub enum Ambiguous {
     /// Several lengths.
     #[error("it has more than one Content-Length field")]
     ManyLengths,
+    /// A length that is none.
+    #[error("its Content-Length is not a number of digits alone")]
+    Length,
     /// Length and encoding.
     #[error("it has both Content-Length and Transfer-Encoding")]
     LengthAndEncoding,
     /// An encoding that is not `chunked` alone.
     #[error("Transfer-Encoding is not `chunked` alone")]
     Encoding,
+    /// An encoding in a version that has none.
+    #[error("it has a Transfer-Encoding in HTTP/1.0, which knows none")]
+    OldEncoding,
     /// Chunks that are none.
     #[error("the body's chunks cannot be read")]
     Body,
@@ -148,8 +180,8 @@ impl Ambiguous {
             Ambiguous::Query => "the query of the request's target".into(),
             Ambiguous::Asterisk | Ambiguous::Connect => "the request line".into(),
             Ambiguous::NoHost | Ambiguous::ManyHosts | Ambiguous::Host(_) | Ambiguous::HostsDiffer => "header Host".into(),
-            Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => "header Content-Length".into(),
-            Ambiguous::Encoding => "header Transfer-Encoding".into(),
+            Ambiguous::ManyLengths | Ambiguous::Length | Ambiguous::LengthAndEncoding => "header Content-Length".into(),
+            Ambiguous::Encoding | Ambiguous::OldEncoding => "header Transfer-Encoding".into(),
             Ambiguous::Body => "the request's body".into(),
             Ambiguous::ConnectionNames(_) => "header Connection".into(),
             Ambiguous::Override(name) => format!("header {name}").into(),
@@ -177,10 +209,11 @@ impl Ambiguous {
             Ambiguous::NoHost | Ambiguous::ManyHosts | Ambiguous::Host(_) | Ambiguous::HostsDiffer => {
                 "Send one Host field with a host name and, if need be, a port; the same as in the target, where that names one."
             }
-            Ambiguous::ManyLengths | Ambiguous::LengthAndEncoding => {
+            Ambiguous::ManyLengths | Ambiguous::Length | Ambiguous::LengthAndEncoding => {
                 "Send one Content-Length, or `Transfer-Encoding: chunked` without any (RFC 9112 section 6)."
             }
             Ambiguous::Encoding => "Send one `Transfer-Encoding: chunked`; what is compressed says so in Content-Encoding.",
+            Ambiguous::OldEncoding => "Send Content-Length, or the request in HTTP/1.1.",
             Ambiguous::Body => "Send each chunk as its size in hexadecimal, CRLF, its bytes, CRLF (RFC 9112 section 7.1).",
             Ambiguous::ConnectionNames(_) => "Name in Connection only fields that are meant for the next server.",
             Ambiguous::Override(_) => "Send the method and the path that are meant in the request itself.",
@@ -194,14 +227,17 @@ impl Head {
     ///
     /// # Errors
     /// What makes it ambiguous.
-    pub fn normal(parts: request::Parts) -> Result<Head, Ambiguous> {
-        let request::Parts { method, uri, version, headers, .. } = parts;
+    pub fn normal(received: Received) -> Result<Head, Ambiguous> {
+        let Received { method, authority, path, version, headers, fault } = received;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
         if method == Method::CONNECT {
             return Err(Ambiguous::Connect);
         }
         let found = survey(&headers)?;
-        let host = host(&uri, &headers)?;
-        let target = target(&method, &uri)?;
+        let host = host(authority, &headers)?;
+        let target = target(&method, path)?;
         Ok(Head { method, target, host, version, headers, found })
     }
 
@@ -327,18 +363,17 @@ fn is_needed_by_the_upstream(option: &str) -> bool {
 }
 
 /// The host that the target or the Host field names; where both do, they must agree (RFC 9112 section 3.2).
-fn host(uri: &http::Uri, headers: &HeaderMap) -> Result<Host, Ambiguous> {
+fn host(authority: Option<HeaderValue>, headers: &HeaderMap) -> Result<Host, Ambiguous> {
     let mut fields = headers.get_all(header::HOST).iter();
     let field = fields.next();
     if fields.next().is_some() {
         return Err(Ambiguous::ManyHosts);
     }
-    match (uri.authority(), field) {
+    match (authority, field) {
         (None, None) => Err(Ambiguous::NoHost),
         (None, Some(field)) => Ok(Host::read(field.clone())?),
         (Some(authority), field) => {
-            let named = HeaderValue::from_str(authority.as_str()).map_err(|_| NotAHost::Character)?;
-            let host = Host::read(named)?;
+            let host = Host::read(authority)?;
             match field {
                 Some(field) if !Host::read(field.clone())?.same_place(&host) => Err(Ambiguous::HostsDiffer),
                 _ => Ok(host),
@@ -347,8 +382,8 @@ fn host(uri: &http::Uri, headers: &HeaderMap) -> Result<Host, Ambiguous> {
     }
 }
 
-fn target(method: &Method, uri: &http::Uri) -> Result<Target, Ambiguous> {
-    let Some(written) = uri.path_and_query() else {
+fn target(method: &Method, written: Option<PathAndQuery>) -> Result<Target, Ambiguous> {
+    let Some(written) = written else {
         // Absolute form without a path (RFC 9112 section 3.2.4): OPTIONS means the server, every other method `/`.
         let root = PathAndQuery::from_static("/");
         return Ok(if method == Method::OPTIONS { Target::Service } else { Target::Path(root) });
@@ -361,9 +396,12 @@ fn target(method: &Method, uri: &http::Uri) -> Result<Target, Ambiguous> {
         return Err(Ambiguous::Query);
     }
     match path::normalise(written.path())? {
-        Cow::Borrowed(_) => Ok(Target::Path(written.clone())),
+        Cow::Borrowed(_) => Ok(Target::Path(written)),
         Cow::Owned(path) => {
-            let normal = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+            let normal = match query {
+                Some(query) => format!("{path}?{query}"),
+                None => path,
+            };
             PathAndQuery::try_from(normal).map(Target::Path).map_err(|_| Ambiguous::Query)
         }
     }
@@ -379,7 +417,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Head::normal(request.body(()).unwrap().into_parts().0)
+        Head::normal(request.body(()).unwrap().into_parts().0.into())
     }
 
     #[test]
@@ -453,7 +491,7 @@ mod tests {
             let request = http::Uri::try_from(uri.as_bytes());
             // What no engine can even represent never gets here.
             if let Ok(uri) = request {
-                assert!(target(&Method::GET, &uri).is_err(), "{uri}");
+                assert!(target(&Method::GET, uri.path_and_query().cloned()).is_err(), "{uri}");
             }
         }
     }

@@ -6,7 +6,7 @@
 use super::Refusal;
 use super::authn::Verified;
 use super::body::Progress;
-use super::head::{Head, Target};
+use super::head::{Head, Received, Target};
 use super::host::Host;
 use super::quota::Receipts;
 use super::trace::Trace;
@@ -61,14 +61,14 @@ enum End {
 impl Record {
     /// A request comes in.
     #[must_use]
-    pub fn begin(worker: &Rc<Worker>, from: &Rc<Downstream>, parts: &http::request::Parts, policy: &Policy) -> Box<Self> {
+    pub fn begin(worker: &Rc<Worker>, from: &Rc<Downstream>, received: &Received, policy: &Policy) -> Box<Self> {
         let head_timeout = policy.snapshot.platform().bounds().head_timeout;
         Box::new(Self {
             worker: Rc::clone(worker),
             decision: worker.name_decision(),
             begun: worker.now(),
-            method: parts.method.clone(),
-            path: parts.uri.path_and_query().cloned(),
+            method: received.method.clone(),
+            path: received.path.clone(),
             host: None,
             source: from.peer.ip(),
             trace: None,

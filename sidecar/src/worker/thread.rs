@@ -1,6 +1,8 @@
 //! The thread of a worker: its runtime, its letters, its ticks.
 
 use super::bound::Tenants;
+use super::buffers::Buffers;
+use super::date::Date;
 use super::mail::MAIL_MAX;
 use super::random::Random;
 use super::{Current, Mail, Mailbox, Worker};
@@ -100,6 +102,8 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             metrics: common.metrics,
             log: common.log,
             random,
+            buffers: Buffers::default(),
+            date: Date::default(),
             connections: RefCell::default(),
             open: Cell::new(0),
             is_draining: Cell::new(false),

@@ -8,41 +8,33 @@
 use super::exchange::{Broken, Waits};
 use super::target::InUse;
 use super::{Failed, Step};
+use crate::connection::Downstream;
 use crate::deadline::Deadline;
 use crate::http1::answer::{Framing, Head, Reader};
 use crate::http1::chunks::{Chunks, Piece};
+use crate::http1::lane::Lane;
 use crate::http1::{Malformed, write};
 use crate::request::body::{Abort, Upload};
 use crate::socket::Socket;
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use std::future::Future as _;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
-
-/// Bytes read at once, at first and at most: what fills the buffer may have more behind it.
-const READ_BYTES: usize = 8 << 10;
-const READ_BYTES_MAX: usize = 32 << 10;
-/// A piece of a body up to this size is copied behind the head, so that both go out at once.
-const COPIED_MAX: usize = 8 << 10;
+use tokio::io::AsyncWrite as _;
 
 /// A connection to an endpoint.
 #[derive(Debug)]
 pub struct Link {
-    socket: Socket,
-    input: BytesMut,
-    /// Bytes the next read asks for.
-    read_bytes: usize,
-    output: Vec<u8>,
-    /// How much of `output` went.
-    sent: usize,
-    /// A piece that goes out behind `output`, as it is.
-    piece: Bytes,
+    lane: Lane,
     heads: Reader,
+    /// Whom the request in flight is of.
+    client: Option<Rc<Downstream>>,
+    /// The upstream was told that its client says nothing more.
+    has_ended: bool,
     /// It served a request before.
     pub is_used: bool,
     /// Turn of the wheel it was put aside at.
@@ -71,13 +63,10 @@ impl Link {
     #[must_use]
     pub fn new(socket: Socket) -> Box<Self> {
         Box::new(Self {
-            socket,
-            input: BytesMut::new(),
-            read_bytes: READ_BYTES,
-            output: Vec::new(),
-            sent: 0,
-            piece: Bytes::new(),
+            lane: Lane::new(socket, BytesMut::new()),
             heads: Reader::default(),
+            client: None,
+            has_ended: false,
             is_used: false,
             idle_since: 0,
         })
@@ -86,51 +75,18 @@ impl Link {
     /// Whether it stands and says nothing: what an upstream says unasked is the end of the connection, or somebody else's answer.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.input.is_empty() && self.socket.is_quiet()
+        self.lane.input.is_empty() && self.lane.socket.is_quiet()
     }
 
-    /// Writes what waits; `Ready` once all of it is with the system.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest @ [_, ..]) = self.output.get(self.sent..) {
-            self.sent += some(ready!(Pin::new(&mut self.socket).poll_write(cx, rest))?)?;
-        }
-        self.output.clear();
-        self.sent = 0;
-        while !self.piece.is_empty() {
-            let length = some(ready!(Pin::new(&mut self.socket).poll_write(cx, &self.piece))?)?;
-            self.piece.advance(length);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads some bytes; none at the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < self.read_bytes / 2 {
-            self.input.reserve(self.read_bytes);
-        }
-        let room = self.input.capacity() - self.input.len();
-        let length = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
-        if length == room {
-            self.read_bytes = (2 * self.read_bytes).min(READ_BYTES_MAX);
-        }
-        Poll::Ready(Ok(length))
-    }
-
-    /// Gives back what a large body made it need.
-    fn shrink(&mut self) {
-        if self.read_bytes > READ_BYTES {
-            self.read_bytes = READ_BYTES;
-            self.input = BytesMut::new();
-        }
-        if self.output.capacity() > READ_BYTES_MAX {
-            self.output = Vec::new();
+    /// Passes it on when the client says that it sends nothing more (RFC 9112 section 9.6), behind the request's last byte: an
+    /// upstream that works for somebody who is gone learns of it.
+    fn pass_end(&mut self, cx: &mut Context<'_>) {
+        if !self.has_ended && self.lane.is_flushed() && self.client.as_ref().is_some_and(|client| client.has_ended()) {
+            self.has_ended = true;
+            // Who cannot be told will see the connection's end.
+            let _ = Pin::new(&mut self.lane.socket).poll_shutdown(cx);
         }
     }
-}
-
-/// A socket that takes nothing of something will take nothing ever.
-fn some(length: usize) -> io::Result<usize> {
-    if length == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(length) }
 }
 
 /// The body of a request on its way out.
@@ -154,7 +110,7 @@ impl Outflow {
     /// Writes the body as far as the client has sent it and the upstream takes it; `Ready` once all of it went.
     fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
-            ready!(link.poll_flush(cx))?;
+            ready!(link.lane.poll_flush(cx))?;
             if self.is_over {
                 return Poll::Ready(Ok(()));
             }
@@ -174,16 +130,15 @@ impl Outflow {
 
     fn put(&self, link: &mut Link, data: Bytes) {
         match self.framing {
-            write::Framing::Chunked => write::chunk(&mut link.output, &data),
-            _ if data.len() <= COPIED_MAX => link.output.extend_from_slice(&data),
-            _ => link.piece = data,
+            write::Framing::Chunked => link.lane.put_chunk(data),
+            _ => link.lane.put(data),
         }
     }
 
     fn end(&mut self, link: &mut Link, trailers: Option<&HeaderMap>) {
         self.is_over = true;
         if self.framing == write::Framing::Chunked {
-            write::last_chunk(&mut link.output, trailers);
+            link.lane.put_last_chunk(trailers);
         }
     }
 }
@@ -226,10 +181,16 @@ impl Begun {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn exchange(link: &mut Link, request: &mut Request<Upload>, waits: &Waits<'_>) -> Result<Begun, Broken> {
+pub(super) async fn exchange(
+    link: &mut Link,
+    request: &mut Request<Upload>,
+    from: &Rc<Downstream>,
+    waits: &Waits<'_>,
+) -> Result<Begun, Broken> {
     let outflow = Outflow::new(std::mem::replace(request.body_mut(), Upload::Nothing));
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    write::head(&mut link.output, request.method(), target, request.headers(), outflow.framing);
+    write::head(&mut link.lane.output, request.method(), target, request.headers(), outflow.framing);
+    link.client = Some(Rc::clone(from));
     let mut exchange = Exchange { link, request, outflow, has_heard: false };
     match waits.until(|cx| exchange.poll(cx)).await {
         Ok(Ok(head)) => {
@@ -247,7 +208,11 @@ impl Exchange<'_> {
         let written = match self.outflow.poll(self.link, cx) {
             Poll::Ready(Err(fault @ Fault::Socket(_))) => Err(fault),
             Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) => {
+                self.link.pass_end(cx);
+                Ok(())
+            }
+            Poll::Pending => Ok(()),
         };
         match (self.poll_head(cx), written) {
             (Poll::Ready(Ok(head)), _) => Poll::Ready(Ok(head)),
@@ -258,12 +223,12 @@ impl Exchange<'_> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
         loop {
-            if ready!(self.link.poll_read(cx))? == 0 {
+            if ready!(self.link.lane.poll_read(cx))? == 0 {
                 return Poll::Ready(Err(Fault::Ended));
             }
             self.has_heard = true;
             let method = self.request.method().clone();
-            if let Some(head) = self.link.heads.head(&mut self.link.input, &method, self.request.headers_mut())? {
+            if let Some(head) = self.link.heads.head(&mut self.link.lane.input, &method, self.request.headers_mut())? {
                 return Poll::Ready(Ok(head));
             }
         }
@@ -275,7 +240,7 @@ impl Exchange<'_> {
             Fault::Upload(_) | Fault::Malformed(_) => Broken::Failed(why),
             Fault::Socket(_) | Fault::Ended if self.has_heard => Broken::Failed(why),
             // Not a byte went: whatever the method, it was not seen.
-            Fault::Socket(_) | Fault::Ended if self.link.sent == 0 && !self.link.output.is_empty() && self.has_whole_body() => {
+            Fault::Socket(_) | Fault::Ended if self.link.lane.is_unsent() && self.has_whole_body() => {
                 *self.request.body_mut() = std::mem::replace(&mut self.outflow.upload, Upload::Nothing);
                 Broken::Unsent(why)
             }
@@ -295,7 +260,7 @@ impl Link {
     /// After an answer of 101: the socket, and what was read beyond the head.
     #[must_use]
     pub fn into_socket(self) -> (Socket, Bytes) {
-        (self.socket, self.input.freeze())
+        (self.lane.socket, self.lane.input.freeze())
     }
 }
 
@@ -324,7 +289,7 @@ impl Download {
                 Err(malformed) => return self.failed(&Fault::Malformed(malformed)),
             }
             let Some(link) = &mut self.link else { return Poll::Ready(None) };
-            match link.poll_read(cx) {
+            match link.lane.poll_read(cx) {
                 Poll::Pending => return self.wait(cx),
                 Poll::Ready(Ok(0)) if self.framing == Framing::UntilEnd => {
                     self.framing = Framing::Nothing;
@@ -339,12 +304,15 @@ impl Download {
     }
 
     /// The request's body goes on while its answer does. An upstream that reads no more of it has said what it has to say.
-    fn poll_upload(&mut self, cx: &mut Context<'_>) {
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let (Some(rest), Some(link)) = (&mut self.rest, &mut self.link)
             && let Poll::Ready(ended) = rest.poll(link, cx)
         {
             self.keeps &= ended.is_ok();
             self.rest = None;
+        }
+        if let (None, Some(link)) = (&self.rest, &mut self.link) {
+            link.pass_end(cx);
         }
     }
 
@@ -353,7 +321,7 @@ impl Download {
         let Some(link) = &mut self.link else { return Ok(Taken::End) };
         match &mut self.framing {
             Framing::Nothing => Ok(Taken::End),
-            Framing::Chunked => Ok(match self.chunks.next(&mut link.input)? {
+            Framing::Chunked => Ok(match self.chunks.next(&mut link.lane.input)? {
                 Piece::Incomplete => Taken::Nothing,
                 Piece::Data(data) => Taken::Piece(Frame::data(data)),
                 Piece::End(trailers) => {
@@ -361,12 +329,12 @@ impl Download {
                     trailers.map_or(Taken::End, |trailers| Taken::Piece(Frame::trailers(trailers)))
                 }
             }),
-            _ if link.input.is_empty() => Ok(Taken::Nothing),
-            Framing::UntilEnd => Ok(Taken::Piece(Frame::data(link.input.split().freeze()))),
+            _ if link.lane.input.is_empty() => Ok(Taken::Nothing),
+            Framing::UntilEnd => Ok(Taken::Piece(Frame::data(link.lane.input.split().freeze()))),
             Framing::Length(left) => {
-                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(link.input.len());
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(link.lane.input.len());
                 *left -= length as u64;
-                let data = link.input.split_to(length).freeze();
+                let data = link.lane.input.split_to(length).freeze();
                 if *left == 0 {
                     self.framing = Framing::Nothing;
                 }
@@ -402,9 +370,11 @@ impl Download {
         if let Some(mut link) = self.link.take()
             && self.keeps
             && self.rest.is_none()
-            && link.input.is_empty()
+            && !link.has_ended
+            && link.lane.input.is_empty()
         {
-            link.shrink();
+            link.client = None;
+            link.lane.shrink();
             self.endpoint.put_aside(link);
         }
     }

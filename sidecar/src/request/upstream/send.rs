@@ -7,6 +7,7 @@ use super::exchange::{Broken, Waits};
 use super::http1::{self, Link};
 use super::target::{InUse, Target};
 use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, http2};
+use crate::connection::Downstream;
 use crate::deadline::Deadline;
 use crate::request::Refusal;
 use crate::request::body::{Progress, Stage, Upload};
@@ -26,6 +27,7 @@ use std::time::Duration;
 /// What failed, of the upstream or of the client.
 pub async fn forward(
     worker: &Worker,
+    from: &Rc<Downstream>,
     upstream: &Arc<Upstream>,
     wire: Wire,
     bounds: &Bounds,
@@ -33,6 +35,7 @@ pub async fn forward(
 ) -> Result<Arrived, Refusal> {
     let forward = Forward {
         worker,
+        from,
         target: worker.target(upstream),
         client_pause: bounds.body_idle_timeout,
         upload: request.body().progress(),
@@ -80,6 +83,7 @@ enum Use {
 /// One request on its way: what its attempts share.
 struct Forward<'a> {
     worker: &'a Worker,
+    from: &'a Rc<Downstream>,
     target: Rc<Target>,
     client_pause: Duration,
     upload: Option<Rc<Progress>>,
@@ -106,7 +110,7 @@ impl Forward<'_> {
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
         };
-        match http1::exchange(&mut link, &mut request, &self.waits(&deadline)).await {
+        match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline)).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
                 let authority = Rc::clone(&endpoint.authority);
@@ -175,6 +179,8 @@ impl Forward<'_> {
             (Some(Stage::TooLarge), ..) => Attempt::Over(Refusal::BodyTooLarge),
             (Some(Stage::BrokenOff), ..) => Attempt::Over(Refusal::ClientLeft),
             (Some(Stage::Malformed), ..) => Attempt::Over(Refusal::Ambiguous(Ambiguous::Body)),
+            // It was told that its client says nothing more, and took that for the client's leave.
+            (_, Broken::Unsent(_) | Broken::Silent(_), _) if self.from.has_ended() => Attempt::Over(Refusal::ClientLeft),
             (_, Broken::Late(Stage::OwedByClient), _) => Attempt::Over(Refusal::BodyTimeout),
             (_, Broken::Late(Stage::OwedByUpstream), _) => over(Failed::at(Step::SendTimeout)),
             (_, Broken::Late(_), _) => over(Failed::at(Step::ResponseTimeout)),

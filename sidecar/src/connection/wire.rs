@@ -1,0 +1,256 @@
+//! Wire: the bytes of one client's HTTP/1.1 connection, shared by who serves it and the body of the request being served.
+//!
+//! Cost: per request; nothing of its own. Both are parts of one task, so a cell is all that keeps them apart.
+
+use super::Downstream;
+use super::io::Watch as _;
+use crate::http1::chunks::{Chunks, Piece};
+use crate::http1::lane::Lane;
+use crate::http1::request::Framing;
+use crate::request::body::Broken;
+use crate::socket::Socket;
+use bytes::{Bytes, BytesMut};
+use http_body::Frame;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Bytes of later requests that are read while one is served.
+const AHEAD_MAX: usize = 8 << 10;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// One connection.
+#[derive(Debug)]
+pub struct Wire {
+    inner: RefCell<Inner>,
+    from: Rc<Downstream>,
+}
+
+/// What a request's body has yet to bring.
+#[derive(Debug)]
+enum Coming {
+    Nothing,
+    Length(u64),
+    Chunked(Chunks),
+    /// It is none, or its client left.
+    Broken,
+}
+
+#[derive(Debug)]
+struct Inner {
+    lane: Lane,
+    coming: Coming,
+    /// Which request is served; a body left over from an earlier one reads nothing.
+    number: u64,
+    /// The client sends its body once it is told to.
+    expects_continue: bool,
+    /// The client said that it sends nothing more.
+    has_ended: bool,
+}
+
+/// What became known of a client while its request is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// It sends nothing more, and may still listen.
+    Ended,
+    /// It is gone.
+    Left,
+}
+
+impl Wire {
+    /// A connection from which `input` was read already.
+    #[must_use]
+    pub fn new(socket: Socket, input: BytesMut, from: Rc<Downstream>) -> Rc<Self> {
+        let inner = Inner { lane: Lane::new(socket, input), coming: Coming::Nothing, number: 0, expects_continue: false, has_ended: false };
+        Rc::new(Self { inner: RefCell::new(inner), from })
+    }
+
+    /// Acts on its bytes.
+    pub fn with<T>(&self, act: impl FnOnce(&mut Lane) -> T) -> T {
+        act(&mut self.inner.borrow_mut().lane)
+    }
+
+    /// The socket and what was read of it, when nobody else holds it.
+    #[must_use]
+    pub fn into_parts(self) -> (Socket, BytesMut) {
+        let lane = self.inner.into_inner().lane;
+        (lane.socket, lane.input)
+    }
+
+    /// A request's head was taken; this is its body, if it has one.
+    pub fn begin(self: &Rc<Self>, framing: Framing, expects_continue: bool) -> Option<Incoming> {
+        let mut inner = self.inner.borrow_mut();
+        inner.expects_continue = expects_continue;
+        inner.number += 1;
+        inner.coming = match framing {
+            Framing::Nothing => return None,
+            Framing::Length(length) => Coming::Length(length),
+            Framing::Chunked => Coming::Chunked(Chunks::default()),
+        };
+        Some(Incoming { wire: Rc::clone(self), number: inner.number })
+    }
+
+    /// Whether the request's body was read to its end.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        matches!(self.inner.borrow().coming, Coming::Nothing)
+    }
+
+    /// Bytes of the request's body that are surely on their way, where their number is known.
+    #[must_use]
+    pub fn owed(&self) -> Option<u64> {
+        let inner = self.inner.borrow();
+        match inner.coming {
+            Coming::Nothing => Some(0),
+            Coming::Length(left) if !inner.expects_continue => Some(left),
+            _ => None,
+        }
+    }
+
+    /// Whether the client said that it sends nothing more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.inner.borrow().has_ended
+    }
+
+    /// The client sends nothing more.
+    pub fn end(&self) {
+        self.inner.borrow_mut().has_ended = true;
+        self.from.ended();
+    }
+
+    /// Listens to the client while its request, whose body is read, is served. What it sends ahead is kept, within a bound.
+    pub fn poll_client(&self, cx: &mut Context<'_>) -> Poll<Heard> {
+        let inner = &mut *self.inner.borrow_mut();
+        loop {
+            if inner.has_ended || inner.lane.input.len() >= AHEAD_MAX || !matches!(inner.coming, Coming::Nothing) {
+                return Poll::Pending;
+            }
+            if ready!(inner.lane.socket.poll_readable(cx)).is_err() {
+                return Poll::Ready(Heard::Left);
+            }
+            match ready!(inner.lane.poll_read(cx)) {
+                Ok(0) => {
+                    inner.has_ended = true;
+                    self.from.ended();
+                    return Poll::Ready(Heard::Ended);
+                }
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(Heard::Left),
+            }
+        }
+    }
+
+    /// Reads the rest of a body and throws it away; `Ready` at its end, or when there is none to find.
+    pub fn poll_rest(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let number = self.inner.borrow().number;
+        while let Some(Ok(_)) = ready!(self.poll_frame(number, cx)) {}
+        Poll::Ready(())
+    }
+
+    fn poll_frame(&self, number: u64, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let inner = &mut *self.inner.borrow_mut();
+        if number != inner.number {
+            return Poll::Ready(Some(Err(Broken::Left)));
+        }
+        loop {
+            match inner.take() {
+                Ok(Taken::Piece(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(Taken::End) => return Poll::Ready(None),
+                Ok(Taken::Nothing) => {}
+                Err(broken) => {
+                    inner.coming = Coming::Broken;
+                    return Poll::Ready(Some(Err(broken)));
+                }
+            }
+            let read = ready!(inner.poll_more(cx));
+            if !matches!(read, Ok(1..)) {
+                inner.coming = Coming::Broken;
+                inner.has_ended = true;
+                self.from.ended();
+                return Poll::Ready(Some(Err(Broken::Left)));
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// The next piece of what has been read.
+    fn take(&mut self) -> Result<Taken, Broken> {
+        match &mut self.coming {
+            Coming::Nothing => Ok(Taken::End),
+            Coming::Broken => Err(Broken::Left),
+            Coming::Chunked(chunks) => Ok(match chunks.next(&mut self.lane.input).map_err(|_| Broken::Malformed)? {
+                Piece::Incomplete => Taken::Nothing,
+                Piece::Data(data) => Taken::Piece(Frame::data(data)),
+                Piece::End(trailers) => {
+                    self.coming = Coming::Nothing;
+                    trailers.map_or(Taken::End, |trailers| Taken::Piece(Frame::trailers(trailers)))
+                }
+            }),
+            Coming::Length(_) if self.lane.input.is_empty() => Ok(Taken::Nothing),
+            Coming::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(self.lane.input.len());
+                *left -= length as u64;
+                let data = self.lane.input.split_to(length).freeze();
+                if *left == 0 {
+                    self.coming = Coming::Nothing;
+                }
+                Ok(Taken::Piece(Frame::data(data)))
+            }
+        }
+    }
+
+    /// Reads more of a body; whoever waits to be told so is told to send it.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.expects_continue) && self.lane.input.is_empty() {
+            self.lane.output.extend_from_slice(CONTINUE);
+        }
+        // What cannot go now goes in front of the answer.
+        if !self.lane.is_flushed()
+            && let Poll::Ready(Err(error)) = self.lane.poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        self.lane.poll_read(cx)
+    }
+}
+
+/// What was taken out of what has been read.
+enum Taken {
+    Piece(Frame<Bytes>),
+    /// More must be read.
+    Nothing,
+    End,
+}
+
+/// The body of the request being served.
+#[derive(Debug)]
+pub struct Incoming {
+    wire: Rc<Wire>,
+    number: u64,
+}
+
+impl Incoming {
+    /// The next piece.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        self.wire.poll_frame(self.number, cx)
+    }
+
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.wire.is_read()
+    }
+
+    /// How much comes, where that is known.
+    #[must_use]
+    pub fn left(&self) -> Option<u64> {
+        match self.wire.inner.borrow().coming {
+            Coming::Nothing => Some(0),
+            Coming::Length(left) => Some(left),
+            Coming::Chunked(_) | Coming::Broken => None,
+        }
+    }
+}
