@@ -16,6 +16,7 @@ pub mod tunnel;
 pub mod wire;
 
 use crate::deadline::{Deadline, Elapsed};
+use crate::worker::Stream;
 use accept::Presence;
 use bulkhead_config::name::{ListenerName, ServiceName};
 use http::HeaderValue;
@@ -75,6 +76,8 @@ pub struct Downstream {
     deadline: Deadline,
     presence: Presence,
     tunnel: RefCell<Option<Tunnel>>,
+    /// What is being answered, if it lasts.
+    stream: RefCell<Option<Rc<Stream>>>,
 }
 
 /// A request of a connection. Dropped with the last byte of its answer.
@@ -104,6 +107,7 @@ impl Downstream {
             deadline,
             presence,
             tunnel: RefCell::default(),
+            stream: RefCell::default(),
         }
     }
 
@@ -148,11 +152,19 @@ impl Downstream {
         self.saw_end.get()
     }
 
+    /// The answer under way lasts; when it may not go on, nor may the connection: half an answer must not look whole.
+    pub fn heed(&self, stream: &Rc<Stream>) {
+        self.stream.replace(Some(Rc::clone(stream)));
+    }
+
     fn is_closing(&self) -> bool {
         self.is_closing.get()
     }
 
     fn poll_late(&self, cx: &mut Context<'_>) -> Poll<Elapsed> {
+        if self.stream.borrow().as_ref().is_some_and(|stream| stream.is_ended()) {
+            return Poll::Ready(Elapsed);
+        }
         self.deadline.poll(cx)
     }
 
@@ -174,11 +186,20 @@ impl Downstream {
     }
 }
 
+impl InFlight {
+    /// The connection it came by.
+    #[must_use]
+    pub fn from(&self) -> &Rc<Downstream> {
+        &self.from
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         let left = self.from.in_flight.get().saturating_sub(1);
         self.from.in_flight.set(left);
         if left == 0 {
+            self.from.stream.take();
             self.from.enter(Phase::Idle);
         }
     }

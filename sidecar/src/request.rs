@@ -17,11 +17,12 @@ pub mod upstream;
 pub mod body;
 pub mod refusal;
 pub mod respond;
+pub mod standing;
 pub mod record;
 
 pub use refusal::Refusal;
 
-use crate::connection::Downstream;
+use crate::connection::{Downstream, Entrance};
 use crate::policy::Policy;
 use crate::problem::Form;
 use crate::worker::Worker;
@@ -34,6 +35,7 @@ use outgoing::Sending;
 use quota::{Ask, Receipts};
 use record::Record;
 use respond::Answer;
+use std::pin::pin;
 use std::rc::Rc;
 use tenant::Proved;
 use trace::{Came, Trace};
@@ -70,7 +72,7 @@ async fn answer(
     let source = forwarded::source(from.peer.ip(), trusted, head.found, &head.headers);
     record.normal(&head, *source.as_ref().unwrap_or(&from.peer.ip()), trace.0);
     source.map_err(Refusal::Ambiguous)?;
-    let service = service(policy, from)?;
+    let service = service(policy, &from.entrance)?;
     match admit(worker, policy, service, &head, &body, record)? {
         Some(admitted) => fulfil(worker, from, policy, admitted, (head, trace), body, record).await,
         None => Ok(Answer::Options),
@@ -78,9 +80,9 @@ async fn answer(
 }
 
 /// The service whose listener it came in by; gone when a change of policy overtook the connection.
-fn service<'a>(policy: &'a Policy, from: &Downstream) -> Result<&'a Service, Refusal> {
+fn service<'a>(policy: &'a Policy, entrance: &Entrance) -> Result<&'a Service, Refusal> {
     let mut services = policy.snapshot.platform().services().iter();
-    services.find(|service| service.name == from.entrance.service).map(|service| &**service).ok_or(Refusal::NoService)
+    services.find(|service| service.name == entrance.service).map(|service| &**service).ok_or(Refusal::NoService)
 }
 
 /// From a head to the permission to go on; nothing where it asks about the service as a whole. Waits for nothing.
@@ -93,7 +95,7 @@ fn admit(
     record: &mut Record,
 ) -> Result<Option<Admitted>, Refusal> {
     let (now, source) = (record.begun(), record.source());
-    let claim = tenant::claim(worker, policy, service, head)?; // whom the request names
+    let claim = tenant::claim(worker, policy, service, &head.host)?; // whom the request names
     if let Some(tenant) = claim.tenant() {
         record.of_tenant(tenant);
     }
@@ -187,7 +189,8 @@ async fn fulfil(
         wire,
     };
     let request = outgoing::request(head, upload, &sending);
-    let arrived = upstream::forward(worker, from, &route.upstream, wire, bounds, request).await?;
+    let arrived = pin!(upstream::forward(worker, from, &route.upstream, wire, bounds, request));
+    let arrived = standing::while_it_holds(record, arrived).await?;
     Ok(Answer::Arrived(Box::new(arrived)))
 }
 

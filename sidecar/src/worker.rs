@@ -9,12 +9,14 @@ mod buffers;
 mod date;
 mod mail;
 mod random;
+mod streams;
 mod thread;
 
 pub use bound::Bound;
 pub use buffers::Buffers;
 pub use mail::{Decided, Mail, Mailbox};
 pub use random::Random;
+pub use streams::{Stream, Streams};
 pub use thread::{Common, WorkerError, spawn};
 
 use crate::clock::{Clock, Now};
@@ -39,6 +41,8 @@ use std::sync::Arc;
 
 /// Allowed decisions that are remembered in one turn of the wheel.
 const REMEMBERED_PER_TURN: u32 = 32;
+/// Body bytes are cheapest when read so many at once: half of it costs twice the CPU per MB.
+const SCRATCH_BYTES: usize = 64 << 10;
 
 /// What one worker owns.
 pub struct Worker {
@@ -63,6 +67,9 @@ pub struct Worker {
     date: date::Date,
     connections: RefCell<Vec<Weak<Downstream>>>,
     open: Cell<usize>,
+    streams: Streams,
+    /// What tunnels read into, one after the other.
+    scratch: RefCell<Vec<u8>>,
     is_draining: Cell<bool>,
 }
 
@@ -148,6 +155,19 @@ impl Worker {
     #[must_use]
     pub fn cells(&self) -> &WorkerCells {
         &self.cells
+    }
+
+    /// What lasts.
+    #[must_use]
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// A buffer for as long as nothing is waited for; made when it is first asked for.
+    pub fn scratch(&self) -> std::cell::RefMut<'_, Vec<u8>> {
+        let mut scratch = self.scratch.borrow_mut();
+        scratch.resize(SCRATCH_BYTES, 0);
+        scratch
     }
 
     /// The application log.
@@ -247,7 +267,8 @@ impl Worker {
         self.cells.beat(self.now().mono_ns);
         self.cells.memo(self.memo.borrow().tally());
         self.access_log.borrow_mut().hand_over();
-        drop(self.policy());
+        self.streams.review(self);
+        self.cells.streams(self.streams.count());
     }
 
     /// What is due once a second.

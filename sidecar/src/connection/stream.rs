@@ -7,7 +7,8 @@
 
 use super::WRITE_TIMEOUT;
 use crate::deadline::{Deadline, Wheel};
-use std::cell::Cell;
+use crate::worker::Stream;
+use std::cell::{Cell, OnceCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -20,6 +21,8 @@ pub struct Outlet {
     given: Cell<u64>,
     /// The last piece is out, and the next is not there yet.
     wants_more: Cell<bool>,
+    /// What is being answered, if it lasts.
+    stream: OnceCell<Rc<Stream>>,
 }
 
 impl Outlet {
@@ -32,6 +35,16 @@ impl Outlet {
     /// The client took all there is.
     pub fn want_more(&self) {
         self.wants_more.set(true);
+    }
+
+    /// The answer lasts; it is given up when it may not go on.
+    pub fn heed(&self, stream: &Rc<Stream>) {
+        // The first stays: it is the same one.
+        let _ = self.stream.set(Rc::clone(stream));
+    }
+
+    fn is_ended(&self) -> bool {
+        self.stream.get().is_some_and(|stream| stream.is_ended())
     }
 
     fn waits_for_client(&self) -> bool {
@@ -78,11 +91,12 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for Streams {
     }
 }
 
-/// Runs a stream to its end, or until its client has taken nothing for too long: dropping it resets it.
+/// Runs a stream to its end, or until its client has taken nothing for too long, or it may not go on: dropping it resets it
+/// (CANCEL).
 async fn run(stream: impl Future, outlet: Rc<Outlet>, deadline: Deadline) {
     let (mut stream, mut seen) = (pin!(stream), 0);
     poll_fn(|cx| {
-        if stream.as_mut().poll(cx).is_ready() {
+        if stream.as_mut().poll(cx).is_ready() || outlet.is_ended() {
             return Poll::Ready(());
         }
         if !outlet.waits_for_client() {

@@ -40,6 +40,7 @@ pub struct Verified {
     principal: Principal,
     expires: Option<UnixSeconds>,
     forward: bool,
+    grounds: Grounds,
     /// Roles by the policy of this id: bindings are matched once per credential and policy, not per request.
     roles: Cell<Option<(u64, RoleSet)>>,
 }
@@ -67,6 +68,29 @@ impl Verified {
     #[must_use]
     pub fn forward(&self) -> bool {
         self.forward
+    }
+
+    /// Whether it would be proved again, as far as issuers, keys and the clock tell without the credential.
+    ///
+    /// # Errors
+    /// What its credential would be refused with.
+    pub fn stands(&self, against: &Against<'_>) -> Result<(), Refused> {
+        match (&self.principal.credential, &self.grounds) {
+            (Credential::Token { scope, claims, .. }, Grounds::Token { issuer, keys, key }) => {
+                let now = against.issuer(&issuer.issuer).filter(|now| now.scope == *scope).ok_or(Refused::IssuerUnknown)?;
+                let tenant = claims::check(claims, now, against)?.tenant;
+                if tenant != self.tenant {
+                    return Err(Refused::IssuerUnknown);
+                }
+                jwt::still_verifies(key, now, *keys, against.keys)
+            }
+            (Credential::ApiKey(id), Grounds::ApiKey { declared, .. }) => {
+                let now = api_key::declared(against, &self.tenant, id);
+                api_key::is_same(now, declared.as_ref(), against.now)
+            }
+            // A credential of one kind never has the grounds of the other.
+            (Credential::Token { .. } | Credential::ApiKey(_), _) => Err(Refused::IssuerUnknown),
+        }
     }
 
     fn claims(&self) -> Option<&Value> {

@@ -9,7 +9,7 @@ use super::{head, outgoing};
 use crate::connection::stream::Outlet;
 use crate::connection::wire;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 use std::cell::Cell;
 use std::io;
@@ -222,6 +222,8 @@ fn fit_to_trail(mut trailers: HeaderMap) -> HeaderMap {
 #[derive(Debug)]
 pub struct Reply {
     content: Content,
+    /// It ends with a status of its own.
+    is_grpc: bool,
     /// Where it leaves, if somebody watches that.
     outlet: Option<Rc<Outlet>>,
     /// Last: it is dropped when everything else is.
@@ -251,13 +253,19 @@ impl Reply {
     /// The body of the answer to the request of this record.
     #[must_use]
     pub fn new(content: Content, record: Box<Record>) -> Self {
-        Self { content, outlet: None, record: Some(record) }
+        Self { content, is_grpc: false, outlet: None, record: Some(record) }
     }
 
     /// A body whose request is recorded elsewhere.
     #[must_use]
     pub fn unrecorded(content: Content) -> Self {
-        Self { content, outlet: None, record: None }
+        Self { content, is_grpc: false, outlet: None, record: None }
+    }
+
+    /// The same body, of a gRPC answer or not.
+    #[must_use]
+    pub fn of_grpc(self, is_grpc: bool) -> Self {
+        Self { is_grpc, ..self }
     }
 
     /// The same body, which tells where it leaves what waits for whom.
@@ -275,12 +283,66 @@ impl Reply {
     }
 }
 
+/// The answer ends before its end; why is on its record.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct BrokenOff;
+
+/// How a gRPC answer ends that was allowed and is not any more (`PERMISSION_DENIED`).
+fn denied_by_grpc(why: &'static str) -> HeaderMap {
+    let fields = [("grpc-status", "7"), ("grpc-message", why)];
+    fields.into_iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+}
+
+impl Reply {
+    /// Whether this was not all of it.
+    fn goes_on_after<E>(&self, frame: &Poll<Option<Result<Frame<Bytes>, E>>>) -> bool {
+        match frame {
+            Poll::Pending => true,
+            Poll::Ready(Some(Ok(_))) => !self.is_end_stream(),
+            Poll::Ready(None | Some(Err(_))) => false,
+        }
+    }
+
+    fn lasts(&mut self, cx: &mut Context<'_>) {
+        if let (Some(record), Content::Streamed(_)) = (&mut self.record, &self.content) {
+            record.answer_lasts(self.outlet.as_deref());
+            // What ends it wakes whoever sends it; what has ended it already does so at once.
+            if record.poll_ended(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    /// Whether the request would be refused by now.
+    fn is_ended(&self, cx: &mut Context<'_>) -> bool {
+        matches!(&self.content, Content::Streamed(_)) && self.record.as_ref().is_some_and(|record| record.poll_ended(cx).is_ready())
+    }
+
+    /// Ends in the midst: gRPC has words for it, HTTP/2 a frame, and HTTP/1.1 the end of the connection.
+    fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &self.outlet {
+            Some(_) if self.is_grpc => {
+                let why = self.record.as_ref().and_then(|record| record.why_ended()).unwrap_or_default();
+                self.content = Content::Own(Bytes::new());
+                Poll::Ready(Some(Ok(Frame::trailers(denied_by_grpc(why)))))
+            }
+            // Whoever runs the stream resets it.
+            Some(_) => Poll::Pending,
+            None => Poll::Ready(Some(Err(BrokenOff))),
+        }
+    }
+}
+
 impl http_body::Body for Reply {
     type Data = Bytes;
-    type Error = super::upstream::Failed;
+    type Error = BrokenOff;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
+        if this.is_ended(cx) {
+            return this.break_off();
+        }
         let frame = match &mut this.content {
             Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -291,10 +353,13 @@ impl http_body::Body for Reply {
         {
             record.sent(frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
         }
+        if this.goes_on_after(&frame) {
+            this.lasts(cx);
+        }
         if let Some(outlet) = &this.outlet {
             if frame.is_ready() { outlet.give() } else { outlet.want_more() }
         }
-        frame
+        frame.map_err(|_| BrokenOff)
     }
 
     fn is_end_stream(&self) -> bool {

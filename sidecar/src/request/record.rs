@@ -9,21 +9,24 @@ use super::body::Progress;
 use super::head::{Head, Received, Target};
 use super::host::Host;
 use super::quota::Receipts;
+use super::standing::{Lapsed, Standing};
 use super::trace::Trace;
 use super::upstream::Failed;
 use crate::clock::Now;
+use crate::connection::stream::Outlet;
 use crate::connection::{Downstream, InFlight};
 use crate::policy::Policy;
 use crate::telemetry::access_log::{Entry, Outcome};
 use crate::telemetry::decisions::{Asked, DecisionId, Verdict};
 use crate::telemetry::metrics::StatusClass;
-use crate::worker::{Bound, Decided, Worker};
+use crate::worker::{Bound, Decided, Stream, Worker};
 use bulkhead_config::snapshot::{Epoch, Route};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// One request, from its head to its last byte.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Record {
     worker: Rc<Worker>,
     decision: DecisionId,
     begun: Now,
+    /// When it was decided: at its beginning, or when what lasted was refused.
+    decided: Now,
     method: Method,
     path: Option<PathAndQuery>,
     host: Option<Host>,
@@ -46,7 +51,8 @@ pub struct Record {
     sent: u64,
     end: End,
     receipts: Option<Receipts>,
-    _in_flight: InFlight,
+    stream: Option<Rc<Stream>>,
+    in_flight: InFlight,
 }
 
 /// How it ended.
@@ -56,17 +62,20 @@ enum End {
     Open,
     Served(StatusCode),
     Refused(StatusCode, &'static str),
+    /// An answer of this status was under way, when the request would have been refused with this code.
+    Ended(StatusCode, &'static str),
 }
 
 impl Record {
     /// A request comes in.
     #[must_use]
     pub fn begin(worker: &Rc<Worker>, from: &Rc<Downstream>, received: &Received, policy: &Policy) -> Box<Self> {
-        let head_timeout = policy.snapshot.platform().bounds().head_timeout;
+        let (now, head_timeout) = (worker.now(), policy.snapshot.platform().bounds().head_timeout);
         Box::new(Self {
             worker: Rc::clone(worker),
             decision: worker.name_decision(),
-            begun: worker.now(),
+            begun: now,
+            decided: now,
             method: received.method.clone(),
             path: received.path.clone(),
             host: None,
@@ -82,7 +91,8 @@ impl Record {
             sent: 0,
             end: End::Open,
             receipts: None,
-            _in_flight: from.begin(head_timeout),
+            stream: None,
+            in_flight: from.begin(head_timeout),
         })
     }
 
@@ -163,6 +173,73 @@ impl Record {
         self.tunnelled = (up, down);
     }
 
+    /// It may last: from now on it is asked again and again whether it would be admitted.
+    pub fn lasts(&mut self) {
+        if self.stream.is_some() {
+            return;
+        }
+        // A request that may go on has both.
+        let (Some(host), Some(path)) = (self.host.clone(), self.path.clone()) else { return };
+        let standing = Standing {
+            entrance: Arc::clone(&self.from().entrance),
+            host,
+            proof: self.proof.clone(),
+            method: self.method.clone(),
+            path,
+            source: self.source,
+        };
+        let stream = self.worker.streams().enter(standing);
+        // What changed since it was decided, nobody would tell it otherwise.
+        let policy = self.worker.policy();
+        if policy.snapshot.epoch() != self.epoch {
+            stream.review(&self.worker, &policy, self.worker.now());
+        }
+        self.stream = Some(stream);
+    }
+
+    /// Its answer lasts: whoever sends it gives up once it may not go on.
+    pub fn answer_lasts(&mut self, outlet: Option<&Outlet>) {
+        self.lasts();
+        let Some(stream) = &self.stream else { return };
+        match outlet {
+            Some(outlet) => outlet.heed(stream),
+            None => self.from().heed(stream),
+        }
+    }
+
+    /// `Ready` once it lasted until it would be refused.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.as_ref().map_or(Poll::Pending, |stream| stream.poll_ended(cx))
+    }
+
+    /// Code of what it would be refused with.
+    #[must_use]
+    pub fn why_ended(&self) -> Option<&'static str> {
+        self.stream.as_ref()?.why_ended()
+    }
+
+    /// What it would be refused with, if it lasted so long. From here on it is told as it was decided then.
+    pub fn lapse(&mut self) -> Option<Refusal> {
+        let Lapsed { refusal, at, tenant, route, epoch } = *self.stream.as_ref()?.take_lapsed()?;
+        self.decided = at;
+        self.epoch = epoch;
+        self.tenant = tenant.or_else(|| self.tenant.take());
+        self.route = route.or_else(|| self.route.take());
+        Some(refusal)
+    }
+
+    /// The worker that serves it.
+    #[must_use]
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// The connection it came by.
+    #[must_use]
+    pub fn from(&self) -> &Rc<Downstream> {
+        self.in_flight.from()
+    }
+
     /// Its decision's name.
     #[must_use]
     pub fn decision(&self) -> DecisionId {
@@ -225,20 +302,36 @@ impl Record {
     fn remember(&self, refusal: Option<(&'static str, StatusCode)>, why: Option<Box<str>>) {
         let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Allowed };
         let host = self.host.as_ref().map_or("", Host::as_str);
-        let asked = Asked { at: self.begun, source: self.source, method: &self.method, host, path: self.path() };
+        let asked = Asked { at: self.decided, source: self.source, method: &self.method, host, path: self.path() };
         let (tenant, proof, route) = (self.tenant.clone(), self.proof.clone(), self.route.clone());
         let decided = Decided { tenant, proof, route, refusal, why, epoch: self.epoch };
         self.worker.decisions().remember(self.decision, verdict, &asked, decided);
     }
 }
 
+impl Record {
+    /// It does not last any longer; if that is because it would be refused, this is told.
+    fn leave_streams(&mut self) {
+        if let Some(stream) = &self.stream {
+            self.worker.streams().leave(stream);
+        }
+        let (Some(refusal), End::Served(status)) = (self.lapse(), self.end) else { return };
+        let kind = refusal.code().kind();
+        self.worker.cells().stream_ended(kind.slug);
+        self.end = End::Ended(status, kind.slug);
+        self.remember(Some((kind.slug, kind.status)), refusal.why());
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
+        self.leave_streams();
         let now = self.worker.now();
         let latency = now.since(self.begun);
         let (status, outcome) = match self.end {
             End::Served(status) => (Some(status), Outcome::Served(status.as_u16())),
             End::Refused(status, code) => (Some(status), Outcome::Refused(status.as_u16(), code)),
+            End::Ended(status, code) => (Some(status), Outcome::Ended(status.as_u16(), code)),
             End::Open => (None, Outcome::Left),
         };
         if let Some(tenant) = &self.tenant {

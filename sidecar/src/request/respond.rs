@@ -7,9 +7,9 @@ use super::body::{Content, Reply};
 use super::record::Record;
 use super::refusal::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::upstream::{Arrived, Rest};
-use super::{Refusal, outgoing};
+use super::{Refusal, outgoing, upstream};
 use crate::connection::Downstream;
-use crate::connection::tunnel::Tunnel;
+use crate::connection::tunnel::{Speaks, Tunnel};
 use crate::problem::Form;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -47,11 +47,11 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
         headers.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
     }
     let reply = match rest {
-        Rest::Body(download) => Reply::new(Content::Streamed(download), record),
+        Rest::Body(download) => Reply::new(Content::Streamed(download), record).of_grpc(upstream::is_grpc(&headers)),
         Rest::Tunnel(upstream, early) => {
+            from.open_tunnel(Tunnel::new(upstream, early, Speaks::of(protocol.as_ref()), record));
             headers.insert(header::CONNECTION, UPGRADE);
             headers.extend(protocol.map(|protocol| (header::UPGRADE, protocol)));
-            from.open_tunnel(Tunnel { upstream, early, record });
             Reply::unrecorded(Content::Own(Bytes::new()))
         }
     };

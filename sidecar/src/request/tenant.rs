@@ -6,6 +6,7 @@
 use super::Refusal;
 use super::authn::{self, Against, Verified};
 use super::head::Head;
+use super::host::Host;
 use crate::clock::Now;
 use crate::policy::Policy;
 use crate::worker::{Bound, Worker};
@@ -65,8 +66,8 @@ impl Proved {
 ///
 /// # Errors
 /// A host of nobody: a valid token does not make it somebody's.
-pub fn claim(worker: &Worker, policy: &Policy, service: &Service, head: &Head) -> Result<Claim, Refusal> {
-    let host = head.host.as_str();
+pub fn claim(worker: &Worker, policy: &Policy, service: &Service, host: &Host) -> Result<Claim, Refusal> {
+    let host = host.as_str();
     match policy.snapshot.tenant_by_host(host) {
         Some(slice) => Ok(Claim::Named(worker.bound(slice))),
         None if service.is_shared_host(host) => Ok(Claim::Nobody),

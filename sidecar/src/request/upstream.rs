@@ -207,6 +207,12 @@ impl Download {
     }
 }
 
+/// Whether these fields are of a gRPC message.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
 /// The protocol a request goes out with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
@@ -220,10 +226,9 @@ impl Wire {
     /// What an upstream takes for a request with these header fields.
     #[must_use]
     pub fn of(upstream: &Upstream, headers: &HeaderMap) -> Wire {
-        let is_grpc = || headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
         match upstream.protocol {
             Protocol::Http2 => Wire::Http2,
-            Protocol::Auto if is_grpc() => Wire::Http2,
+            Protocol::Auto if is_grpc(headers) => Wire::Http2,
             Protocol::Auto | Protocol::Http1 => Wire::Http1,
         }
     }

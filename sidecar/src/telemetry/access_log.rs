@@ -63,6 +63,8 @@ pub enum Outcome<'a> {
     Served(u16),
     /// We answered: status, and code of the problem.
     Refused(u16, &'a str),
+    /// The answer of this status was ended by us: the request would be refused by now, with a problem of this code.
+    Ended(u16, &'a str),
     /// The client left before an answer began.
     Left,
 }
@@ -171,6 +173,7 @@ fn compose(line: &mut Vec<u8>, timestamp: &[u8], entry: &Entry<'_>) {
     let (level, message, status) = match entry.outcome {
         Outcome::Served(status) => (level(status), "request served", Some(status)),
         Outcome::Refused(status, _) => (level(status), "request refused", Some(status)),
+        Outcome::Ended(status, _) => (Level::Info, "stream revoked", Some(status)),
         Outcome::Left => (Level::Info, "client left", None),
     };
     bytes(line, "{\"timestamp\":\"");
@@ -192,7 +195,7 @@ fn compose(line: &mut Vec<u8>, timestamp: &[u8], entry: &Entry<'_>) {
     if let Some(status) = status {
         number(line, ",\"status\":", status.into());
     }
-    if let Outcome::Refused(_, code) = entry.outcome {
+    if let Outcome::Refused(_, code) | Outcome::Ended(_, code) = entry.outcome {
         text(line, ",\"code\":", Some(code));
     }
     text(line, ",\"user\":", entry.user);

@@ -106,6 +106,8 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             date: Date::default(),
             connections: RefCell::default(),
             open: Cell::new(0),
+            streams: super::Streams::default(),
+            scratch: RefCell::default(),
             is_draining: Cell::new(false),
         });
         LocalSet::new().block_on(&runtime, run(worker, letters));

@@ -5,6 +5,7 @@ mod support;
 
 mod forwarding;
 mod limits;
+mod streams;
 mod failing;
 mod answers;
 mod bodies;

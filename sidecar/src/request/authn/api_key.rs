@@ -66,12 +66,15 @@ impl Candidate<'_> {
     /// The costly check.
     pub(super) fn prove(self, now: Now) -> (Grounds, Outcome) {
         let Unverified { text, tenant, id } = self.key;
-        let outcome = check(text, self.declared.as_ref(), now).map(|ends_ms| {
-            let principal = Principal { user: id.as_str().into(), credential: Credential::ApiKey(id.clone()) };
-            let expires = self.declared.as_ref().and_then(|key| key.expires);
-            (Verified { tenant: tenant.clone(), principal, expires, forward: false, roles: Cell::new(None) }, ends_ms)
+        let expires = self.declared.as_ref().and_then(|key| key.expires);
+        let checked = check(text, self.declared.as_ref(), now);
+        let grounds = Grounds::ApiKey { tenant: tenant.clone(), id: id.clone(), declared: self.declared };
+        let outcome = checked.map(|ends_ms| {
+            let principal = Principal { user: id.as_str().into(), credential: Credential::ApiKey(id) };
+            let grounds = grounds.clone();
+            (Verified { tenant, principal, expires, forward: false, grounds, roles: Cell::new(None) }, ends_ms)
         });
-        (Grounds::ApiKey { tenant, id, declared: self.declared }, outcome)
+        (grounds, outcome)
     }
 }
 
@@ -81,6 +84,19 @@ fn check(text: &str, declared: Option<&ApiKey>, now: Now) -> Result<Option<u64>,
     let expected = declared.map_or(&nobodys, |key| &key.sha256);
     let is_it = verify_slices_are_equal(digest(&SHA256, text.as_bytes()).as_ref(), expected).is_ok();
     let Some(key) = declared.filter(|_| is_it) else { return Err(Refused::ApiKeyUnknown) };
+    until(key, now)
+}
+
+/// Whether the key under a name is the one that was there before, and good.
+pub(super) fn is_same(declared: Option<&ApiKey>, before: Option<&ApiKey>, now: Now) -> Result<(), Refused> {
+    match declared {
+        Some(key) if before.is_some_and(|before| before.sha256 == key.sha256) => until(key, now).map(|_| ()),
+        _ => Err(Refused::ApiKeyUnknown),
+    }
+}
+
+/// When a key ends.
+fn until(key: &ApiKey, now: Now) -> Result<Option<u64>, Refused> {
     match key.expires {
         None => Ok(None),
         Some(expires) if now.unix() < expires => Ok(Some(u64::try_from(expires).unwrap_or(0).saturating_mul(1_000))),

@@ -5,8 +5,8 @@
 //! them, and whatever would bring its own key, another encoding or another meaning is refused.
 
 use super::claims::{self, Proof};
-use super::jwks::{KeySet, names};
-use super::memo::Grounds;
+use super::jwks::{KeySet, Keys, names};
+use super::memo::{Grounds, KeyUsed};
 use super::refused::{Part, Refused};
 use super::{Against, Outcome, Verified};
 use aws_lc_rs::signature::ParsedPublicKey;
@@ -15,6 +15,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bulkhead_config::snapshot::{Algorithm, Credential, Issuer, Principal};
 use bulkhead_config::text::{Budget, Fault, Value, json};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A token, read and not yet believed.
@@ -138,18 +139,30 @@ impl<'a> Unverified<'a> {
     }
 }
 
+/// Whether a key that verified a token while its set was of generation `since` would be used for that token now.
+pub(super) fn still_verifies(key: &KeyUsed, issuer: &Issuer, since: u64, keys: &Keys) -> Result<(), Refused> {
+    if !issuer.algorithms.contains(&key.algorithm) {
+        return Err(Refused::AlgorithmNotOfIssuer);
+    }
+    let set = keys.set(&issuer.keys).ok_or(Refused::KeysUnavailable)?;
+    let is_it = set.generation() == since || set.key(key.id.as_deref(), key.algorithm)?.as_ref() == &*key.bytes;
+    if is_it { Ok(()) } else { Err(Refused::Signature) }
+}
+
 impl Candidate<'_> {
     /// The costly check.
     pub(super) fn prove(self) -> (Grounds, Outcome) {
-        let grounds = Grounds::Token { issuer: Arc::clone(self.issuer), keys: self.set.generation() };
-        let Unverified { claims, signed, signature, .. } = self.token;
+        let Unverified { claims, signed, signature, algorithm, key_id } = self.token;
+        let key = Rc::new(KeyUsed { id: key_id, algorithm, bytes: self.key.as_ref().into() });
+        let grounds = Grounds::Token { issuer: Arc::clone(self.issuer), keys: self.set.generation(), key };
         if self.key.verify_sig(signed.as_bytes(), &signature).is_err() {
             return (grounds, Err(Refused::Signature));
         }
         let Proof { tenant, user, expires, ends_ms } = self.proof;
         let credential = Credential::Token { scope: self.issuer.scope, issuer: self.issuer.issuer.as_str().into(), claims };
         let principal = Principal { user, credential };
-        let verified = Verified { tenant, principal, expires: Some(expires), forward: self.issuer.forward, roles: Cell::new(None) };
+        let (expires, forward) = (Some(expires), self.issuer.forward);
+        let verified = Verified { tenant, principal, expires, forward, grounds: grounds.clone(), roles: Cell::new(None) };
         (grounds, Ok((verified, Some(ends_ms))))
     }
 }

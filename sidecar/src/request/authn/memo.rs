@@ -15,7 +15,7 @@ use super::refused::Refused;
 use super::{Against, Verified};
 use crate::telemetry::metrics::MemoTally;
 use bulkhead_config::name::{KeyId, TenantId};
-use bulkhead_config::snapshot::{ApiKey, Epoch, Issuer};
+use bulkhead_config::snapshot::{Algorithm, ApiKey, Epoch, Issuer};
 use bulkhead_config::text::Value;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
@@ -80,6 +80,8 @@ pub(super) enum Grounds {
         issuer: Arc<Issuer>,
         /// [`super::KeySet`]'s generation.
         keys: u64,
+        /// The key.
+        key: Rc<KeyUsed>,
     },
     /// What was declared under the name of an API key, if anything.
     ApiKey {
@@ -90,6 +92,17 @@ pub(super) enum Grounds {
         /// The declaration.
         declared: Option<ApiKey>,
     },
+}
+
+/// The key that verified a token, so that it is known again in another version of its set.
+#[derive(Debug)]
+pub(super) struct KeyUsed {
+    /// By which the token named it.
+    pub(super) id: Option<Arc<str>>,
+    /// What it was used with.
+    pub(super) algorithm: Algorithm,
+    /// The key itself.
+    pub(super) bytes: Box<[u8]>,
 }
 
 /// A policy: while it is the same, no grounds changed.
@@ -204,7 +217,7 @@ impl Stands {
 impl Grounds {
     fn hold(&self, against: &Against<'_>) -> bool {
         match self {
-            Grounds::Token { issuer, keys } => {
+            Grounds::Token { issuer, keys, .. } => {
                 let now = against.issuer(&issuer.issuer);
                 now.is_some_and(|now| now == issuer) && against.keys.set(&issuer.keys).is_some_and(|set| set.generation() == *keys)
             }

@@ -4,6 +4,7 @@
 
 use crate::deadline::Deadline;
 use crate::request::body::{Progress, Stage};
+use crate::request::standing::LASTS_AFTER;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -30,13 +31,13 @@ impl Waits<'_> {
         self.upload.as_ref().map_or((0, Stage::Complete), |upload| (upload.bytes(), upload.stage()))
     }
 
-    /// Waits anew for whoever owes the next step.
-    fn arm(&self, stage: Stage) {
-        self.deadline.arm(match stage {
+    /// How long whoever owes the next step may take.
+    fn wait(&self, stage: Stage) -> Duration {
+        match stage {
             Stage::OwedByClient => self.client,
             Stage::OwedByUpstream => self.upstream,
             Stage::Complete | Stage::TooLarge | Stage::BrokenOff | Stage::Malformed => self.response,
-        });
+        }
     }
 
     /// Waits for `answer`, as long as whoever owes the next step may take.
@@ -44,8 +45,10 @@ impl Waits<'_> {
     /// # Errors
     /// The stage at which time ran out.
     pub(super) async fn until<T>(&self, mut answer: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Stage> {
-        let mut seen = self.standing();
-        self.arm(seen.1);
+        let (mut seen, mut is_young) = (self.standing(), true);
+        // Woken soon at first, so that what lasts is seen to last (`standing::while_it_holds`).
+        let wait = |stage, is_young| if is_young { self.wait(stage).min(LASTS_AFTER) } else { self.wait(stage) };
+        self.deadline.arm(wait(seen.1, is_young));
         let outcome = poll_fn(|cx| {
             if let Poll::Ready(output) = answer(cx) {
                 return Poll::Ready(Ok(output));
@@ -53,7 +56,11 @@ impl Waits<'_> {
             let standing = self.standing();
             if standing != seen {
                 seen = standing;
-                self.arm(seen.1);
+                self.deadline.arm(wait(seen.1, is_young));
+            }
+            if self.deadline.poll(cx).is_ready() && is_young {
+                is_young = false;
+                self.deadline.arm(self.wait(seen.1).saturating_sub(LASTS_AFTER));
             }
             self.deadline.poll(cx).map(|_| Err(seen.1))
         })

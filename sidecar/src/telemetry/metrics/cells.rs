@@ -54,6 +54,8 @@ pub struct WorkerCells {
     memo: [Cell; MemoTally::LABELS.len()],
     refusals: Labelled,
     upstream_failures: Labelled,
+    streams: Cell,
+    streams_ended: Labelled,
 }
 
 impl WorkerCells {
@@ -65,6 +67,8 @@ impl WorkerCells {
             memo: Default::default(),
             refusals: Labelled::new(refusals),
             upstream_failures: Labelled::new(upstream_steps),
+            streams: Cell::default(),
+            streams_ended: Labelled::new(refusals),
         }
     }
 
@@ -86,6 +90,16 @@ impl WorkerCells {
     /// An upstream failed at this step.
     pub fn upstream_failed(&self, step: &str) {
         self.upstream_failures.count(step);
+    }
+
+    /// We ended something that lasted, because it would be refused with this code.
+    pub fn stream_ended(&self, code: &str) {
+        self.streams_ended.count(code);
+    }
+
+    /// So much lasts; at each tick of the worker.
+    pub fn streams(&self, count: usize) {
+        self.streams.set(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// What the worker's memo counted; at each of its ticks.
@@ -117,6 +131,14 @@ impl WorkerCells {
 
     pub(super) fn refusals(&self) -> &Labelled {
         &self.refusals
+    }
+
+    pub(super) fn open_streams(&self) -> u64 {
+        self.streams.read()
+    }
+
+    pub(super) fn streams_ended(&self) -> &Labelled {
+        &self.streams_ended
     }
 
     pub(super) fn upstream_failures(&self) -> &Labelled {

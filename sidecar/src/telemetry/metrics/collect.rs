@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
 /// Name, type, labels and text of every family.
-const FAMILIES: [(&str, MetricType, &[&str], &str); 29] = [
+const FAMILIES: [(&str, MetricType, &[&str], &str); 31] = [
     ("tenant_requests_total", COUNTER, &["tenant_id", "method_class", "status_class"], "Requests of a tenant, once somebody named it."),
     ("tenant_response_time_seconds", HISTOGRAM, &["tenant_id"], "Time from a request's head to the end of its answer."),
     ("tenant_api_quota_usage", GAUGE, &["tenant_id"], "Part of api_quota_per_hour used in this clock hour, 0 to 1."),
@@ -44,6 +44,13 @@ const FAMILIES: [(&str, MetricType, &[&str], &str); 29] = [
     ("bulkhead_connections", GAUGE, &[], "Connections of clients that are open."),
     ("bulkhead_refusals_total", COUNTER, &["code"], "Requests that the sidecar answered itself, by code of the problem."),
     ("bulkhead_upstream_failures_total", COUNTER, &["step"], "Failures of upstreams, by the step that failed."),
+    ("bulkhead_streams", GAUGE, &[], "Tunnels, and requests that last, open at the last tick."),
+    (
+        "bulkhead_streams_ended_total",
+        COUNTER,
+        &["code"],
+        "What lasted and was ended by the sidecar, by code of what it would be refused with.",
+    ),
     ("bulkhead_token_memo_total", COUNTER, &["result"], "Credentials presented, by how the memo met them."),
     ("bulkhead_log_dropped_total", COUNTER, &["log"], "Lines of a log that were dropped."),
     ("bulkhead_panics_total", COUNTER, &[], "Panics that were caught."),
@@ -118,6 +125,7 @@ fn workers(facts: &Facts, samples: &mut Samples) {
     let sum = |read: &dyn Fn(&super::WorkerCells) -> u64| facts.workers.iter().map(|worker| read(worker)).sum::<u64>();
     samples.gauge("bulkhead_workers", &[], count(facts.workers.len()));
     samples.gauge("bulkhead_connections", &[], whole(sum(&|worker| worker.connections())));
+    samples.gauge("bulkhead_streams", &[], whole(sum(&|worker| worker.open_streams())));
     for (at, result) in MemoTally::LABELS.into_iter().enumerate() {
         samples.counter("bulkhead_token_memo_total", &[("result", result)], sum(&|worker| worker.of_memo(at)));
     }
@@ -127,6 +135,7 @@ fn workers(facts: &Facts, samples: &mut Samples) {
         }
     };
     labelled("bulkhead_refusals_total", "code", &facts.refusals, super::WorkerCells::refusals);
+    labelled("bulkhead_streams_ended_total", "code", &facts.refusals, super::WorkerCells::streams_ended);
     labelled("bulkhead_upstream_failures_total", "step", &facts.upstream_steps, super::WorkerCells::upstream_failures);
 }
 
