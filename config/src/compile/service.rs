@@ -81,6 +81,7 @@ fn upstreams(service: &declared::Service, kept: &[Arc<Upstream>]) -> Vec<Arc<Ups
         connect_timeout: declared.connect_timeout,
         response_timeout: declared.response_timeout,
         idle_timeout: declared.idle_timeout,
+        stream_idle_timeout: declared.stream_idle_timeout,
     };
     service.upstreams.iter().map(|declared| super::kept(kept, upstream(declared))).collect()
 }

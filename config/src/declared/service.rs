@@ -51,6 +51,8 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// Longest silence within a response's body.
     pub idle_timeout: Duration,
+    /// Longest silence of what is silent by nature: `text/event-stream` and gRPC.
+    pub stream_idle_timeout: Duration,
 }
 
 /// One address of an upstream.
@@ -108,6 +110,8 @@ impl Upstream {
     pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
     /// Where `idle_timeout` is absent.
     pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+    /// Where `stream_idle_timeout` is absent.
+    pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 }
 
 /// `http://127.0.0.1:4789`, `http://[::1]:4789`.
@@ -222,6 +226,7 @@ impl Upstream {
         let connect_timeout = map.optional("connect_timeout", value::some_duration);
         let response_timeout = map.optional("response_timeout", value::some_duration);
         let idle_timeout = map.optional("idle_timeout", value::some_duration);
+        let stream_idle_timeout = map.optional("stream_idle_timeout", value::some_duration);
         map.finish();
         Ok(Self {
             name: name?,
@@ -230,6 +235,7 @@ impl Upstream {
             connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
             response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
             idle_timeout: idle_timeout?.unwrap_or(Self::IDLE_TIMEOUT),
+            stream_idle_timeout: stream_idle_timeout?.unwrap_or(Self::STREAM_IDLE_TIMEOUT),
         })
     }
 }
@@ -304,6 +310,7 @@ impl Upstream {
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),
+            optional("stream_idle_timeout", schema::some_duration("The same for `text/event-stream` and gRPC; left out: 1h.")),
         ];
         schema::object("A group of endpoints that answer alike.", fields)
     }

@@ -77,6 +77,8 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// Longest silence within a response's body.
     pub idle_timeout: Duration,
+    /// Longest silence of an event stream, and of gRPC.
+    pub stream_idle_timeout: Duration,
 }
 
 /// One path of a service.

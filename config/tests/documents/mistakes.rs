@@ -106,6 +106,7 @@ const SERVICES: &[Change] = &[
     ("['http://a:1']", "['http://a:1'], connect_timeout: 1 s", (4, 68), "write `1s`", Sees),
     ("['http://a:1']", "['http://a:1'], connect_timeout: 0ms", (4, 68), "longer than zero", Sees),
     ("['http://a:1']", "['http://a:1'], connect_timeout: 400d", (4, 68), "larger than 366d", Blind),
+    ("['http://a:1']", "['http://a:1'], stream_idle_timeout: 0s", (4, 72), "longer than zero", Sees),
     ("['http://a:1']", "['http://a:1'], retries: 3", (4, 51), "fields here: name, endpoints", Sees),
     ("path: / }", "path: v1/x }", (5, 27), "write `/v1/x`", Sees),
     ("path: / }", "path: /a/* }", (5, 27), "`*` alone is no wildcard", Sees),

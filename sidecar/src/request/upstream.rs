@@ -22,11 +22,12 @@ use crate::socket::Socket;
 use bulkhead_config::snapshot::{Protocol, Upstream};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use target::InUse;
 
 /// Where an upstream failed.
@@ -207,10 +208,26 @@ impl Download {
     }
 }
 
+/// How the media types of gRPC begin.
+const GRPC: &[u8] = b"application/grpc";
+
 /// Whether these fields are of a gRPC message.
 #[must_use]
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers.get(CONTENT_TYPE).is_some_and(|value| has_prefix(value.as_bytes(), GRPC))
+}
+
+/// Longest silence within an answer with these fields. Events are silent by nature, and so is gRPC.
+fn idle_timeout(upstream: &Upstream, headers: &HeaderMap) -> Duration {
+    match headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
+        Some(kind) if has_prefix(kind, b"text/event-stream") || has_prefix(kind, GRPC) => upstream.stream_idle_timeout,
+        _ => upstream.idle_timeout,
+    }
+}
+
+/// Media types have no case (RFC 9110 section 8.3.1).
+fn has_prefix(value: &[u8], media_type: &[u8]) -> bool {
+    value.get(..media_type.len()).is_some_and(|start| start.eq_ignore_ascii_case(media_type))
 }
 
 /// The protocol a request goes out with.

@@ -186,3 +186,56 @@ async fn a_client_that_takes_nothing_is_let_go_when_its_answer_would_be_refused(
     edit(&world, flood, REVOCATIONS[0].0, REVOCATIONS[0].1);
     world.log_with("access.jsonl", &["/events", "stream revoked", "tenant_suspended"]).await;
 }
+
+#[tokio::test]
+async fn what_is_silent_by_nature_has_more_patience_than_an_answer_that_stands_still() {
+    let silent = upstream(|mut connection| async move {
+        while let Some(head) = connection.head().await {
+            let kind = if head.contains("/events") { "Text/Event-Stream; charset=utf-8" } else { "text/plain" };
+            let begun = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n7\r\ndata: 1\r\n");
+            connection.send_raw(begun.as_bytes()).await;
+        }
+    })
+    .await;
+    for (settings, outlasts) in [("idle_timeout: 200ms", true), ("idle_timeout: 200ms\nstream_idle_timeout: 100ms", false)] {
+        let world = World::start(&[silent], settings, OTHER).await;
+        let mut events = begin(&world, "acme.test", "/events").await;
+        let mut plain = begin(&world, "acme.test", "/plain").await;
+        assert!(plain.ends().await, "it stands still");
+        if outlasts {
+            // It began earlier: what did not end it by now does not.
+            let end = events.stream.try_read(&mut [0]).unwrap_err();
+            assert_eq!(end.kind(), std::io::ErrorKind::WouldBlock);
+        } else {
+            assert!(events.ends().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn grpc_may_wait_for_its_first_message() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = listener.local_addr().unwrap();
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+        tokio::spawn(async move { while connection.accept().await.is_some() {} });
+        gone.await.unwrap();
+        let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+        respond.send_response(head, false).unwrap().send_data(Bytes::from_static(b"data: 1"), true).unwrap();
+        std::future::pending::<()>().await;
+    });
+    let silent = upstream(|mut connection| async move { while connection.head().await.is_some() {} }).await;
+    let world = World::start(&[origin], "response_timeout: 100ms", OTHER).await;
+    let other = World::start(&[silent], "response_timeout: 200ms", OTHER).await;
+    let waiting = tokio::spawn(async move {
+        let body = over_http2(&world, "application/grpc").await;
+        (world, body)
+    });
+    let answer = other.ask(&format!("GET /events HTTP/1.1\nHost: acme.test\nX-Api-Key: {KEY}\n\n")).await;
+    assert_eq!(answer.code(), "upstream_timeout");
+    go.send(()).unwrap();
+    drop(within(waiting).await.unwrap());
+}

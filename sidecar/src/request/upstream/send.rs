@@ -6,7 +6,7 @@
 use super::exchange::{Broken, Waits};
 use super::http1::{self, Link};
 use super::target::{InUse, Target};
-use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, http2};
+use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, http2, idle_timeout, is_grpc};
 use crate::connection::Downstream;
 use crate::deadline::Deadline;
 use crate::request::Refusal;
@@ -41,6 +41,7 @@ pub async fn forward(
         upload: request.body().progress(),
         may_be_repeated: matches!(request.body(), Upload::Nothing) && request.method().is_idempotent(),
         asks_for_upgrade: request.headers().contains_key(UPGRADE),
+        is_grpc: wire == Wire::Http2 && is_grpc(request.headers()),
     };
     let endpoint = forward.target.choose(None).ok_or(Refusal::Upstream(Failed::at(Step::Resolve)))?;
     let (again, failed, endpoint) = match forward.attempt(wire, endpoint, Use::Kept, request).await {
@@ -90,6 +91,7 @@ struct Forward<'a> {
     /// It has no body, and means the same twice.
     may_be_repeated: bool,
     asks_for_upgrade: bool,
+    is_grpc: bool,
 }
 
 impl Forward<'_> {
@@ -114,7 +116,8 @@ impl Forward<'_> {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
                 let authority = Rc::clone(&endpoint.authority);
-                let (status, headers, download) = begun.receive(link, endpoint, deadline, self.target.upstream.idle_timeout);
+                let idle_timeout = idle_timeout(&self.target.upstream, &begun.head.headers);
+                let (status, headers, download) = begun.receive(link, endpoint, deadline, idle_timeout);
                 Attempt::Arrived(Arrived { status, headers, rest: Rest::Body(Download::Http1(download)), endpoint: authority })
             }
             Err(broken) => {
@@ -135,7 +138,7 @@ impl Forward<'_> {
             Ok(response) => {
                 let (head, incoming) = response.into_parts();
                 let authority = Rc::clone(&endpoint.authority);
-                let download = http2::Download::new(incoming, endpoint, deadline, self.target.upstream.idle_timeout);
+                let download = http2::Download::new(incoming, endpoint, deadline, idle_timeout(&self.target.upstream, &head.headers));
                 let rest = Rest::Body(Download::Http2(download));
                 Attempt::Arrived(Arrived { status: head.status, headers: head.headers, rest, endpoint: authority })
             }
@@ -153,12 +156,14 @@ impl Forward<'_> {
 
     fn waits<'a>(&self, deadline: &'a Deadline) -> Waits<'a> {
         let upstream = &self.target.upstream;
+        // The head of a gRPC answer may come with its first message, and that when something happens.
+        let stream = if self.is_grpc { upstream.stream_idle_timeout } else { Duration::ZERO };
         Waits {
             deadline,
             upload: self.upload.clone(),
-            client: self.client_pause,
+            client: self.client_pause.max(stream),
             upstream: upstream.idle_timeout,
-            response: upstream.response_timeout,
+            response: upstream.response_timeout.max(stream),
         }
     }
 

@@ -277,6 +277,7 @@ mod tests {
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
+            stream_idle_timeout: Duration::from_secs(1),
         };
         {
             let endpoints = upstream.endpoints.clone();
