@@ -16,7 +16,9 @@ mod platform;
 mod policy;
 
 pub(crate) use index::Index;
-pub use platform::{Access, Algorithm, Bounds, Endpoint, Issuer, Listener, Platform, Protocol, Route, RouteIndex, Service, Upstream};
+pub use platform::{
+    Access, Algorithm, Bounds, Endpoint, Issuer, Listener, Platform, Protocol, ProxyProtocol, Route, RouteIndex, Service, Upstream,
+};
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};
 

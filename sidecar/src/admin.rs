@@ -291,7 +291,13 @@ mod tests {
             let socket = Socket::open(folder.path()).unwrap();
             let loopback = Loopback::open(0, Token::open(folder.path()).unwrap()).await.unwrap();
             let port = loopback.address().port();
-            let counted = Counted { workers: NonZeroUsize::MIN, refusals: [].into(), upstream_steps: [].into(), logs: Vec::new() };
+            let counted = Counted {
+                workers: NonZeroUsize::MIN,
+                refusals: [].into(),
+                upstream_steps: [].into(),
+                proxy_headers: [].into(),
+                logs: Vec::new(),
+            };
             let drained = Arc::new(AtomicBool::new(false));
             let admin = Admin {
                 sidecar: Fixed { snapshot, drained: Arc::clone(&drained), remembered },

@@ -1,4 +1,4 @@
-//! Connections: once each, in order: accept → protocol → serve, from the accepted socket to its last byte.
+//! Connections: once each, in order: accept → proxy_header → protocol → serve, from the accepted socket to its last byte.
 //!
 //! Cost: per request; a few numbers written, and one deadline of the worker's wheel moved.
 //! This file holds what is known of a connection while it lives. It knows no engine: `serve` drives one and tells it what happens.
@@ -10,6 +10,7 @@ pub mod io;
 pub mod listeners;
 pub(crate) mod network;
 pub mod protocol;
+pub mod proxy_header;
 pub mod serve;
 pub mod stream;
 pub mod tunnel;
@@ -20,8 +21,10 @@ use crate::worker::Stream;
 use accept::Presence;
 use bulkhead_config::name::{ListenerName, ServiceName};
 use http::HeaderValue;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -60,12 +63,8 @@ pub enum Phase {
 pub struct Downstream {
     /// Where it came in.
     pub entrance: Arc<Entrance>,
-    /// Who is at the other end.
-    pub peer: SocketAddr,
-    /// `X-Forwarded-For` when nobody before us is believed.
-    pub forwarded_for: HeaderValue,
-    /// `Forwarded` when nobody before us is believed.
-    pub forwarded: HeaderValue,
+    peer: Cell<SocketAddr>,
+    forwarding: OnceCell<Forwarding>,
     head_timeout: Cell<Duration>,
     phase: Cell<Phase>,
     in_flight: Cell<u32>,
@@ -80,6 +79,15 @@ pub struct Downstream {
     stream: RefCell<Option<Rc<Stream>>>,
 }
 
+/// What the upstream is told of a connection's peer.
+#[derive(Debug)]
+pub struct Forwarding {
+    /// `X-Forwarded-For` when nobody before us is believed.
+    pub forwarded_for: HeaderValue,
+    /// `Forwarded` when nobody before us is believed.
+    pub forwarded: HeaderValue,
+}
+
 /// A request of a connection. Dropped with the last byte of its answer.
 #[derive(Debug)]
 pub struct InFlight {
@@ -91,12 +99,10 @@ impl Downstream {
     #[must_use]
     pub fn new(entrance: Arc<Entrance>, peer: SocketAddr, presence: Presence, deadline: Deadline, head_timeout: Duration) -> Self {
         deadline.arm(head_timeout);
-        let (forwarded_for, forwarded) = forwarded(peer.ip());
         Self {
             entrance,
-            peer,
-            forwarded_for,
-            forwarded,
+            peer: Cell::new(peer),
+            forwarding: OnceCell::new(),
             head_timeout: Cell::new(head_timeout),
             phase: Cell::new(Phase::Head),
             in_flight: Cell::new(0),
@@ -109,6 +115,37 @@ impl Downstream {
             tunnel: RefCell::default(),
             stream: RefCell::default(),
         }
+    }
+
+    /// Who is at the other end: of the socket, or of the balancer in front of us whose PROXY header said so.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer.get()
+    }
+
+    /// What the upstream is told of the peer. To be asked once that is known, which it is before the first request.
+    pub fn forwarding(&self) -> &Forwarding {
+        self.forwarding.get_or_init(|| Forwarding::of(self.peer().ip()))
+    }
+
+    /// A trusted hop says that the connection is this client's, which may be a hop itself.
+    ///
+    /// # Errors
+    /// The client holds too much already.
+    fn named(&self, client: SocketAddr, is_hop: bool) -> Result<(), accept::TooMany> {
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        self.peer.set(client);
+        if is_hop { Ok(()) } else { self.presence.named(client.ip()) }
+    }
+
+    /// Waits for what comes before the first request, as long as its head may take.
+    async fn in_time<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => self.poll_late(cx).map(|_| None),
+        })
+        .await
     }
 
     /// What it waits for.
@@ -224,12 +261,14 @@ impl io::Watch for Rc<Downstream> {
     }
 }
 
-/// `X-Forwarded-For` and `Forwarded` (RFC 7239) for a client at this address.
-fn forwarded(ip: IpAddr) -> (HeaderValue, HeaderValue) {
-    let (plain, node) = match ip {
-        IpAddr::V4(ip) => (ip.to_string(), format!("for={ip};proto=http")),
-        IpAddr::V6(ip) => (ip.to_string(), format!("for=\"[{ip}]\";proto=http")),
-    };
-    let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
-    (value(plain), value(node))
+impl Forwarding {
+    /// `X-Forwarded-For` and `Forwarded` (RFC 7239) for a client at this address.
+    fn of(ip: IpAddr) -> Self {
+        let (plain, node) = match ip {
+            IpAddr::V4(ip) => (ip.to_string(), format!("for={ip};proto=http")),
+            IpAddr::V6(ip) => (ip.to_string(), format!("for=\"[{ip}]\";proto=http")),
+        };
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
+        Self { forwarded_for: value(plain), forwarded: value(node) }
+    }
 }

@@ -175,7 +175,13 @@ mod tests {
         async fn start(origin: Origin) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            let counted = Counted { workers: NonZeroUsize::MIN, refusals: [].into(), upstream_steps: [].into(), logs: Vec::new() };
+            let counted = Counted {
+                workers: NonZeroUsize::MIN,
+                refusals: [].into(),
+                upstream_steps: [].into(),
+                proxy_headers: [].into(),
+                logs: Vec::new(),
+            };
             let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new(counted).unwrap()));
             let probes = Probes { health: Arc::clone(&health), metrics: Arc::clone(&metrics), origin };
             tokio::spawn(run(listener, probes));

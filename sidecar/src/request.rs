@@ -69,8 +69,8 @@ async fn answer(
 ) -> Result<Answer, Refusal> {
     let trace = Trace::of(&head.headers, worker.random());
     let trusted = policy.snapshot.platform().trusted_hops();
-    let source = forwarded::source(from.peer.ip(), trusted, head.found, &head.headers);
-    record.normal(&head, *source.as_ref().unwrap_or(&from.peer.ip()), trace.0);
+    let source = forwarded::source(from.peer().ip(), trusted, head.found, &head.headers);
+    record.normal(&head, *source.as_ref().unwrap_or(&from.peer().ip()), trace.0);
     source.map_err(Refusal::Ambiguous)?;
     let service = service(policy, &from.entrance)?;
     match admit(worker, policy, service, &head, &body, record)? {

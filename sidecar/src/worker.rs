@@ -21,6 +21,7 @@ pub use thread::{Common, WorkerError, spawn};
 
 use crate::clock::{Clock, Now};
 use crate::connection::Downstream;
+use crate::connection::proxy_header::Told;
 use crate::deadline::{Deadline, Wheel};
 use crate::policy::{Live, Policy};
 use crate::request::authn::{Memo, Strangers};
@@ -65,6 +66,7 @@ pub struct Worker {
     random: Random,
     buffers: Buffers,
     date: date::Date,
+    refused_headers: Told,
     connections: RefCell<Vec<Weak<Downstream>>>,
     open: Cell<usize>,
     streams: Streams,
@@ -201,6 +203,12 @@ impl Worker {
         let count = if at == turn { count + 1 } else { 1 };
         self.remembered.set((turn, count));
         count <= REMEMBERED_PER_TURN
+    }
+
+    /// How often refused PROXY headers were told of.
+    #[must_use]
+    pub fn refused_headers(&self) -> &Told {
+        &self.refused_headers
     }
 
     /// Numbers that no two requests share.

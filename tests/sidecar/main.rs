@@ -9,6 +9,7 @@ mod hot_swap;
 mod kept_apart;
 mod many_tenants;
 mod observed;
+mod proxy_protocol;
 mod quotas;
 mod security;
 mod up;

@@ -6,7 +6,8 @@ use crate::declared;
 use crate::declared::Document;
 use crate::name::ListenerName;
 use crate::path::Trie;
-use crate::snapshot::{Listener, Route, RouteIndex, Service, Upstream};
+use crate::snapshot::{Listener, ProxyProtocol, Route, RouteIndex, Service, Upstream};
+use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -40,6 +41,20 @@ pub(super) fn compile(documents: &Documents, before: &[Arc<Service>], mistakes: 
     all
 }
 
+/// A listener that asks for PROXY headers where nobody's are believed.
+pub(super) fn warn_of_unbelieved_headers(documents: &Documents, trusted_hops: &[IpNet], mistakes: &mut Mistakes) {
+    if !trusted_hops.is_empty() {
+        return;
+    }
+    for (document, service) in documents.services() {
+        let declared = service.listeners.iter().filter_map(|listener| listener.proxy_protocol.as_ref());
+        for place in declared.filter(|declared| declared.value != ProxyProtocol::Off) {
+            let warning = at(document, place, "no PROXY header will be believed, and connections that bring one are closed");
+            mistakes.warn(warning.hint("name the balancers in `trusted_hops` of a platform-wide SecurityPolicy"));
+        }
+    }
+}
+
 /// An address that a listener has, and whose it is.
 struct Taken {
     address: SocketAddr,
@@ -56,7 +71,8 @@ fn listeners(document: &Document, service: &declared::Service, taken: &mut Vec<T
             continue;
         }
         taken.push(Taken { address, whose: whose(service, &declared.name) });
-        listeners.push(Listener { name: declared.name.value.clone(), address });
+        let proxy_protocol = declared.proxy_protocol.as_ref().map(|declared| declared.value).unwrap_or_default();
+        listeners.push(Listener { name: declared.name.value.clone(), address, proxy_protocol });
     }
     listeners
 }

@@ -34,6 +34,20 @@ pub struct Listener {
     pub name: Spanned<ListenerName>,
     /// HTTP/1.1 and h2c, detected. Port 0: the system chooses.
     pub address: Spanned<SocketAddr>,
+    /// Absent: off.
+    pub proxy_protocol: Option<Spanned<ProxyProtocol>>,
+}
+
+/// Whether connections begin with a PROXY header, in which a balancer names the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ProxyProtocol {
+    /// They do not.
+    #[default]
+    Off,
+    /// Every one does, and comes from a trusted hop.
+    Required,
+    /// Those of trusted hops may.
+    Optional,
 }
 
 /// A group of endpoints that answer alike.
@@ -191,8 +205,10 @@ impl Listener {
         let mut map = item.map()?;
         let name = map.required("name", spanned(value::name));
         let address = map.required("address", spanned(address));
+        let words = [("off", ProxyProtocol::Off), ("required", ProxyProtocol::Required), ("optional", ProxyProtocol::Optional)];
+        let proxy_protocol = map.optional("proxy_protocol", spanned(|item| value::word(item, &words)));
         map.finish();
-        Ok(Self { name: name?, address: address? })
+        Ok(Self { name: name?, address: address?, proxy_protocol: proxy_protocol? })
     }
 }
 
@@ -294,7 +310,12 @@ impl Listener {
     fn schema() -> Schema {
         let pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$";
         let address = schema::text("Address and port; port 0: the system chooses.", pattern, &["127.0.0.1:8080", "[::]:8080"]);
-        let fields = vec![required("name", schema::name("Its name.")), required("address", address)];
+        let proxy = "Whether connections begin with a PROXY header (version 1 or 2), in which a trusted hop names the client.";
+        let fields = vec![
+            required("name", schema::name("Its name.")),
+            required("address", address),
+            optional("proxy_protocol", schema::word(proxy, &["off", "required", "optional"])),
+        ];
         schema::object("An address requests come in on; HTTP/1.1 and h2c are told apart.", fields)
     }
 }

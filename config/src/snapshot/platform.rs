@@ -7,12 +7,12 @@ use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamN
 use crate::path::{Pattern, Trie};
 use crate::snapshot::Scope;
 use ipnet::IpNet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::declared::identity::Algorithm;
-pub use crate::declared::service::{Access, Endpoint, Protocol};
+pub use crate::declared::service::{Access, Endpoint, Protocol, ProxyProtocol};
 
 /// What no tenant owns.
 #[derive(Debug, PartialEq)]
@@ -57,6 +57,8 @@ pub struct Listener {
     pub name: ListenerName,
     /// Its address; port 0: the system chooses.
     pub address: SocketAddr,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
 }
 
 /// A group of endpoints that answer alike. Two snapshots share it while its declaration does not change, so live state
@@ -176,6 +178,19 @@ impl Platform {
     #[must_use]
     pub fn trusted_hops(&self) -> &[IpNet] {
         &self.trusted_hops
+    }
+
+    /// Whether what this peer says of the client is believed.
+    #[must_use]
+    pub fn is_trusted_hop(&self, peer: IpAddr) -> bool {
+        self.trusted_hops.iter().any(|hops| hops.contains(&peer))
+    }
+
+    /// A listener by its names; none when a change of policy took it away.
+    #[must_use]
+    pub fn listener(&self, service: &ServiceName, listener: &ListenerName) -> Option<&Listener> {
+        let service = self.services.iter().find(|known| known.name == *service)?;
+        service.listeners.iter().find(|known| known.name == *listener)
     }
 }
 

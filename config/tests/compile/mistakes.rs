@@ -233,6 +233,20 @@ fn an_api_key_that_no_header_carries_is_told_until_one_does() {
     assert_eq!(outcome.warnings.to_string(), "");
 }
 
+/// The listener means something, and closes every connection.
+#[test]
+fn a_listener_that_wants_proxy_headers_is_told_where_nobodys_are_believed() {
+    let listener = "address: 127.0.0.1:8080";
+    let platform = PLATFORM.replacen(listener, &format!("proxy_protocol: required\n    {listener}"), 1);
+    let mut catalogue = Catalogue::new();
+    let outcome = catalogue.apply(&all(&[("p", &platform)]));
+    assert_eq!(told(&outcome), "");
+    let warnings = outcome.warnings.to_string();
+    assert!(warnings.contains("no PROXY header will be believed") && warnings.contains("`trusted_hops`"), "{warnings}");
+    let hops = format!("{platform}\n---\nkind: SecurityPolicy\nname: hops\ntrusted_hops: [10.0.0.0/8]\n");
+    assert_eq!(catalogue.apply(&change(&[("p", &hops)])).warnings.to_string(), "");
+}
+
 #[test]
 fn the_same_document_in_two_places_is_in_neither() {
     let outcome = Catalogue::new().apply(&all(&[("a", &tenant("t", "")), ("b", &tenant("t", "state: suspended"))]));

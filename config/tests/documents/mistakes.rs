@@ -91,6 +91,7 @@ const SERVICES: &[Change] = &[
     ("'127.0.0.1:1'", "'127.0.0.1'", (3, 33), "add the port", Sees),
     ("'127.0.0.1:1'", "'256.0.0.1:80'", (3, 33), "no address with a port", Blind),
     ("'127.0.0.1:1' }", "'127.0.0.1:1' }, { name: l, address: '127.0.0.1:2' }", (3, 58), "listener `l` stands twice", Blind),
+    ("'127.0.0.1:1' }", "'127.0.0.1:1', proxy_protocol: require }", (3, 64), "did you mean `required`?", Sees),
     ("[{ name: l, address: '127.0.0.1:1' }]", "[]", (3, 12), "`listeners` is empty", Sees),
     ("http://a:1", "https://a:1", (4, 36), "TLS towards upstreams is not yet supported", Sees),
     ("http://a:1", "http://a", (4, 36), "write `http://a:80`", Sees),

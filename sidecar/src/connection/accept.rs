@@ -1,6 +1,6 @@
 //! Accept: sockets out of a listener's queue, and how many one source may hold.
 //!
-//! Cost: per connection; one system call and a lookup by its network. Runs on the worker itself when there is only one, else on the
+//! Cost: per connection; one system call, a lookup by its network and a lock that next to nobody else takes. Runs on the worker itself when there is only one, else on the
 //! control runtime, which hands each socket to the worker with the fewest connections.
 //! When the process has no file descriptors left it waits a moment and tries again: the queue stays in the system, and what is
 //! open goes on.
@@ -8,12 +8,12 @@
 use super::Entrance;
 use super::network::Network;
 use crate::telemetry::log::{Log, Value};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -87,25 +87,51 @@ struct Source {
     unfinished: AtomicU32,
 }
 
+impl Source {
+    /// Counts one more connection, which owes us a head. To be called under the lock of [`Sources`]: nobody else adds between the
+    /// look and the addition.
+    fn add(&self) -> Result<(), TooMany> {
+        let full = self.connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX || self.unfinished.load(Ordering::Relaxed) >= UNFINISHED_MAX;
+        if full {
+            return Err(TooMany);
+        }
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.unfinished.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// One connection among those of its source and of its worker, until dropped.
 #[derive(Debug)]
 pub struct Presence {
-    source: Arc<Source>,
+    /// None as long as all that is known of its client is the trusted hop that it came by.
+    source: OnceCell<Arc<Source>>,
+    /// Where the client is counted that a hop names.
+    others: Option<Arc<Sources>>,
     load: Option<Arc<AtomicU32>>,
     is_unfinished: Cell<bool>,
 }
 
 impl Presence {
-    fn new(source: &Arc<Source>) -> Result<Self, TooMany> {
-        // One thread admits, so nobody else adds between the look and the addition.
-        let full =
-            source.connections.load(Ordering::Relaxed) >= CONNECTIONS_MAX || source.unfinished.load(Ordering::Relaxed) >= UNFINISHED_MAX;
-        if full {
-            return Err(TooMany);
-        }
-        source.connections.fetch_add(1, Ordering::Relaxed);
-        source.unfinished.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { source: Arc::clone(source), load: None, is_unfinished: Cell::new(true) })
+    /// Of a source that it is counted for already.
+    fn of(source: Arc<Source>) -> Self {
+        Self { source: OnceCell::from(source), others: None, load: None, is_unfinished: Cell::new(true) }
+    }
+
+    /// Of a trusted hop, behind which there are many clients: what one client may hold is no measure for it.
+    fn of_hop(others: &Arc<Sources>) -> Self {
+        Self { source: OnceCell::new(), others: Some(Arc::clone(others)), load: None, is_unfinished: Cell::new(true) }
+    }
+
+    /// The hop said whose it is. To be called before the first head has ended.
+    ///
+    /// # Errors
+    /// The client has too many of them.
+    pub fn named(&self, client: IpAddr) -> Result<(), TooMany> {
+        let (None, Some(others)) = (self.source.get(), &self.others) else { return Ok(()) };
+        // It was empty, and no other thread has this connection.
+        let _ = self.source.set(others.add(client)?);
+        Ok(())
     }
 
     /// Counts it for its worker too.
@@ -122,20 +148,23 @@ impl Presence {
         if self.is_unfinished.replace(is_unfinished) == is_unfinished {
             return Ok(());
         }
+        let Some(source) = self.source.get() else { return Ok(()) };
         if !is_unfinished {
-            self.source.unfinished.fetch_sub(1, Ordering::Relaxed);
+            source.unfinished.fetch_sub(1, Ordering::Relaxed);
             return Ok(());
         }
-        let before = self.source.unfinished.fetch_add(1, Ordering::Relaxed);
+        let before = source.unfinished.fetch_add(1, Ordering::Relaxed);
         if before >= UNFINISHED_MAX { Err(TooMany) } else { Ok(()) }
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.source.connections.fetch_sub(1, Ordering::Relaxed);
-        if self.is_unfinished.get() {
-            self.source.unfinished.fetch_sub(1, Ordering::Relaxed);
+        if let Some(source) = self.source.get() {
+            source.connections.fetch_sub(1, Ordering::Relaxed);
+            if self.is_unfinished.get() {
+                source.unfinished.fetch_sub(1, Ordering::Relaxed);
+            }
         }
         if let Some(load) = &self.load {
             load.fetch_sub(1, Ordering::Relaxed);
@@ -143,30 +172,41 @@ impl Drop for Presence {
     }
 }
 
-/// The sources of one accepting thread. One listener's flood must not lock a source out of another listener, so each has its own.
+/// The sources of one listener. Its flood must not lock a source out of another listener, so each has its own.
 #[derive(Debug, Default)]
 struct Sources {
-    known: RefCell<HashMap<Network, Arc<Source>, foldhash::fast::RandomState>>,
+    #[expect(
+        clippy::disallowed_types,
+        reason = "taken once per connection, for a lookup: by who accepts, and where a PROXY header names a client"
+    )]
+    known: std::sync::Mutex<HashMap<Network, Arc<Source>, foldhash::fast::RandomState>>,
 }
 
 impl Sources {
     fn admit(&self, ip: IpAddr) -> Result<Presence, TooMany> {
-        let mut known = self.known.borrow_mut();
+        self.add(ip).map(Presence::of)
+    }
+
+    fn add(&self, ip: IpAddr) -> Result<Arc<Source>, TooMany> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= SOURCES_KEPT && known.len() == known.capacity() {
             known.retain(|_, source| source.connections.load(Ordering::Relaxed) > 0);
         }
-        Presence::new(known.entry(Network::of(ip)).or_default())
+        let source = known.entry(Network::of(ip)).or_default();
+        source.add()?;
+        Ok(Arc::clone(source))
     }
 }
 
-/// Accepts until told to stop; then takes what is queued already, and closes.
-pub async fn run(listening: Listening, log: &Log, hand_over: impl Fn(Accepted<TcpStream>)) {
+/// Accepts until told to stop; then takes what is queued already, and closes. What one client may hold is no measure for trusted
+/// hops, and the policy that says who they are may change meanwhile.
+pub async fn run(listening: Listening, log: &Log, is_hop: impl Fn(IpAddr) -> bool, hand_over: impl Fn(Accepted<TcpStream>)) {
     let Listening { listener, entrance, mut stop, done } = listening;
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return log.error("core.sidecar", None, "a listener cannot be waited for", &[("cause", Value::Shown(&error))]),
     };
-    let acceptor = Acceptor { entrance, sources: Sources::default(), log, is_troubled: Cell::new(false), hand_over };
+    let acceptor = Acceptor { entrance, sources: Arc::default(), log, is_troubled: Cell::new(false), is_hop, hand_over };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -189,20 +229,22 @@ pub async fn run(listening: Listening, log: &Log, hand_over: impl Fn(Accepted<Tc
     drop(done);
 }
 
-struct Acceptor<'a, F> {
+struct Acceptor<'a, H, F> {
     entrance: Arc<Entrance>,
-    sources: Sources,
+    sources: Arc<Sources>,
     log: &'a Log,
     is_troubled: Cell<bool>,
+    is_hop: H,
     hand_over: F,
 }
 
-impl<F: Fn(Accepted<TcpStream>)> Acceptor<'_, F> {
+impl<H: Fn(IpAddr) -> bool, F: Fn(Accepted<TcpStream>)> Acceptor<'_, H, F> {
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         self.is_troubled.set(false);
+        let presence = if (self.is_hop)(peer.ip()) { Ok(Presence::of_hop(&self.sources)) } else { self.sources.admit(peer.ip()) };
         // A source over its limit is closed at once: answering would cost what the limit is there to save.
-        if let Ok(presence) = self.sources.admit(peer.ip()) {
+        if let Ok(presence) = presence {
             (self.hand_over)(Accepted { stream, peer, entrance: Arc::clone(&self.entrance), presence });
         }
     }
@@ -288,11 +330,29 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_trusted_hop_each_client_has_limits_and_the_hop_none() {
+        let sources = Arc::new(Sources::default());
+        let hops: Vec<Presence> = (0..=CONNECTIONS_MAX).map(|_| Presence::of_hop(&sources)).collect();
+        let (ours, others) = hops.split_at(UNFINISHED_MAX as usize);
+        for hop in ours {
+            hop.named(IP).unwrap();
+        }
+        let [next, other, ..] = others else { unreachable!("there are more") };
+        assert_eq!(next.named(IP), Err(TooMany));
+        other.named([192, 0, 2, 1].into()).unwrap();
+        assert!(sources.admit(IP).is_err(), "the client is the same wherever it comes from");
+        ours.first().unwrap().unfinished(false).unwrap();
+        next.named(IP).unwrap();
+        drop(hops);
+        assert!(sources.admit(IP).is_ok());
+    }
+
+    #[test]
     fn sources_without_connections_are_forgotten() {
         let sources = Sources::default();
         for source in 0..100_000_u32 {
             drop(sources.admit(IpAddr::V4(source.into())));
         }
-        assert!(sources.known.borrow().len() < 4 * SOURCES_KEPT);
+        assert!(sources.known.lock().unwrap().len() < 4 * SOURCES_KEPT);
     }
 }

@@ -189,7 +189,7 @@ impl Client<'_> {
                     Ok(Poll::Ready(answer)) => return Poll::Ready(Some(answer)),
                     Ok(Poll::Pending) => {}
                     Err(_) => {
-                        self.worker.panicked(&self.from.peer.to_string());
+                        self.worker.panicked(&self.from.peer().to_string());
                         let text = Problem::of(Code::InternalError).answer(Form::Json);
                         return Poll::Ready(Some(text.map(|text| Reply::unrecorded(Content::Own(text)))));
                     }

@@ -5,6 +5,7 @@
 
 use super::Entrance;
 use super::accept::{self, Accepted, Listening};
+use crate::policy::Live;
 use crate::telemetry::log::{Log, Value};
 use crate::worker::{Mail, Mailbox};
 use bulkhead_config::snapshot::Platform;
@@ -79,6 +80,7 @@ struct Open {
 #[derive(Debug)]
 pub struct Listeners {
     workers: Vec<Place>,
+    live: Arc<Live>,
     /// Addresses that stand in place of declared ones.
     instead: Vec<(Entrance, SocketAddr)>,
     open: BTreeMap<Arc<Entrance>, Open>,
@@ -89,8 +91,8 @@ pub struct Listeners {
 impl Listeners {
     /// None open.
     #[must_use]
-    pub fn new(workers: Vec<Place>, instead: Vec<(Entrance, SocketAddr)>, log: Log) -> Self {
-        Self { workers, instead, open: BTreeMap::new(), failed: BTreeMap::new(), log }
+    pub fn new(workers: Vec<Place>, live: Arc<Live>, instead: Vec<(Entrance, SocketAddr)>, log: Log) -> Self {
+        Self { workers, live, instead, open: BTreeMap::new(), failed: BTreeMap::new(), log }
     }
 
     /// Opens what is declared and not open, closes what is open and no longer declared. What cannot be opened is tried again
@@ -199,8 +201,9 @@ impl Listeners {
             let sent = only.mailbox.send(Mail::Listen(listening)).await;
             return sent.map_err(|_| io::Error::other("the worker has ended"));
         }
-        let (workers, log) = (self.workers.clone(), self.log.clone());
+        let (workers, live, log) = (self.workers.clone(), Arc::clone(&self.live), self.log.clone());
         tokio::task::spawn_local(async move {
+            let is_hop = |peer| live.load().snapshot.platform().is_trusted_hop(peer);
             let is_swamped = Cell::new(false);
             let give = |accepted| {
                 let is_taken = hand_over(&workers, accepted);
@@ -209,7 +212,7 @@ impl Listeners {
                     log.warn("core.sidecar", None, "the workers take no more connections; new ones are closed", &[]);
                 }
             };
-            accept::run(listening, &log, give).await;
+            accept::run(listening, &log, is_hop, give).await;
         });
         Ok(())
     }

@@ -6,7 +6,7 @@
 use super::accept::Accepted;
 use super::protocol::{self, Protocol};
 use super::stream::Outlet;
-use super::{Downstream, http1, http2};
+use super::{Downstream, http1, http2, proxy_header};
 use crate::problem::{Code, Form, Problem};
 use crate::request;
 use crate::request::body::{Body, Content, Reply};
@@ -32,7 +32,7 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         if caught(pin!(run(&worker, &from, stream.into()))).await.is_err() {
-            worker.panicked(&from.peer.to_string());
+            worker.panicked(&from.peer().to_string());
         }
         drop(from);
         worker.leave();
@@ -40,18 +40,11 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
 }
 
 async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, mut socket: Socket) {
-    let detected = {
-        let mut detected = pin!(protocol::detect(&mut socket, worker.buffers()));
-        poll_fn(|cx| match detected.as_mut().poll(cx) {
-            Poll::Ready(detected) => Poll::Ready(detected.ok()),
-            Poll::Pending => from.poll_late(cx).map(|_| None),
-        })
-        .await
-    };
-    match detected {
-        Some((Protocol::Http1, first)) => http1::run(worker, from, socket, first).await,
-        Some((Protocol::Http2, first)) => http2::run(worker, from, socket, first.freeze()).await,
-        None => {}
+    let Ok(()) = proxy_header::take(worker, from, socket.tcp()).await else { return };
+    match from.in_time(protocol::detect(&mut socket, worker.buffers())).await {
+        Some(Ok((Protocol::Http1, first))) => http1::run(worker, from, socket, first).await,
+        Some(Ok((Protocol::Http2, first))) => http2::run(worker, from, socket, first.freeze()).await,
+        Some(Err(_)) | None => {}
     }
 }
 
@@ -66,7 +59,7 @@ pub(super) async fn answer(
     let body = if incoming.is_end_stream() { Body::Nothing } else { Body::Http2(incoming) };
     let served = caught(pin!(request::serve(&worker, &from, head.into(), body))).await;
     let answer = served.unwrap_or_else(|Panicked| {
-        worker.panicked(&from.peer.to_string());
+        worker.panicked(&from.peer().to_string());
         Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text)))
     });
     Ok(match outlet {

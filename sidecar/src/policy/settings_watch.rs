@@ -229,7 +229,13 @@ mod tests {
     use std::time::Duration;
 
     fn hands(settings: Settings) -> Hands {
-        let counted = Counted { workers: NonZeroUsize::MIN, refusals: [].into(), upstream_steps: [].into(), logs: Vec::new() };
+        let counted = Counted {
+            workers: NonZeroUsize::MIN,
+            refusals: [].into(),
+            upstream_steps: [].into(),
+            proxy_headers: [].into(),
+            logs: Vec::new(),
+        };
         Hands {
             log: Log::start(Sink::Other(Box::new(std::io::sink())), Level::Info).unwrap(),
             metrics: Arc::new(Metrics::new(counted).unwrap()),

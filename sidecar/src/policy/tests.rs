@@ -397,7 +397,8 @@ async fn a_folder_is_followed_from_edit_to_log_metric_and_status() {
     write("a", &document("a", "v1"));
     let (paper, written) = channel();
     let log = Log::start(Sink::Other(Box::new(Paper(paper))), Level::Info).unwrap();
-    let counted = Counted { workers: NonZeroUsize::MIN, refusals: [].into(), upstream_steps: [].into(), logs: Vec::new() };
+    let counted =
+        Counted { workers: NonZeroUsize::MIN, refusals: [].into(), upstream_steps: [].into(), proxy_headers: [].into(), logs: Vec::new() };
     let surroundings = Surroundings {
         live: Arc::new(Live::from_pointee(Policy::empty())),
         status: Arc::new(Status::default()),

@@ -81,11 +81,11 @@ fn node(entry: &str) -> Option<IpAddr> {
 
 /// Tells the upstream where the request came from.
 pub fn rewrite(headers: &mut HeaderMap, found: Found, host: &HeaderValue, from: &Downstream, trusted: &[IpNet]) {
-    if found.any(Found::FORWARDED) && is_in(trusted, from.peer.ip()) {
+    if found.any(Found::FORWARDED) && is_in(trusted, from.peer().ip()) {
         // No hop spells them so: these come from whoever wants to be read in its place.
         remove_all(headers, |name| name.contains('_') && is_read_as_forwarding(name));
-        headers.append(FOR, from.forwarded_for.clone());
-        headers.append(header::FORWARDED, from.forwarded.clone());
+        headers.append(FOR, from.forwarding().forwarded_for.clone());
+        headers.append(header::FORWARDED, from.forwarding().forwarded.clone());
         // The first hop knows what the client used; a hop that did not say leaves it to us.
         headers.entry(PROTO).or_insert(HTTP);
         headers.entry(HOST).or_insert_with(|| host.clone());
@@ -94,8 +94,8 @@ pub fn rewrite(headers: &mut HeaderMap, found: Found, host: &HeaderValue, from: 
     if found.any(Found::FORWARDED) {
         remove_all(headers, is_read_as_forwarding);
     }
-    headers.insert(FOR, from.forwarded_for.clone());
-    headers.insert(header::FORWARDED, from.forwarded.clone());
+    headers.insert(FOR, from.forwarding().forwarded_for.clone());
+    headers.insert(header::FORWARDED, from.forwarding().forwarded.clone());
     headers.insert(PROTO, HTTP);
     headers.insert(HOST, host.clone());
 }

@@ -79,7 +79,7 @@ impl Record {
             method: received.method.clone(),
             path: received.path.clone(),
             host: None,
-            source: from.peer.ip(),
+            source: from.peer().ip(),
             trace: None,
             tenant: None,
             proof: None,

@@ -5,6 +5,7 @@ use super::{Addresses, Entrance};
 use crate::admin::{self, Admin, Loopback, Socket, SocketError, Token, TokenError};
 use crate::clock::{Clock, Origin};
 use crate::connection::listeners::{ListenError, Listeners, Place, remedy};
+use crate::connection::proxy_header::Refused;
 use crate::policy::settings_watch::{self, Current, Hands};
 use crate::policy::{self, Live, Policy, PolicyError, PolicySource, Status, Surroundings};
 use crate::probes::{self, Health, Probes};
@@ -189,6 +190,7 @@ impl Control {
             workers,
             refusals: Code::SLUGS.into(),
             upstream_steps: Step::LABELS.into(),
+            proxy_headers: Refused::LABELS.into(),
             logs: vec![("access", access_log.dropped()), ("application", log.dropped().clone())],
         };
         let metrics = Arc::new(Metrics::new(counted).map_err(|_| StartError::Defect)?);
@@ -238,7 +240,7 @@ impl Control {
             probation: core.probation(),
         };
         let keeper = policy::begin(surroundings, source).await?;
-        let mut listeners = Listeners::new(places.clone(), listen, log.clone());
+        let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, log.clone());
         let policy = live.load_full();
         if let Some(error) = listeners.follow(policy.snapshot.platform()).await.into_iter().next() {
             return Err(error.into());

@@ -34,6 +34,8 @@ pub struct Counted {
     pub refusals: Arc<[&'static str]>,
     /// Steps at which an upstream can fail.
     pub upstream_steps: Arc<[&'static str]>,
+    /// Why a connection may end before its first byte was served.
+    pub proxy_headers: Arc<[&'static str]>,
     /// Drop counters of logs, by name.
     pub logs: Vec<(&'static str, Dropped)>,
 }
@@ -50,6 +52,7 @@ struct Facts {
     workers: Box<[Arc<WorkerCells>]>,
     refusals: Arc<[&'static str]>,
     upstream_steps: Arc<[&'static str]>,
+    proxy_headers: Arc<[&'static str]>,
     logs: Vec<(&'static str, Dropped)>,
     api_quota_usage: OnceLock<ApiQuotaUsage>,
     panics: AtomicU64,
@@ -76,13 +79,14 @@ impl Metrics {
     /// # Errors
     /// When two families of ours contradict each other; a test shows that they do not.
     pub fn new(counted: Counted) -> Result<Self, prometheus::Error> {
-        let Counted { workers, refusals, upstream_steps, logs } = counted;
-        let cells = (0..workers.get()).map(|_| Arc::new(WorkerCells::new(&refusals, &upstream_steps))).collect();
+        let Counted { workers, refusals, upstream_steps, proxy_headers, logs } = counted;
+        let cells = (0..workers.get()).map(|_| Arc::new(WorkerCells::new(&refusals, &upstream_steps, &proxy_headers))).collect();
         let facts = Arc::new(Facts {
             series: Table::new(workers),
             workers: cells,
             refusals,
             upstream_steps,
+            proxy_headers,
             logs,
             api_quota_usage: OnceLock::new(),
             panics: AtomicU64::new(0),
@@ -194,7 +198,14 @@ mod tests {
     fn metrics() -> Metrics {
         let workers = NonZeroUsize::new(2).unwrap();
         let logs = vec![("access", Dropped::default())];
-        Metrics::new(Counted { workers, refusals: ["no_route"].into(), upstream_steps: ["connect"].into(), logs }).unwrap()
+        Metrics::new(Counted {
+            workers,
+            refusals: ["no_route"].into(),
+            upstream_steps: ["connect"].into(),
+            proxy_headers: ["missing"].into(),
+            logs,
+        })
+        .unwrap()
     }
 
     fn has(text: &str, line: &str) {
@@ -216,6 +227,7 @@ mod tests {
             cells.refused("no_route");
             cells.refused("not in the list");
             cells.upstream_failed("connect");
+            cells.proxy_header_refused("missing");
             cells.memo(MemoTally { remembered: 5, ..MemoTally::default() });
         }
         metrics.panicked();
@@ -238,6 +250,7 @@ mod tests {
             "bulkhead_refusals_total{code=\"no_route\"} 2",
             "bulkhead_refusals_total{code=\"other\"} 2",
             "bulkhead_upstream_failures_total{step=\"connect\"} 2",
+            "bulkhead_proxy_header_refusals_total{reason=\"missing\"} 2",
             "bulkhead_token_memo_total{result=\"remembered\"} 10",
             "bulkhead_log_dropped_total{log=\"access\"} 0",
             "bulkhead_panics_total 1",

@@ -7,6 +7,7 @@ use super::mail::MAIL_MAX;
 use super::random::Random;
 use super::{Current, Mail, Mailbox, Worker};
 use crate::clock::{Clock, Origin};
+use crate::connection::proxy_header::Told;
 use crate::connection::{accept, serve};
 use crate::deadline::{TURN, Wheel};
 use crate::policy::Live;
@@ -104,6 +105,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             random,
             buffers: Buffers::default(),
             date: Date::default(),
+            refused_headers: Told::default(),
             connections: RefCell::default(),
             open: Cell::new(0),
             streams: super::Streams::default(),
@@ -129,7 +131,8 @@ async fn run(worker: Rc<Worker>, mut letters: mpsc::Receiver<Mail>) {
                 let worker = Rc::clone(&worker);
                 tokio::task::spawn_local(async move {
                     let (log, serving) = (worker.log.clone(), Rc::clone(&worker));
-                    accept::run(listening, &log, move |accepted| serve::begin(&serving, accepted)).await;
+                    let is_hop = |peer| worker.policy().snapshot.platform().is_trusted_hop(peer);
+                    accept::run(listening, &log, is_hop, move |accepted| serve::begin(&serving, accepted)).await;
                 });
             }
             Mail::Close(entrance) => worker.close_connections(|connection| connection.entrance == entrance),

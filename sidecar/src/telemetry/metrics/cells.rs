@@ -56,10 +56,11 @@ pub struct WorkerCells {
     upstream_failures: Labelled,
     streams: Cell,
     streams_ended: Labelled,
+    proxy_headers: Labelled,
 }
 
 impl WorkerCells {
-    pub(super) fn new(refusals: &Arc<[&'static str]>, upstream_steps: &Arc<[&'static str]>) -> Self {
+    pub(super) fn new(refusals: &Arc<[&'static str]>, upstream_steps: &Arc<[&'static str]>, proxy_headers: &Arc<[&'static str]>) -> Self {
         Self {
             opened: Cell::default(),
             closed: Cell::default(),
@@ -69,6 +70,7 @@ impl WorkerCells {
             upstream_failures: Labelled::new(upstream_steps),
             streams: Cell::default(),
             streams_ended: Labelled::new(refusals),
+            proxy_headers: Labelled::new(proxy_headers),
         }
     }
 
@@ -100,6 +102,11 @@ impl WorkerCells {
     /// So much lasts; at each tick of the worker.
     pub fn streams(&self, count: usize) {
         self.streams.set(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    /// A connection ended before its first byte was served, for this reason.
+    pub fn proxy_header_refused(&self, reason: &str) {
+        self.proxy_headers.count(reason);
     }
 
     /// What the worker's memo counted; at each of its ticks.
@@ -143,6 +150,10 @@ impl WorkerCells {
 
     pub(super) fn upstream_failures(&self) -> &Labelled {
         &self.upstream_failures
+    }
+
+    pub(super) fn proxy_headers(&self) -> &Labelled {
+        &self.proxy_headers
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
 /// Name, type, labels and text of every family.
-const FAMILIES: [(&str, MetricType, &[&str], &str); 31] = [
+const FAMILIES: [(&str, MetricType, &[&str], &str); 32] = [
     ("tenant_requests_total", COUNTER, &["tenant_id", "method_class", "status_class"], "Requests of a tenant, once somebody named it."),
     ("tenant_response_time_seconds", HISTOGRAM, &["tenant_id"], "Time from a request's head to the end of its answer."),
     ("tenant_api_quota_usage", GAUGE, &["tenant_id"], "Part of api_quota_per_hour used in this clock hour, 0 to 1."),
@@ -51,6 +51,7 @@ const FAMILIES: [(&str, MetricType, &[&str], &str); 31] = [
         &["code"],
         "What lasted and was ended by the sidecar, by code of what it would be refused with.",
     ),
+    ("bulkhead_proxy_header_refusals_total", COUNTER, &["reason"], "Connections that ended for their PROXY header or for its lack."),
     ("bulkhead_token_memo_total", COUNTER, &["result"], "Credentials presented, by how the memo met them."),
     ("bulkhead_log_dropped_total", COUNTER, &["log"], "Lines of a log that were dropped."),
     ("bulkhead_panics_total", COUNTER, &[], "Panics that were caught."),
@@ -137,6 +138,7 @@ fn workers(facts: &Facts, samples: &mut Samples) {
     labelled("bulkhead_refusals_total", "code", &facts.refusals, super::WorkerCells::refusals);
     labelled("bulkhead_streams_ended_total", "code", &facts.refusals, super::WorkerCells::streams_ended);
     labelled("bulkhead_upstream_failures_total", "step", &facts.upstream_steps, super::WorkerCells::upstream_failures);
+    labelled("bulkhead_proxy_header_refusals_total", "reason", &facts.proxy_headers, super::WorkerCells::proxy_headers);
 }
 
 fn policy(facts: &Facts, samples: &mut Samples) {
@@ -278,8 +280,8 @@ mod tests {
     /// Metrics with at least one sample of every family.
     fn busy() -> Metrics {
         let logs = vec![("access", crate::telemetry::spool::Dropped::default())];
-        let (refusals, upstream_steps) = (["no_route"].into(), ["connect"].into());
-        let metrics = Metrics::new(Counted { workers: NonZeroUsize::MIN, refusals, upstream_steps, logs }).unwrap();
+        let (refusals, upstream_steps, proxy_headers) = (["no_route"].into(), ["connect"].into(), ["missing"].into());
+        let metrics = Metrics::new(Counted { workers: NonZeroUsize::MIN, refusals, upstream_steps, proxy_headers, logs }).unwrap();
         let series = metrics.series(0, &"acme_corp".parse().unwrap());
         series.record(MethodClass::Read, StatusClass::Success, Duration::from_millis(1));
         metrics.api_quota_usage_from(Box::new(|_| Some(0.5)));
