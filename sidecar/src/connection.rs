@@ -6,6 +6,8 @@
 pub mod accept;
 pub mod http1;
 pub mod http2;
+pub mod flood;
+pub mod framed;
 pub mod io;
 pub mod listeners;
 pub(crate) mod network;

@@ -2,6 +2,7 @@
 //!
 //! Cost: per request; a plain load, addition and store of a cache line that no other worker writes.
 
+use crate::connection::flood::Fault;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -57,6 +58,7 @@ pub struct WorkerCells {
     streams: Cell,
     streams_ended: Labelled,
     proxy_headers: Labelled,
+    floods: Labelled,
 }
 
 impl WorkerCells {
@@ -71,6 +73,7 @@ impl WorkerCells {
             streams: Cell::default(),
             streams_ended: Labelled::new(refusals),
             proxy_headers: Labelled::new(proxy_headers),
+            floods: Labelled::new(&Fault::LABELS.into()),
         }
     }
 
@@ -107,6 +110,11 @@ impl WorkerCells {
     /// A connection ended before its first byte was served, for this reason.
     pub fn proxy_header_refused(&self, reason: &str) {
         self.proxy_headers.count(reason);
+    }
+
+    /// An HTTP/2 connection was ended for this reason.
+    pub fn flooded(&self, reason: &str) {
+        self.floods.count(reason);
     }
 
     /// What the worker's memo counted; at each of its ticks.
@@ -154,6 +162,10 @@ impl WorkerCells {
 
     pub(super) fn proxy_headers(&self) -> &Labelled {
         &self.proxy_headers
+    }
+
+    pub(super) fn floods(&self) -> &Labelled {
+        &self.floods
     }
 }
 

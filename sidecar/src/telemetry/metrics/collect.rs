@@ -5,6 +5,7 @@
 use super::Facts;
 use super::cells::{Labelled, MemoTally};
 use super::series::{BOUNDS_NS, MethodClass, StatusClass, Sums, TENANTS_MAX};
+use crate::connection::flood::Fault;
 use crate::telemetry::system;
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -15,7 +16,7 @@ use std::sync::atomic::Ordering;
 use MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
 /// Name, type, labels and text of every family.
-const FAMILIES: [(&str, MetricType, &[&str], &str); 32] = [
+const FAMILIES: [(&str, MetricType, &[&str], &str); 33] = [
     ("tenant_requests_total", COUNTER, &["tenant_id", "method_class", "status_class"], "Requests of a tenant, once somebody named it."),
     ("tenant_response_time_seconds", HISTOGRAM, &["tenant_id"], "Time from a request's head to the end of its answer."),
     ("tenant_api_quota_usage", GAUGE, &["tenant_id"], "Part of api_quota_per_hour used in this clock hour, 0 to 1."),
@@ -52,6 +53,12 @@ const FAMILIES: [(&str, MetricType, &[&str], &str); 32] = [
         "What lasted and was ended by the sidecar, by code of what it would be refused with.",
     ),
     ("bulkhead_proxy_header_refusals_total", COUNTER, &["reason"], "Connections that ended for their PROXY header or for its lack."),
+    (
+        "bulkhead_http2_floods_total",
+        COUNTER,
+        &["reason"],
+        "HTTP/2 connections that were ended because of their client, by what was too much.",
+    ),
     ("bulkhead_token_memo_total", COUNTER, &["result"], "Credentials presented, by how the memo met them."),
     ("bulkhead_log_dropped_total", COUNTER, &["log"], "Lines of a log that were dropped."),
     ("bulkhead_panics_total", COUNTER, &[], "Panics that were caught."),
@@ -139,6 +146,7 @@ fn workers(facts: &Facts, samples: &mut Samples) {
     labelled("bulkhead_streams_ended_total", "code", &facts.refusals, super::WorkerCells::streams_ended);
     labelled("bulkhead_upstream_failures_total", "step", &facts.upstream_steps, super::WorkerCells::upstream_failures);
     labelled("bulkhead_proxy_header_refusals_total", "reason", &facts.proxy_headers, super::WorkerCells::proxy_headers);
+    labelled("bulkhead_http2_floods_total", "reason", Fault::LABELS, super::WorkerCells::floods);
 }
 
 fn policy(facts: &Facts, samples: &mut Samples) {
