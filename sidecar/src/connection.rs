@@ -8,7 +8,6 @@ pub mod http1;
 pub mod http2;
 pub mod flood;
 pub mod framed;
-pub mod io;
 pub mod listeners;
 pub(crate) mod network;
 pub mod protocol;
@@ -215,6 +214,26 @@ impl Downstream {
         self.presence.unfinished(self.phase.get() == Phase::Head)
     }
 
+    /// Bytes came in.
+    fn came(&self) {
+        if self.phase.get() == Phase::Idle && !self.is_http2.get() {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// The client will send nothing more.
+    fn ended(&self) {
+        self.saw_end.set(true);
+    }
+
+    /// Whether bytes just offered could be handed to the system.
+    fn went(&self, handed_over: bool) {
+        if handed_over == self.is_stalled.get() {
+            self.is_stalled.set(!handed_over);
+            if handed_over { self.enter(self.phase.get()) } else { self.deadline.arm(WRITE_TIMEOUT) }
+        }
+    }
+
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         match phase {
@@ -240,25 +259,6 @@ impl Drop for InFlight {
         if left == 0 {
             self.from.stream.take();
             self.from.enter(Phase::Idle);
-        }
-    }
-}
-
-impl io::Watch for Rc<Downstream> {
-    fn came(&self) {
-        if self.phase.get() == Phase::Idle && !self.is_http2.get() {
-            self.enter(Phase::Head);
-        }
-    }
-
-    fn ended(&self) {
-        self.saw_end.set(true);
-    }
-
-    fn went(&self, handed_over: bool) {
-        if handed_over == self.is_stalled.get() {
-            self.is_stalled.set(!handed_over);
-            if handed_over { self.enter(self.phase.get()) } else { self.deadline.arm(WRITE_TIMEOUT) }
         }
     }
 }

@@ -7,14 +7,16 @@
 //! What stands here goes to strangers: no other tenant's name, no text of a policy, no credential.
 
 mod catalogue;
+mod grpc;
 mod page;
 
 pub use catalogue::{Code, Kind};
 
+use crate::request::grpc::is_grpc;
 use crate::telemetry::decisions::DecisionId;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode, Version};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -24,6 +26,9 @@ const PROXY: &str = "bulkhead";
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+/// Where a caller whose answer has no body finds the decision.
+const DECISION: HeaderName = HeaderName::from_static("x-bulkhead-decision-id");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// One refusal.
@@ -46,9 +51,17 @@ pub enum Form {
     Json,
     /// A short page.
     Html,
+    /// The outcome of a call.
+    Grpc,
 }
 
 impl Form {
+    /// The form that a request of this version asks for: gRPC, which is HTTP/2, gets its own; else `Accept` decides.
+    #[must_use]
+    pub fn of_request(version: Version, headers: &HeaderMap) -> Form {
+        if version == Version::HTTP_2 && is_grpc(headers) { Form::Grpc } else { Form::of(headers) }
+    }
+
     /// The form that `Accept` asks for: a page only for those who name `text/html` and do not prefer JSON.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Form {
@@ -76,6 +89,12 @@ fn thousandths(text: &str) -> u32 {
         let whole = (q * 1_000.0) as u32;
         whole
     })
+}
+
+/// How a gRPC call ends that broke off with this code after its answer had begun.
+#[must_use]
+pub fn grpc_outcome(code: Code, told: &str) -> [(HeaderName, HeaderValue); 2] {
+    grpc::outcome(code, told)
 }
 
 impl Problem {
@@ -144,13 +163,18 @@ impl Problem {
     /// The answer, with the whole body.
     #[must_use]
     pub fn answer(&self, form: Form) -> Response<Bytes> {
-        let (content_type, text) = match form {
-            Form::Json => (JSON, self.json()),
-            Form::Html => (HTML, page::of(self)),
+        let (status, content_type, text) = match form {
+            Form::Json => (self.code.kind().status, JSON, self.json()),
+            Form::Html => (self.code.kind().status, HTML, page::of(self)),
+            Form::Grpc => (StatusCode::OK, GRPC, String::new()),
         };
         let mut answer = Response::new(Bytes::from(text));
-        *answer.status_mut() = self.code.kind().status;
+        *answer.status_mut() = status;
         let headers = answer.headers_mut();
+        if form == Form::Grpc {
+            headers.extend(grpc::of(self));
+            headers.extend(self.decision.and_then(|decision| Some((DECISION, HeaderValue::from_bytes(&decision.text()).ok()?))));
+        }
         headers.insert(header::CONTENT_TYPE, content_type);
         headers.insert(header::CACHE_CONTROL, NO_STORE);
         if let Ok(status) = HeaderValue::try_from(self.proxy_status()) {

@@ -12,6 +12,7 @@ pub mod trace;
 pub mod tenant;
 pub mod authn;
 pub mod quota;
+pub mod grpc;
 pub mod outgoing;
 pub mod upstream;
 pub mod body;
@@ -50,7 +51,7 @@ struct Admitted {
 /// One request, from its head to its answer. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
 pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Received, body: Body) -> Response<Reply> {
     let policy = worker.policy(); // one state for the whole request
-    let form = Form::of(&received.headers);
+    let form = Form::of_request(received.version, &received.headers);
     let mut record = Record::begin(worker, from, &received, &policy); // written when dropped: a client that hangs up is counted too
     let outcome = match Head::normal(received) {
         Ok(head) => answer(worker, from, &policy, head, body, &mut record).await,
@@ -177,7 +178,10 @@ async fn fulfil(
     let Admitted { proved, permit } = admitted;
     let (route, bounds) = (permit.route(), proved.slice().policy().bounds());
     let wire = Wire::of(&route.upstream, &head.headers);
-    let upload = Upload::new(body, bounds.body_bytes_max);
+    let grpc_timeout = grpc::timeout(&head.headers);
+    // A call is a stream of messages, which may last for days; what it may hold is bounded by the windows, not by its length.
+    let body_bytes_max = if grpc::is_grpc(&head.headers) { u64::MAX } else { bounds.body_bytes_max };
+    let upload = Upload::new(body, body_bytes_max);
     record.uploads(upload.progress());
     let sending = Sending {
         from,
@@ -189,7 +193,7 @@ async fn fulfil(
         wire,
     };
     let request = outgoing::request(head, upload, &sending);
-    let arrived = pin!(upstream::forward(worker, from, &route.upstream, wire, bounds, request));
+    let arrived = pin!(upstream::forward(worker, from, &route.upstream, wire, bounds, grpc_timeout, request));
     let arrived = standing::while_it_holds(record, arrived).await?;
     Ok(Answer::Arrived(Box::new(arrived)))
 }

@@ -6,7 +6,7 @@
 //! The engine is told that what it wrote is out as soon as it lies here; whoever drives the engine calls [`Framed::poll_gathered`]
 //! after each turn of it, so nothing stays. More than the buffer holds goes to the socket at once, and if that is full the engine
 //! waits: back-pressure is what it was.
-//! The only `unsafe` besides `io`: the engine hands over memory that nobody has written yet, and clearing it before every read
+//! The only `unsafe` of this crate: the engine hands over memory that nobody has written yet, and clearing it before every read
 //! would cost more than the read of a small request.
 
 use super::flood::{Fault, Guard};
@@ -14,8 +14,9 @@ use crate::deadline::Wheel;
 use crate::socket::Socket;
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::cell::{RefCell, RefMut};
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -120,6 +121,20 @@ impl Framed {
     fn state(&self) -> RefMut<'_, State> {
         self.0.borrow_mut()
     }
+}
+
+/// Runs the task of an engine that nobody else has a word with, and sends what it gathered after each turn.
+pub async fn drive(task: impl Future, framed: Framed) {
+    let mut task = pin!(task);
+    poll_fn(|cx| {
+        if task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        // A peer that takes nothing is found out by the deadlines of those who wait for it.
+        let _ = framed.poll_gathered(true, cx);
+        Poll::Pending
+    })
+    .await;
 }
 
 impl State {
@@ -245,5 +260,100 @@ impl hyper::rt::Write for Framed {
         let mut state = self.state();
         ready!(state.poll_send(cx))?;
         Pin::new(&mut state.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use hyper::rt::{Read as _, Write as _};
+    use std::task::Waker;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (TcpStream, Socket) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0.into())
+    }
+
+    fn write(framed: &mut Framed, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(framed).poll_write(&mut Context::from_waker(Waker::noop()), bytes)
+    }
+
+    fn gathered(framed: &Framed, others_run: bool) -> Poll<()> {
+        framed.poll_gathered(others_run, &mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn what_is_small_goes_in_one_once_the_others_had_their_turn() {
+        let (mut client, socket) = pair().await;
+        let mut framed = Framed::trusted(socket);
+        for _ in 0..3 {
+            assert!(matches!(write(&mut framed, &[b'a'; 100]), Poll::Ready(Ok(100))));
+        }
+        assert!(gathered(&framed, true).is_pending());
+        assert_eq!(client.try_read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(write(&mut framed, &[b'b'; 100]), Poll::Ready(Ok(100))));
+        assert!(gathered(&framed, true).is_ready());
+        let mut read = vec![0; 400];
+        client.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, [[b'a'; 300].as_slice(), [b'b'; 100].as_slice()].concat());
+        assert_eq!(framed.state().gathered.capacity(), 0, "the buffer is given back");
+    }
+
+    #[tokio::test]
+    async fn with_nobody_to_wait_for_it_goes_at_once() {
+        let (mut client, socket) = pair().await;
+        let mut framed = Framed::trusted(socket);
+        assert!(matches!(write(&mut framed, b"alone"), Poll::Ready(Ok(5))));
+        assert!(gathered(&framed, false).is_ready());
+        let mut read = [0; 5];
+        client.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"alone");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_stops_the_engine_and_no_byte_is_lost_or_changed() {
+        let (mut client, socket) = pair().await;
+        let mut framed = Framed::trusted(socket);
+        let (mut sent, mut byte) = (Vec::new(), 0_u8);
+        loop {
+            byte = byte.wrapping_add(1);
+            let piece = vec![byte; 1 + usize::from(byte) * 300];
+            match write(&mut framed, &piece) {
+                Poll::Ready(written) => sent.extend_from_slice(piece.get(..written.unwrap()).unwrap()),
+                Poll::Pending => break,
+            }
+        }
+        assert!(framed.is_blocked() && framed.state().gathered.len() <= GATHERED_MAX);
+        let reader = tokio::spawn(async move {
+            let mut read = Vec::new();
+            client.read_to_end(&mut read).await.unwrap();
+            read
+        });
+        poll_fn(|cx| Pin::new(&mut framed).poll_shutdown(cx)).await.unwrap();
+        drop(framed);
+        assert!(reader.await.unwrap() == sent);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_too_much_is_told_so_between_frames() {
+        let (mut client, socket) = pair().await;
+        let mut framed = Framed::guarded(socket, Bytes::new(), Guard::new(1_000), Wheel::new());
+        let headers = [0, 0, 0, 1, 4, 0, 0, 0, 1];
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        client.write_all(&headers).await.unwrap();
+        let read = poll_fn(|cx| {
+            let mut memory = [std::mem::MaybeUninit::uninit(); 64];
+            let mut buffer = hyper::rt::ReadBuf::uninit(&mut memory);
+            Pin::new(&mut framed).poll_read(cx, buffer.unfilled())
+        });
+        assert_eq!(read.await.unwrap_err().to_string(), "no_settings");
+        assert_eq!(framed.fault(), Some(Fault::NoSettings));
+        let mut goaway = Vec::new();
+        client.read_to_end(&mut goaway).await.unwrap();
+        assert_eq!(goaway, [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     }
 }

@@ -4,7 +4,6 @@
 //! A client that says it sends nothing more may still listen (RFC 9112 section 9.6): its answer goes out, and the upstream is told
 //! as the client told us. One that is gone ends its request.
 
-use super::io::Watch as _;
 use super::wire::{Heard, Wire};
 use super::{Downstream, Phase, tunnel};
 use crate::http1::request::{Bounds, Head, Reader, Unreadable};

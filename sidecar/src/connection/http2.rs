@@ -7,7 +7,7 @@ use super::flood::{Fault, Guard};
 use super::framed::Framed;
 use super::serve::answer;
 use super::stream::Streams;
-use super::{Downstream, Phase, WRITE_TIMEOUT};
+use super::{Downstream, Phase};
 use crate::deadline::Deadline;
 use crate::socket::Socket;
 use crate::worker::Worker;
@@ -67,7 +67,7 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, fir
         }
         // With one request there is nobody to wait for.
         let is_sent = framed.poll_gathered(from.in_flight.get() > 0, cx);
-        note_stall(from, is_sent.is_pending() && framed.is_blocked());
+        from.went(is_sent.is_ready() || !framed.is_blocked());
         match from.poll_late(cx) {
             // Told to go; streams that run may end, silence may not last.
             Poll::Ready(_) if !is_told && from.phase() == Phase::Idle => {
@@ -111,12 +111,5 @@ impl Owed {
             if owes { self.deadline.arm(self.within) } else { self.deadline.disarm() }
         }
         if owes { self.deadline.poll(cx).map(|_| Fault::Late) } else { Poll::Pending }
-    }
-}
-
-/// A client that takes nothing of what is sent is given a deadline, and its old one back when it does.
-fn note_stall(from: &Downstream, is_stalled: bool) {
-    if from.is_stalled.replace(is_stalled) != is_stalled {
-        if is_stalled { from.deadline.arm(WRITE_TIMEOUT) } else { from.enter(from.phase()) }
     }
 }

@@ -116,7 +116,7 @@ async fn run(stream: impl Future, outlet: Rc<Outlet>, deadline: Deadline) {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::connection::io::{Io, Unwatched};
+    use crate::connection::framed::{Framed, drive};
     use crate::request::body::{Content, Reply};
     use bytes::Bytes;
     use http::{Request, Response};
@@ -142,8 +142,9 @@ mod tests {
                 async { Ok::<_, Infallible>(Response::new(reply)) }
             }
         });
-        let io = Io::new(stream, Bytes::new(), Unwatched);
-        tokio::task::spawn_local(async move { drop(http2::Builder::new(streams).serve_connection(io, service).await) });
+        let framed = Framed::trusted(stream.into());
+        let engine = http2::Builder::new(streams).serve_connection(framed.clone(), service);
+        tokio::task::spawn_local(drive(engine, framed));
         let (sender, connection) = h2::client::Builder::new().initial_window_size(window).handshake::<_, Bytes>(client).await.unwrap();
         tokio::task::spawn_local(async move { drop(connection.await) });
         let request = Request::get("http://acme.test/").body(()).unwrap();

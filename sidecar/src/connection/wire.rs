@@ -3,7 +3,6 @@
 //! Cost: per request; nothing of its own. Both are parts of one task, so a cell is all that keeps them apart.
 
 use super::Downstream;
-use super::io::Watch as _;
 use crate::http1::chunks::{Chunks, Piece};
 use crate::http1::lane::Lane;
 use crate::http1::request::Framing;

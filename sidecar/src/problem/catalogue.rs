@@ -172,6 +172,11 @@ catalogue! {
         "Upstream too slow",
         "The service behind this proxy did not answer in time.",
         "Try again soon; the operator sets `response_timeout` of the upstream.";
+    /// The client's own deadline is over.
+    DeadlineExceeded = "deadline_exceeded", GATEWAY_TIMEOUT, "http_response_timeout",
+        "Deadline exceeded",
+        "The service behind this proxy did not finish within the time that the client gave.",
+        "Give the call more time (`grpc-timeout`), or ask the operator why the service is slow.";
     /// The upstream's answer cannot be understood.
     UpstreamProtocol = "upstream_protocol", BAD_GATEWAY, "http_protocol_error",
         "Upstream broke off",

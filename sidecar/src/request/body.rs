@@ -4,12 +4,13 @@
 //! Back-pressure is the connection's: a side that takes nothing is a side that is not asked for more, so at most a chunk waits here.
 
 use super::record::Record;
-use super::upstream::Download;
-use super::{head, outgoing};
+use super::upstream::{Download, Failed};
+use super::{grpc, head, outgoing};
 use crate::connection::stream::Outlet;
 use crate::connection::wire;
+use crate::problem::Code;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use std::cell::Cell;
 use std::io;
@@ -288,12 +289,6 @@ impl Reply {
 #[error("the answer broke off")]
 pub struct BrokenOff;
 
-/// How a gRPC answer ends that was allowed and is not any more (`PERMISSION_DENIED`).
-fn denied_by_grpc(why: &'static str) -> HeaderMap {
-    let fields = [("grpc-status", "7"), ("grpc-message", why)];
-    fields.into_iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
-}
-
 impl Reply {
     /// Whether this was not all of it.
     fn goes_on_after<E>(&self, frame: &Poll<Option<Result<Frame<Bytes>, E>>>) -> bool {
@@ -325,12 +320,23 @@ impl Reply {
             Some(_) if self.is_grpc => {
                 let why = self.record.as_ref().and_then(|record| record.why_ended()).unwrap_or_default();
                 self.content = Content::Own(Bytes::new());
-                Poll::Ready(Some(Ok(Frame::trailers(denied_by_grpc(why)))))
+                Poll::Ready(Some(Ok(Frame::trailers(grpc::trailers(Code::NotPermitted, why)))))
             }
             // Whoever runs the stream resets it.
             Some(_) => Poll::Pending,
             None => Poll::Ready(Some(Err(BrokenOff))),
         }
+    }
+}
+
+impl Reply {
+    /// What is sent in place of a piece that does not come: a gRPC call ends with its outcome, any other answer looks cut off.
+    fn instead(&mut self, failed: &Failed) -> Result<Frame<Bytes>, BrokenOff> {
+        if !self.is_grpc || self.outlet.is_none() {
+            return Err(BrokenOff);
+        }
+        self.content = Content::Own(Bytes::new());
+        Ok(Frame::trailers(grpc::trailers(failed.step.problem().0, failed.step.told())))
     }
 }
 
@@ -359,7 +365,7 @@ impl http_body::Body for Reply {
         if let Some(outlet) = &this.outlet {
             if frame.is_ready() { outlet.give() } else { outlet.want_more() }
         }
-        frame.map_err(|_| BrokenOff)
+        frame.map(|frame| frame.map(|frame| frame.or_else(|failed| this.instead(&failed))))
     }
 
     fn is_end_stream(&self) -> bool {

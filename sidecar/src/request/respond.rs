@@ -7,7 +7,7 @@ use super::body::{Content, Reply};
 use super::record::Record;
 use super::refusal::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::upstream::{Arrived, Rest};
-use super::{Refusal, outgoing, upstream};
+use super::{Refusal, grpc, outgoing};
 use crate::connection::Downstream;
 use crate::connection::tunnel::{Speaks, Tunnel};
 use crate::problem::Form;
@@ -47,7 +47,7 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
         headers.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
     }
     let reply = match rest {
-        Rest::Body(download) => Reply::new(Content::Streamed(download), record).of_grpc(upstream::is_grpc(&headers)),
+        Rest::Body(download) => Reply::new(Content::Streamed(download), record).of_grpc(grpc::is_grpc(&headers)),
         Rest::Tunnel(upstream, early) => {
             from.open_tunnel(Tunnel::new(upstream, early, Speaks::of(protocol.as_ref()), record));
             headers.insert(header::CONNECTION, UPGRADE);

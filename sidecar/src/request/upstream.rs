@@ -12,11 +12,13 @@ mod connect;
 pub mod resolve;
 mod exchange;
 mod http1;
+mod replay;
 mod http2;
 
 pub use send::forward;
 pub use target::{Target, Targets};
 
+use super::grpc;
 use crate::problem::Code;
 use crate::socket::Socket;
 use bulkhead_config::snapshot::{Protocol, Upstream};
@@ -53,6 +55,8 @@ pub enum Step {
     BodyClosed,
     /// Its answer stood still.
     BodyTimeout,
+    /// The time that the client gave for all of it (gRPC) is over.
+    Deadline,
 }
 
 impl Step {
@@ -68,6 +72,7 @@ impl Step {
         "response_timeout",
         "body_closed",
         "body_timeout",
+        "deadline",
     ];
 
     /// Its name in logs and metrics.
@@ -90,6 +95,7 @@ impl Step {
             Step::Protocol => (Code::UpstreamProtocol, "http_protocol_error"),
             Step::BodyClosed => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::BodyTimeout => (Code::UpstreamTimeout, "connection_read_timeout"),
+            Step::Deadline => (Code::DeadlineExceeded, "http_response_timeout"),
         }
     }
 
@@ -107,12 +113,13 @@ impl Step {
             Step::ResponseTimeout => "The service behind this proxy did not begin to answer in time.",
             Step::BodyClosed => "The answer of the service behind this proxy broke off.",
             Step::BodyTimeout => "The answer of the service behind this proxy stood still for too long.",
+            Step::Deadline => "The service behind this proxy did not finish within the `grpc-timeout` of the call.",
         }
     }
 }
 
 /// A failure of an upstream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failed {
     /// Where.
     pub step: Step,
@@ -208,27 +215,19 @@ impl Download {
     }
 }
 
-/// How the media types of gRPC begin.
-const GRPC: &[u8] = b"application/grpc";
-
-/// Whether these fields are of a gRPC message.
-#[must_use]
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| has_prefix(value.as_bytes(), GRPC))
-}
-
 /// Longest silence within an answer with these fields. Events are silent by nature, and so is gRPC.
 fn idle_timeout(upstream: &Upstream, headers: &HeaderMap) -> Duration {
-    match headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
-        Some(kind) if has_prefix(kind, b"text/event-stream") || has_prefix(kind, GRPC) => upstream.stream_idle_timeout,
-        _ => upstream.idle_timeout,
+    // Media types have no case (RFC 9110 section 8.3.1).
+    let is_events = |value: &HeaderValue| value.as_bytes().get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS));
+    if headers.get(CONTENT_TYPE).is_some_and(is_events) || grpc::is_grpc(headers) {
+        upstream.stream_idle_timeout
+    } else {
+        upstream.idle_timeout
     }
 }
 
-/// Media types have no case (RFC 9110 section 8.3.1).
-fn has_prefix(value: &[u8], media_type: &[u8]) -> bool {
-    value.get(..media_type.len()).is_some_and(|start| start.eq_ignore_ascii_case(media_type))
-}
+/// How the media type of Server-Sent Events begins.
+const EVENTS: &[u8] = b"text/event-stream";
 
 /// The protocol a request goes out with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +244,7 @@ impl Wire {
     pub fn of(upstream: &Upstream, headers: &HeaderMap) -> Wire {
         match upstream.protocol {
             Protocol::Http2 => Wire::Http2,
-            Protocol::Auto if is_grpc(headers) => Wire::Http2,
+            Protocol::Auto if grpc::is_grpc(headers) => Wire::Http2,
             Protocol::Auto | Protocol::Http1 => Wire::Http1,
         }
     }

@@ -81,4 +81,6 @@ pub(super) enum Broken {
     Failed(String),
     /// Time ran out.
     Late(Stage),
+    /// The time that the client gave ran out.
+    Deadline,
 }

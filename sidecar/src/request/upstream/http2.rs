@@ -1,22 +1,25 @@
-//! HTTP/2 to the upstream (prior knowledge): one connection per endpoint and worker, shared by all its requests.
+//! HTTP/2 to the upstream (prior knowledge): connections that their requests share.
 //!
-//! Cost: per request; the engine's own. The connection is driven by a task of its own on the same worker.
+//! Cost: per request; the engine's own, and a copy of the head. A connection is driven by a task of its own on the same worker,
+//! and its writes are gathered as those towards clients are.
 
 use super::exchange::{Broken, Waits};
+use super::replay::{Kept, Lent};
 use super::target::InUse;
 use super::{Failed, Step};
-use crate::connection::io::{Io, Unwatched};
+use crate::connection::framed::{Framed, drive};
 use crate::deadline::Deadline;
-use crate::request::body::Upload;
+use crate::request::body::Stage;
 use crate::socket::Socket;
-use crate::worker::OnThisThread;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use std::future::Future as _;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,52 +29,166 @@ const ANSWER_HEAD_BYTES_MAX: u32 = 64 << 10;
 const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes all streams together may be ahead.
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of a request's body that wait here for its upstream.
+const SEND_BUFFER: usize = 64 << 10;
 
-/// What requests are sent with; clones share the connection.
-pub(super) type Sender = http2::SendRequest<Upload>;
-
-/// Begins HTTP/2 over a fresh socket. The connection ends when its last sender does.
-///
-/// # Errors
-/// When the upstream does not speak it.
-pub(super) async fn begin(socket: Socket) -> Result<Sender, Failed> {
-    let mut builder = http2::Builder::new(OnThisThread);
-    builder
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(ANSWER_HEAD_BYTES_MAX);
-    let io = Io::new(socket, Bytes::new(), Unwatched);
-    let (sender, connection) = builder.handshake(io).await.map_err(|error| Failed::because(Step::Protocol, error))?;
-    // Its requests learn of its end by themselves.
-    tokio::task::spawn_local(async move { drop(connection.await) });
-    Ok(sender)
+/// One connection to an endpoint.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: http2::SendRequest<Lent>,
+    requests: Rc<RefCell<Requests>>,
+    streams: Cell<usize>,
+    is_used: Cell<bool>,
+    is_retired: Cell<bool>,
+    /// Turn of the wheel at which its last stream ended.
+    idle_since: Cell<u64>,
 }
 
-/// Sends `request` and waits for the head of its answer.
+/// The engine's half that takes requests. It alone knows what the server last said of its limits.
+type Requests = http2::Connection<Framed, Lent, Tasks>;
+
+/// A place among the streams of a connection, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Stream {
+    connection: Rc<Connection>,
+    endpoint: InUse,
+    /// Somebody used the connection before.
+    was_used: bool,
+}
+
+impl Connection {
+    /// Begins HTTP/2 over a fresh socket. The connection ends when nobody has it any more.
+    ///
+    /// # Errors
+    /// When the upstream does not speak it.
+    pub(super) async fn begin(socket: Socket) -> Result<Rc<Self>, Failed> {
+        let framed = Framed::trusted(socket);
+        let mut builder = http2::Builder::new(Tasks { driven: Rc::new(Cell::new(Some(framed.clone()))) });
+        builder
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(ANSWER_HEAD_BYTES_MAX)
+            .max_send_buf_size(SEND_BUFFER);
+        let (sender, requests) = builder.handshake(framed).await.map_err(|error| Failed::because(Step::Protocol, error))?;
+        let requests = Rc::new(RefCell::new(requests));
+        let taken = Rc::clone(&requests);
+        // Its requests learn of its end by themselves.
+        tokio::task::spawn_local(poll_fn(move |cx| Pin::new(&mut *taken.borrow_mut()).poll(cx).map(drop)));
+        let (streams, is_used, is_retired, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(false), Cell::new(0));
+        Ok(Rc::new(Self { sender, requests, streams, is_used, is_retired, idle_since }))
+    }
+
+    /// Whether new streams may begin on it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_retired.get() && !self.sender.is_closed()
+    }
+
+    /// Streams that can begin before others end; the server says how many it takes at once.
+    pub(super) fn room(&self) -> usize {
+        self.requests.borrow().current_max_send_streams().saturating_sub(self.streams.get())
+    }
+
+    /// Streams that are open.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    /// Whether nothing is on it, since a turn of the wheel before `oldest`.
+    pub(super) fn is_idle_since(&self, oldest: u64) -> bool {
+        self.streams.get() == 0 && self.is_used.get() && self.idle_since.get() < oldest
+    }
+
+    /// A place for a request to `endpoint`.
+    pub(super) fn stream(self: &Rc<Self>, endpoint: InUse) -> Stream {
+        self.streams.set(self.streams.get() + 1);
+        Stream { connection: Rc::clone(self), endpoint, was_used: self.is_used.replace(true) }
+    }
+}
+
+impl Stream {
+    /// Whether the connection had served before: it may have ended without our knowing.
+    pub(super) fn was_used(&self) -> bool {
+        self.was_used
+    }
+
+    /// The connection, which did not serve. If the server was silent, nobody begins on it any more: it may be dead, and only those
+    /// who wait on it would find out.
+    pub(super) fn give_up(&self, broken: &Broken) -> Rc<Connection> {
+        if matches!(broken, Broken::Late(Stage::OwedByUpstream | Stage::Complete) | Broken::Silent(_)) {
+            self.connection.is_retired.set(true);
+        }
+        Rc::clone(&self.connection)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.streams.set(self.connection.streams.get().saturating_sub(1));
+        self.connection.idle_since.set(self.endpoint.turn());
+    }
+}
+
+/// Spawns an engine's tasks onto its worker. The first is the one that reads and writes.
+#[derive(Clone)]
+struct Tasks {
+    driven: Rc<Cell<Option<Framed>>>,
+}
+
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, task: F) {
+        match self.driven.take() {
+            Some(framed) => drop(tokio::task::spawn_local(drive(task, framed))),
+            None => drop(tokio::task::spawn_local(task)),
+        }
+    }
+}
+
+/// Sends `request` and waits for the head of its answer, at most until `deadline`.
 ///
 /// # Errors
-/// Why there is none, with the request where it came back whole.
+/// Why there is none, with the request where it came back whole or its server says that it did nothing with it.
 pub(super) async fn exchange(
-    mut sender: Sender,
-    request: Box<Request<Upload>>,
+    stream: &Stream,
+    request: Request<Lent>,
+    kept: &Kept,
     waits: &Waits<'_>,
-) -> Result<Response<Incoming>, (Broken, Option<Box<Request<Upload>>>)> {
-    let mut answer = pin!(sender.try_send_request(*request));
-    match waits.until(|cx| answer.as_mut().poll(cx)).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(mut error)) => {
-            let request = error.take_message().map(Box::new);
+    deadline: Option<&Deadline>,
+) -> Result<Response<Incoming>, (Broken, Option<Request<Lent>>)> {
+    let mut sender = stream.connection.sender.clone();
+    let mut answer = pin!(sender.try_send_request(request));
+    let answered = waits.until(|cx| match deadline.map(|deadline| deadline.poll(cx)) {
+        Some(Poll::Ready(_)) => Poll::Ready(None),
+        _ => answer.as_mut().poll(cx).map(Some),
+    });
+    match answered.await {
+        Ok(None) => Err((Broken::Deadline, None)),
+        Ok(Some(Ok(response))) => Ok(response),
+        Ok(Some(Err(mut error))) => {
+            let unsent = error.take_message();
             let error = error.into_error();
             let why = chain(&error);
-            let broken = match request {
-                Some(_) => Broken::Unsent(why),
-                None if error.is_parse() || error.is_user() => Broken::Failed(why),
-                None => Broken::Silent(why),
-            };
-            Err((broken, request))
+            match unsent {
+                Some(request) => Err((Broken::Unsent(why), Some(request))),
+                None if was_not_processed(&error) => Err((Broken::Unsent(why), kept.again())),
+                None if error.is_parse() || error.is_user() => Err((Broken::Failed(why), None)),
+                None => Err((Broken::Silent(why), kept.again())),
+            }
         }
         Err(stage) => Err((Broken::Late(stage), None)),
     }
+}
+
+/// Whether the server said that it did nothing with the request (RFC 9113 section 8.7).
+fn was_not_processed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    // The engine gives the error of a GOAWAY to those streams only that came after the last one it names.
+    cause.is_some_and(|cause| {
+        cause.is_remote() && (cause.is_go_away() || cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 /// An error with its causes, for the log.
@@ -90,16 +207,18 @@ fn chain(error: &hyper::Error) -> String {
 #[derive(Debug)]
 pub struct Download {
     incoming: Incoming,
-    _endpoint: InUse,
-    deadline: Deadline,
+    _stream: Stream,
+    idle: Deadline,
     idle_timeout: Duration,
     is_waiting: bool,
+    /// When the client's time for all of it is over.
+    deadline: Option<Deadline>,
 }
 
 impl Download {
-    /// What comes after the head.
-    pub fn new(incoming: Incoming, endpoint: InUse, deadline: Deadline, idle_timeout: Duration) -> Self {
-        Self { incoming, _endpoint: endpoint, deadline, idle_timeout, is_waiting: false }
+    /// What comes after the head of an answer on `stream`, which may be silent for so long.
+    pub(super) fn new(incoming: Incoming, stream: Stream, (idle, idle_timeout): (Deadline, Duration), deadline: Option<Deadline>) -> Self {
+        Self { incoming, _stream: stream, idle, idle_timeout, is_waiting: false, deadline }
     }
 
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
@@ -108,14 +227,19 @@ impl Download {
                 self.is_waiting = false;
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| Failed::because(Step::BodyClosed, error))))
             }
-            Poll::Pending => {
-                if !self.is_waiting {
-                    self.is_waiting = true;
-                    self.deadline.arm(self.idle_timeout);
-                }
-                self.deadline.poll(cx).map(|_| Some(Err(Failed::at(Step::BodyTimeout))))
-            }
+            Poll::Pending => self.poll_late(cx).map(|step| Some(Err(Failed::at(step)))),
         }
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if self.deadline.as_ref().is_some_and(|deadline| deadline.poll(cx).is_ready()) {
+            return Poll::Ready(Step::Deadline);
+        }
+        if !self.is_waiting {
+            self.is_waiting = true;
+            self.idle.arm(self.idle_timeout);
+        }
+        self.idle.poll(cx).map(|_| Step::BodyTimeout)
     }
 
     pub fn is_end_stream(&self) -> bool {

@@ -5,13 +5,15 @@
 
 use super::exchange::{Broken, Waits};
 use super::http1::{self, Link};
+use super::http2::{self, Connection};
+use super::replay::{self, Kept, Lent};
 use super::target::{InUse, Target};
-use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, http2, idle_timeout, is_grpc};
+use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, idle_timeout};
 use crate::connection::Downstream;
 use crate::deadline::Deadline;
-use crate::request::Refusal;
 use crate::request::body::{Progress, Stage, Upload};
 use crate::request::head::Ambiguous;
+use crate::request::{Refusal, grpc};
 use crate::socket::Socket;
 use crate::worker::Worker;
 use bulkhead_config::snapshot::{Bounds, Upstream};
@@ -31,6 +33,7 @@ pub async fn forward(
     upstream: &Arc<Upstream>,
     wire: Wire,
     bounds: &Bounds,
+    grpc_timeout: Option<Duration>,
     request: Box<Request<Upload>>,
 ) -> Result<Arrived, Refusal> {
     let forward = Forward {
@@ -41,30 +44,25 @@ pub async fn forward(
         upload: request.body().progress(),
         may_be_repeated: matches!(request.body(), Upload::Nothing) && request.method().is_idempotent(),
         asks_for_upgrade: request.headers().contains_key(UPGRADE),
-        is_grpc: wire == Wire::Http2 && is_grpc(request.headers()),
+        is_grpc: wire == Wire::Http2 && grpc::is_grpc(request.headers()),
     };
     let endpoint = forward.target.choose(None).ok_or(Refusal::Upstream(Failed::at(Step::Resolve)))?;
-    let (again, failed, endpoint) = match forward.attempt(wire, endpoint, Use::Kept, request).await {
-        Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
-        other => return other.last(),
-    };
-    // Another endpoint where there is one, and a fresh connection: what else was kept may be as stale as the first.
-    let Some(next) = forward.target.choose(Some(&endpoint)).filter(|next| failed.may_pass_at(next, &endpoint)) else {
-        return Err(Refusal::Upstream(failed));
-    };
-    Box::pin(forward.attempt(wire, next, Use::Fresh, again)).await.last()
+    match wire {
+        Wire::Http1 => forward.by_http1(endpoint, request).await,
+        Wire::Http2 => Box::pin(forward.by_http2(endpoint, *request, grpc_timeout)).await,
+    }
 }
 
 /// What an attempt made of the request.
 #[expect(clippy::large_enum_variant, reason = "nearly always the large one, and a box would be an allocation for each request")]
-enum Attempt {
+enum Attempt<R> {
     Arrived(Arrived),
     /// Nothing was lost: the request may be sent again.
-    Again(Box<Request<Upload>>, Failed, InUse),
+    Again(R, Failed, InUse),
     Over(Refusal),
 }
 
-impl Attempt {
+impl<R> Attempt<R> {
     fn last(self) -> Result<Arrived, Refusal> {
         match self {
             Attempt::Arrived(arrived) => Ok(arrived),
@@ -94,15 +92,49 @@ struct Forward<'a> {
     is_grpc: bool,
 }
 
+/// What the attempts of a request over HTTP/2 share.
+struct Call {
+    kept: Kept,
+    /// When the time its client gave is over.
+    deadline: Option<Deadline>,
+    /// A connection that did not serve it.
+    failed: Option<Rc<Connection>>,
+}
+
 impl Forward<'_> {
-    async fn attempt(&self, wire: Wire, endpoint: InUse, which: Use, request: Box<Request<Upload>>) -> Attempt {
-        match wire {
-            Wire::Http1 => self.over_http1(endpoint, which, request).await,
-            Wire::Http2 => Box::pin(self.over_http2(endpoint, request)).await,
-        }
+    async fn by_http1(&self, endpoint: InUse, request: Box<Request<Upload>>) -> Result<Arrived, Refusal> {
+        let (again, failed, endpoint) = match self.over_http1(endpoint, Use::Kept, request).await {
+            Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
+            other => return other.last(),
+        };
+        // A fresh connection: what else was kept may be as stale as the first.
+        let next = self.elsewhere(failed, &endpoint)?;
+        Box::pin(self.over_http1(next, Use::Fresh, again)).await.last()
     }
 
-    async fn over_http1(&self, endpoint: InUse, which: Use, mut request: Box<Request<Upload>>) -> Attempt {
+    async fn by_http2(&self, endpoint: InUse, request: Request<Upload>, grpc_timeout: Option<Duration>) -> Result<Arrived, Refusal> {
+        let deadline = grpc_timeout.map(|timeout| {
+            let deadline = self.worker.deadline();
+            deadline.arm(timeout);
+            deadline
+        });
+        let (request, kept) = replay::lend(request);
+        let mut call = Call { kept, deadline, failed: None };
+        let (again, failed, endpoint) = match self.over_http2(endpoint, request, &mut call).await {
+            Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
+            other => return other.last(),
+        };
+        let next = self.elsewhere(failed, &endpoint)?;
+        self.over_http2(next, again, &mut call).await.last()
+    }
+
+    /// Another endpoint where there is one, else the same if trying there can end otherwise.
+    fn elsewhere(&self, failed: Failed, endpoint: &InUse) -> Result<InUse, Refusal> {
+        let next = self.target.choose(Some(endpoint)).filter(|next| failed.may_pass_at(next, endpoint));
+        next.ok_or(Refusal::Upstream(failed))
+    }
+
+    async fn over_http1(&self, endpoint: InUse, which: Use, mut request: Box<Request<Upload>>) -> Attempt<Box<Request<Upload>>> {
         let deadline = self.worker.deadline();
         let kept = if which == Use::Kept { endpoint.take_idle() } else { None };
         let mut link = match kept {
@@ -127,22 +159,28 @@ impl Forward<'_> {
         }
     }
 
-    async fn over_http2(&self, endpoint: InUse, request: Box<Request<Upload>>) -> Attempt {
-        let deadline = self.worker.deadline();
-        let sender = endpoint.shared(async || http2::begin(self.connect(&endpoint, &deadline).await?).await).await;
-        let sender = match sender {
-            Ok(sender) => sender,
+    async fn over_http2(&self, endpoint: InUse, request: Request<Lent>, call: &mut Call) -> Attempt<Request<Lent>> {
+        let idle = self.worker.deadline();
+        let open = async || Connection::begin(self.connect(&endpoint, &idle).await?).await;
+        let stream = match endpoint.stream(call.failed.as_ref(), open).await {
+            Ok(stream) => stream,
             Err(failed) => return Attempt::Again(request, failed, endpoint),
         };
-        match http2::exchange(sender, request, &self.waits(&deadline)).await {
+        match http2::exchange(&stream, request, &call.kept, &self.waits(&idle), call.deadline.as_ref()).await {
             Ok(response) => {
-                let (head, incoming) = response.into_parts();
                 let authority = Rc::clone(&endpoint.authority);
-                let download = http2::Download::new(incoming, endpoint, deadline, idle_timeout(&self.target.upstream, &head.headers));
+                let (head, incoming) = response.into_parts();
+                let idle_timeout = idle_timeout(&self.target.upstream, &head.headers);
+                let download = http2::Download::new(incoming, stream, (idle, idle_timeout), call.deadline.take());
                 let rest = Rest::Body(Download::Http2(download));
                 Attempt::Arrived(Arrived { status: head.status, headers: head.headers, rest, endpoint: authority })
             }
-            Err((broken, request)) => self.broken(broken, request, false, endpoint),
+            Err((broken, request)) => {
+                if !matches!(broken, Broken::Failed(_)) {
+                    call.failed = Some(stream.give_up(&broken));
+                }
+                self.broken(broken, request, self.may_be_repeated && stream.was_used(), endpoint)
+            }
         }
     }
 
@@ -168,7 +206,7 @@ impl Forward<'_> {
     }
 
     /// An answer of 101: only if it was asked for, and then the socket is a tunnel.
-    fn switched(&self, begun: http1::Begun, link: Link, endpoint: &InUse) -> Attempt {
+    fn switched<R>(&self, begun: http1::Begun, link: Link, endpoint: &InUse) -> Attempt<R> {
         if !self.asks_for_upgrade {
             return Attempt::Over(Refusal::Upstream(Failed::because(Step::Protocol, "101 that nobody asked for")));
         }
@@ -178,7 +216,7 @@ impl Forward<'_> {
     }
 
     /// What a broken exchange means: the client's fault, the upstream's, or nobody's and the request may go elsewhere.
-    fn broken(&self, broken: Broken, request: Option<Box<Request<Upload>>>, may_be_repeated: bool, endpoint: InUse) -> Attempt {
+    fn broken<R>(&self, broken: Broken, request: Option<R>, may_be_repeated: bool, endpoint: InUse) -> Attempt<R> {
         let over = |failed| Attempt::Over(Refusal::Upstream(failed));
         match (self.upload.as_ref().map(|upload| upload.stage()), broken, request) {
             (Some(Stage::TooLarge), ..) => Attempt::Over(Refusal::BodyTooLarge),
@@ -189,6 +227,7 @@ impl Forward<'_> {
             (_, Broken::Late(Stage::OwedByClient), _) => Attempt::Over(Refusal::BodyTimeout),
             (_, Broken::Late(Stage::OwedByUpstream), _) => over(Failed::at(Step::SendTimeout)),
             (_, Broken::Late(_), _) => over(Failed::at(Step::ResponseTimeout)),
+            (_, Broken::Deadline, _) => over(Failed::at(Step::Deadline)),
             (_, Broken::Unsent(why), Some(request)) => Attempt::Again(request, Failed::because(Step::Closed, why), endpoint),
             (_, Broken::Silent(why), Some(request)) if may_be_repeated => {
                 Attempt::Again(request, Failed::because(Step::Closed, why), endpoint)

@@ -3,8 +3,9 @@
 //! Cost: per request; one lookup by the declaration's address, one connection popped from a stack.
 //! A target is keyed by the identity of its declaration, which snapshots share while nothing about it changes.
 
+use super::Failed;
 use super::http1::Link;
-use super::http2;
+use super::http2::{Connection, Stream};
 use crate::deadline::{TURN, Wheel};
 use bulkhead_config::name::ServiceName;
 use bulkhead_config::snapshot::{Endpoint, Platform, Upstream};
@@ -19,6 +20,9 @@ use tokio::sync::Notify;
 const IDLE_MAX: usize = 256;
 /// A connection not used for so long is closed; most servers do it after 60 s or more, and who closes first loses no request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+/// HTTP/2 connections to an endpoint that one worker opens. A server that takes a hundred streams on each, as nearly all do, gets
+/// more requests at once than one worker can serve; one that takes a single stream is not asked for more.
+const SHARED_MAX: usize = 16;
 /// An endpoint that could not be reached is tried after the others for so long.
 const AVOIDED: Duration = Duration::from_secs(5);
 
@@ -56,16 +60,20 @@ pub struct EndpointState {
     wheel: Rc<Wheel>,
 }
 
-/// The HTTP/2 connection of an endpoint.
+/// The HTTP/2 connections of an endpoint.
 #[derive(Debug, Default)]
-enum Shared {
-    /// There is none.
-    #[default]
-    Absent,
+struct Shared {
+    open: Vec<Rc<Connection>>,
     /// A request opens one; the others wait for it.
-    Opening(Rc<Notify>),
-    /// It stands, as far as is known.
-    Open(http2::Sender),
+    opening: Option<Rc<Opening>>,
+}
+
+/// A connection that is being opened.
+#[derive(Debug, Default)]
+struct Opening {
+    over: Notify,
+    /// Why it could not be: all who waited are told, and do not try one after the other.
+    failed: RefCell<Option<Failed>>,
 }
 
 /// A request on an endpoint, counted until dropped.
@@ -181,53 +189,37 @@ impl EndpointState {
     fn sweep(&self) {
         let oldest = self.wheel.turn().saturating_sub(turns(IDLE_TIMEOUT));
         self.idle.borrow_mut().retain(|link| link.idle_since >= oldest && link.is_idle());
-        let mut shared = self.http2.borrow_mut();
-        if matches!(&*shared, Shared::Open(sender) if sender.is_closed()) {
-            *shared = Shared::Absent;
-        }
+        self.http2.borrow_mut().open.retain(|connection| connection.is_open() && !connection.is_idle_since(oldest));
     }
 
-    /// The shared HTTP/2 connection, opened by `open` if there is none; one request opens it, others wait.
-    ///
-    /// # Errors
-    /// Why it cannot be opened.
-    pub async fn shared<E>(&self, open: impl AsyncFn() -> Result<http2::Sender, E>) -> Result<http2::Sender, E> {
-        loop {
-            let waiting = match &*self.http2.borrow() {
-                Shared::Open(sender) if !sender.is_closed() => return Ok(sender.clone()),
-                Shared::Opening(notify) => Some(Rc::clone(notify)),
-                _ => None,
-            };
-            match waiting {
-                // Woken when it stands or failed, or when whoever opened it gave up: look again.
-                Some(notify) => notify.notified().await,
-                None => return self.open(open).await,
-            }
-        }
-    }
-
-    async fn open<E>(&self, open: impl AsyncFn() -> Result<http2::Sender, E>) -> Result<http2::Sender, E> {
-        let opening = Opening { state: self, notify: Rc::new(Notify::new()) };
-        *self.http2.borrow_mut() = Shared::Opening(Rc::clone(&opening.notify));
-        let sender = open().await?;
-        *self.http2.borrow_mut() = Shared::Open(sender.clone());
-        Ok(sender)
+    /// The turn of the wheel now under way.
+    pub(super) fn turn(&self) -> u64 {
+        self.wheel.turn()
     }
 }
 
-/// Held while a connection is being opened; lets the others go on even if the opening request is cancelled.
-struct Opening<'a> {
+impl Shared {
+    /// The connection for one more stream, other than `not`. The fullest that has room: so those that were opened for a peak fall
+    /// idle and are closed. Where no more may be opened the emptiest, whose engine lets the stream wait.
+    fn choose(&mut self, not: Option<&Rc<Connection>>) -> Option<&Rc<Connection>> {
+        self.open.retain(|connection| connection.is_open());
+        let others = || self.open.iter().filter(|other| !not.is_some_and(|not| Rc::ptr_eq(not, other)));
+        let with_room = others().filter(|connection| connection.room() > 0).max_by_key(|connection| connection.streams());
+        let is_full = self.open.len() >= SHARED_MAX;
+        with_room.or_else(|| others().filter(|_| is_full).min_by_key(|connection| connection.streams()))
+    }
+}
+
+/// Lets those who wait for a connection go on, also when the request that opens it is cancelled.
+struct Opener<'a> {
     state: &'a EndpointState,
-    notify: Rc<Notify>,
+    opening: Rc<Opening>,
 }
 
-impl Drop for Opening<'_> {
+impl Drop for Opener<'_> {
     fn drop(&mut self) {
-        let mut shared = self.state.http2.borrow_mut();
-        if matches!(&*shared, Shared::Opening(_)) {
-            *shared = Shared::Absent;
-        }
-        self.notify.notify_waiters();
+        self.state.http2.borrow_mut().opening = None;
+        self.opening.over.notify_waiters();
     }
 }
 
@@ -235,6 +227,56 @@ impl InUse {
     fn of(state: &Rc<EndpointState>) -> Self {
         state.in_flight.set(state.in_flight.get() + 1);
         Self(Rc::clone(state))
+    }
+
+    /// Another one on the same endpoint.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self::of(&self.0)
+    }
+
+    /// A stream on an HTTP/2 connection other than `not`; opened by `open` if none has room. One request opens it, others wait.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn stream(
+        &self,
+        not: Option<&Rc<Connection>>,
+        open: impl AsyncFn() -> Result<Rc<Connection>, Failed>,
+    ) -> Result<Stream, Failed> {
+        loop {
+            let opening = {
+                let mut shared = self.http2.borrow_mut();
+                if let Some(connection) = shared.choose(not) {
+                    return Ok(connection.stream(self.again()));
+                }
+                shared.opening.clone()
+            };
+            match opening {
+                Some(opening) => {
+                    opening.over.notified().await;
+                    if let Some(failed) = &*opening.failed.borrow() {
+                        return Err(failed.clone());
+                    }
+                }
+                None => self.open(&open).await?,
+            }
+        }
+    }
+
+    async fn open(&self, open: &impl AsyncFn() -> Result<Rc<Connection>, Failed>) -> Result<(), Failed> {
+        let opener = Opener { state: self, opening: Rc::default() };
+        self.http2.borrow_mut().opening = Some(Rc::clone(&opener.opening));
+        match open().await {
+            Ok(connection) => {
+                self.http2.borrow_mut().open.push(connection);
+                Ok(())
+            }
+            Err(failed) => {
+                opener.opening.failed.replace(Some(failed.clone()));
+                Err(failed)
+            }
+        }
     }
 
     /// Whether both are on one endpoint.
