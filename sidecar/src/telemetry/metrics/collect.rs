@@ -192,8 +192,13 @@ fn process(process: &system::Process, samples: &mut Samples) {
 }
 
 /// Samples of one scrape, by the place of their family.
-#[derive(Default)]
 struct Samples([Vec<Metric>; FAMILIES.len()]);
+
+impl Default for Samples {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Vec::new()))
+    }
+}
 
 impl Samples {
     fn counter(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
