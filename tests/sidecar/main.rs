@@ -12,8 +12,10 @@ mod observed;
 mod proxy_protocol;
 mod quotas;
 mod security;
+mod streams;
 mod up;
 mod upstream;
+mod websocket;
 
 /// A file that is not listed above would never run.
 #[test]

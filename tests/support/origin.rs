@@ -86,15 +86,25 @@ impl Origin {
 
     /// Answers by `behaviour`.
     pub fn with(behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listening(Box::new(behaviour), serve)
+    }
+
+    /// Gives each connection to `speak`, which records nothing here.
+    pub fn speaking(speak: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        Self::listening(Box::new(|_| Reply::Close), move |_, stream| speak(stream))
+    }
+
+    fn listening(behaviour: Behaviour, serve: impl Fn(&Shared, TcpStream) + Send + Sync + 'static) -> Self {
+        let serve = Arc::new(serve);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::new(Shared { behaviour: Box::new(behaviour), received: Mutex::default(), connections: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared { behaviour, received: Mutex::default(), connections: AtomicUsize::new(0) });
         let accepting = Arc::clone(&shared);
         // Ends with the test process: nothing is left to stop.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 accepting.connections.fetch_add(1, Ordering::Relaxed);
-                let shared = Arc::clone(&accepting);
+                let (shared, serve) = (Arc::clone(&accepting), Arc::clone(&serve));
                 std::thread::spawn(move || serve(&shared, stream));
             }
         });

@@ -154,6 +154,8 @@ impl Relay<'_> {
             // Closing a socket with unread bytes resets it, and a reset would overtake the last words.
             (Poll::Ready(()), Poll::Ready(Ok(()))) if self.end == End::Revoked => discard(&mut self.client, &mut buffer, cx),
             (Poll::Ready(()), Poll::Ready(Ok(()))) => Poll::Ready(()),
+            // A client that closed has nothing more to say, and may wait for us to go first (RFC 6455 section 7.1.1).
+            (Poll::Pending, Poll::Ready(Ok(()))) if self.up.has_closed() => Poll::Ready(()),
             _ => Poll::Pending,
         }
     }
@@ -245,9 +247,14 @@ impl Flow {
         }
     }
 
+    /// Whether its last frame has gone by.
+    fn has_closed(&self) -> bool {
+        self.waiting.is_empty() && self.frames.as_ref().is_some_and(|frames| frames.has_closed() && frames.is_between())
+    }
+
     /// Whether it stands still by the fault of a peer, or only to be polite to one.
     fn is_owed(&self) -> bool {
-        !self.waiting.is_empty() || self.stage == Stage::Over
+        !self.waiting.is_empty() || self.stage != Stage::Moving
     }
 
     /// Moves what comes; `Ready` once the end was passed on.
