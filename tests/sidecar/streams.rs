@@ -276,6 +276,57 @@ fn a_hundred_mebibytes_both_ways_at_once_take_no_memory() {
     assert!(most < MEMORY_MAX_KIB, "{most} KiB");
 }
 
+#[test]
+fn a_body_of_a_hundred_mebibytes_comes_back_while_it_goes_and_takes_no_memory() {
+    let mut world = World::with(
+        Origin::speaking(|mut stream| {
+            head(&mut stream);
+            stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {MUCH}\r\n\r\n").as_bytes()).unwrap();
+            let mut body = stream.try_clone().unwrap().take(MUCH);
+            std::io::copy(&mut body, &mut stream).unwrap();
+        }),
+        |folder| {
+            let platform = std::fs::read_to_string(folder.join("platform.yaml")).unwrap();
+            std::fs::write(folder.join("platform.yaml"), platform.replace("body_bytes_max: 10MiB", "body_bytes_max: 100MiB")).unwrap();
+        },
+    );
+    let token = world.issuer.token("acme_corp", &["editor"]);
+    let request = format!(
+        "POST /v1/items HTTP/1.1\r\nhost: acme.localhost\r\nauthorization: Bearer {token}\r\ncontent-length: {MUCH}\r\nconnection: close\r\n\r\n"
+    );
+    let mut connection = world.client("acme.localhost").connect();
+    connection.write(request.as_bytes()).unwrap();
+    let mut writes = connection.stream().try_clone().unwrap();
+    let pouring = std::thread::spawn(move || {
+        let piece = vec![b'x'; 1 << 20];
+        (0..MUCH >> 20).for_each(|_| writes.write_all(&piece).unwrap());
+    });
+    let answer = head(connection.stream());
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(drain(connection.stream().try_clone().unwrap()), MUCH);
+    pouring.join().unwrap();
+    let most = high_water_kib(world.process().id());
+    assert!(most < MEMORY_MAX_KIB, "{most} KiB");
+}
+
+#[test]
+fn a_client_that_has_said_all_still_gets_its_answer_and_the_service_knows() {
+    let world = World::with(
+        Origin::speaking(|mut stream| {
+            head(&mut stream);
+            stream.write_all(EVENTS).and_then(|()| stream.write_all(b"7\r\ndata: 1\r\n")).unwrap();
+            // Only the end of the client's side lets it go on.
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            stream.write_all(b"7\r\ndata: 2\r\n0\r\n\r\n").unwrap();
+        }),
+        |_| {},
+    );
+    let (mut connection, _) = begin(&world.client("acme.localhost"), &get(&world.issuer.token("acme_corp", &["reader"])));
+    assert_eq!(exactly(connection.stream(), 12), b"7\r\ndata: 1\r\n");
+    connection.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(exactly(connection.stream(), 17), b"7\r\ndata: 2\r\n0\r\n\r\n");
+}
+
 /// A service that counts what it could write of a body without end, and tells when its client is gone.
 fn flood(wrote: &Arc<AtomicU64>) -> Origin {
     let wrote = Arc::clone(wrote);
