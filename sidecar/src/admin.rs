@@ -399,6 +399,7 @@ mod tests {
             principal: Some((Principal { user: "ci".into(), credential }, RoleSet::EMPTY.with(reader))),
             refusal,
             why: None,
+            lasted: None,
             epoch: snapshot.epoch(),
         }
     }
@@ -411,12 +412,15 @@ mod tests {
         let by_quota = Replay { method: Method::GET, why, ..replay(&snapshot, Some(("quota_exceeded", StatusCode::TOO_MANY_REQUESTS))) };
         let by_token = Replay { principal: None, ..replay(&snapshot, Some(("invalid_token", StatusCode::UNAUTHORIZED))) };
         let nobodys = Replay { slice: None, ..replay(&snapshot, Some(("unknown_tenant", StatusCode::NOT_FOUND))) };
+        let lasted = Some(std::time::Duration::from_millis(2_500));
+        let ended = Replay { lasted, ..replay(&snapshot, Some(("not_permitted", StatusCode::FORBIDDEN))) };
         let allowed = Replay { method: Method::GET, ..replay(&snapshot, None) };
         let cases = [
             (by_rules, "not_permitted", "editor"),
             (by_quota, "quota_exceeded", "`quota_exceeded`: the limit `fair_use.burst` is used up; the rules allow it"),
             (by_token, "invalid_token", "before the rules were asked"),
             (nobodys, "unknown_tenant", "before a tenant was known"),
+            (ended, "not_permitted", "it was allowed, and ended after 2.5s, when it would have been refused"),
             (allowed, "", "GET /v1/items/{id}"),
         ];
         let world = World::remembering(snapshot, cases.iter().map(|(replay, ..)| replay.clone()).collect()).await;

@@ -155,7 +155,8 @@ fn a_stream_ends_with_the_token_the_keys_or_the_binding_it_rests_on() {
         // The decision is remembered as it was made last, under the name that the answer's request had.
         let told = world.admin("GET", &format!("/explain?decision={}", line["decision_id"].as_str().unwrap()), "").json();
         assert_eq!(told["decision"]["code"], code, "{told}");
-        assert!(told["because"].as_str().unwrap().contains(why), "{told}");
+        let because = told["because"].as_str().unwrap();
+        assert!(because.contains("it was allowed, and ended after") && because.contains(why), "{told}");
         let metric = format!("bulkhead_streams_ended_total{{code=\"{code}\"}} 1");
         assert!(world.probe("/metrics").text().contains(&metric), "{metric}");
     }

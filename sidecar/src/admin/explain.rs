@@ -13,6 +13,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A remembered decision on its way to whoever explains it.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct Replay {
     pub refusal: Option<(&'static str, StatusCode)>,
     /// What was wrong, where the code alone does not say it.
     pub why: Option<String>,
+    /// How long it had been going on, where it was refused after it had begun.
+    pub lasted: Option<Duration>,
     /// The policy it was decided under.
     pub epoch: Epoch,
 }
@@ -58,7 +61,11 @@ pub(super) fn question(snapshot: &Snapshot, body: &[u8], now: UnixSeconds) -> Re
 
 /// An explanation with the members that a question's has, and `decision`: what was asked and what became of it.
 pub(super) fn decision(snapshot: &Snapshot, replay: &Replay) -> Value {
-    let mut answer = explanation(snapshot, replay).to_json();
+    let mut told = explanation(snapshot, replay);
+    if let Some(lasted) = replay.lasted {
+        told.because = format!("it was allowed, and ended after {lasted:.1?}, when it would have been refused: {}", told.because);
+    }
+    let mut answer = told.to_json();
     if let Some(members) = answer.as_object_mut() {
         members.insert("decision".to_owned(), asked(replay));
     }
@@ -140,6 +147,7 @@ fn asked(replay: &Replay) -> Value {
         "user": replay.principal.as_ref().map(|(principal, _)| &*principal.user),
         "outcome": if replay.refusal.is_some() { "refused" } else { "allowed" },
         "code": replay.refusal.map(|(code, _)| code),
+        "lasted_ms": replay.lasted.map(|lasted| u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX)),
         "epoch": { "incarnation": replay.epoch.incarnation, "revision": replay.epoch.revision },
     })
 }

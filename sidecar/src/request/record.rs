@@ -304,7 +304,8 @@ impl Record {
         let host = self.host.as_ref().map_or("", Host::as_str);
         let asked = Asked { at: self.decided, source: self.source, method: &self.method, host, path: self.path() };
         let (tenant, proof, route) = (self.tenant.clone(), self.proof.clone(), self.route.clone());
-        let decided = Decided { tenant, proof, route, refusal, why, epoch: self.epoch };
+        let lasted = Some(self.decided.since(self.begun)).filter(|lasted| !lasted.is_zero());
+        let decided = Decided { tenant, proof, route, refusal, why, lasted, epoch: self.epoch };
         self.worker.decisions().remember(self.decision, verdict, &asked, decided);
     }
 }

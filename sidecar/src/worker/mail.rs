@@ -11,6 +11,7 @@ use http::StatusCode;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Letters that may wait.
@@ -49,6 +50,8 @@ pub struct Decided {
     pub refusal: Option<(&'static str, StatusCode)>,
     /// What was wrong, in words for operators, where the code alone does not say it.
     pub why: Option<Box<str>>,
+    /// How long it had been going on, where it was refused after it had begun.
+    pub lasted: Option<Duration>,
     /// The policy it was decided under.
     pub epoch: Epoch,
 }
@@ -75,6 +78,7 @@ impl super::Worker {
             route: decided.route.clone(),
             refusal: decided.refusal,
             why: decided.why.as_deref().map(str::to_owned),
+            lasted: decided.lasted,
             epoch: decided.epoch,
         })
     }
