@@ -6,6 +6,8 @@ mod decisions;
 mod drain;
 mod forwarding;
 mod hot_swap;
+mod http2;
+mod http2_floods;
 mod kept_apart;
 mod many_tenants;
 mod observed;

@@ -5,12 +5,14 @@
 //! for what it needs with a bound.
 
 mod client;
+mod frames;
 mod issuer;
 mod origin;
 mod process;
 mod world;
 
 pub use client::{Answer, Client, Connection, exchange};
+pub use frames::{Frame, Http2, PREFACE, block, flag, kind};
 pub use issuer::{Algorithm, Issuer};
 pub use origin::{Origin, Received, Reply};
 pub use process::{Process, binary, eventually};

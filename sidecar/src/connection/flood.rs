@@ -2,8 +2,8 @@
 //!
 //! Cost: per frame; nine bytes looked at and an addition. Nothing is decoded.
 //! What the engine bounds itself is left to it: streams at once, streams reset before they were looked at, resets that a client
-//! provokes (MadeYouReset, CVE-2025-8671), empty and tiny DATA frames, the size of a decoded head once its client has accepted
-//! our settings. What it answers or throws away without counting is counted here.
+//! provokes (MadeYouReset, CVE-2025-8671), empty and tiny DATA frames (CVE-2019-9518), CONTINUATION frames of a head (CVE-2024-27316)
+//! and what a head unfolds to (HPACK bomb, CVE-2016-6581). What it answers or throws away without counting is counted here.
 //! A budget is a leaky bucket: a client may spend a burst at once and then so much a second. Frames that come because of what we
 //! send (WINDOW_UPDATE, and PING to measure) are earned by the bytes we send, or a fast download would look like an attack.
 
@@ -12,13 +12,6 @@ use crate::deadline::TURN;
 /// The client's first words, before its first frame (RFC 9113 section 3.4).
 const PREFACE_BYTES: u32 = 24;
 const FRAME_HEAD_BYTES: usize = 9;
-/// CONTINUATION frames of one head: with the smallest that a sane client makes, 1 KiB, all that a head may have. Each is copied
-/// and looked at, also an empty one (CVE-2024-27316).
-const CONTINUATIONS_MAX: u32 = 64;
-/// How many times the bytes that a head may have may come encoded: somewhat too large a head is an answer of 431, far too large
-/// a one ends the connection. It holds too for all heads together that come before the client accepted our settings: so long
-/// the engine takes heads of 16 MiB, to which a few KiB can decode (HPACK bomb, CVE-2016-6581).
-const HEAD_BYTES_FACTOR: u64 = 4;
 /// Bytes we send that earn a client one of its frames.
 const BYTES_PER_CREDIT: usize = 256;
 
@@ -37,10 +30,6 @@ pub enum Fault {
     WindowUpdates,
     /// Frames of no meaning to us.
     Unknown,
-    /// More bytes or frames than a head may have.
-    HeadTooLarge,
-    /// More heads than fit before our settings are accepted.
-    Unsettled,
     /// The first frame is no SETTINGS.
     NoSettings,
     /// No acceptance of our settings, or no end of a head, in time.
@@ -51,19 +40,8 @@ pub enum Fault {
 
 impl Fault {
     /// Every label, for metrics.
-    pub const LABELS: &'static [&'static str] = &[
-        "resets",
-        "pings",
-        "settings",
-        "priorities",
-        "window_updates",
-        "unknown_frames",
-        "head_too_large",
-        "unsettled",
-        "no_settings",
-        "late",
-        "too_many",
-    ];
+    pub const LABELS: &'static [&'static str] =
+        &["resets", "pings", "settings", "priorities", "window_updates", "unknown_frames", "no_settings", "late", "too_many"];
 
     /// Its name in metrics.
     #[must_use]
@@ -126,37 +104,34 @@ pub struct Guard {
     head: [u8; FRAME_HEAD_BYTES],
     head_bytes: usize,
     last_stream: u32,
-    /// The head that has begun and not ended: its bytes and CONTINUATION frames so far.
-    block: Option<(u64, u32)>,
-    block_bytes_max: u64,
+    /// A head has begun and not ended.
+    is_within_head: bool,
     has_settings: bool,
     is_accepted: bool,
-    early_bytes: u64,
     spent: [u32; BUDGETS.len()],
     turn: u64,
     sent: usize,
 }
 
-impl Guard {
-    /// Of a connection that has said nothing yet. A head may have `head_bytes_max` bytes.
-    #[must_use]
-    pub fn new(head_bytes_max: u64) -> Self {
+impl Default for Guard {
+    /// Of a connection that has said nothing yet.
+    fn default() -> Self {
         Self {
             skip: PREFACE_BYTES,
             head: [0; FRAME_HEAD_BYTES],
             head_bytes: 0,
             last_stream: 0,
-            block: None,
-            block_bytes_max: head_bytes_max.saturating_mul(HEAD_BYTES_FACTOR),
+            is_within_head: false,
             has_settings: false,
             is_accepted: false,
-            early_bytes: 0,
             spent: [0; BUDGETS.len()],
             turn: 0,
             sent: 0,
         }
     }
+}
 
+impl Guard {
     /// Whether the client has accepted our settings.
     #[must_use]
     pub fn is_accepted(&self) -> bool {
@@ -166,7 +141,7 @@ impl Guard {
     /// Whether a head has begun and not ended; nothing else may come meanwhile.
     #[must_use]
     pub fn is_within_head(&self) -> bool {
-        self.block.is_some()
+        self.is_within_head
     }
 
     /// The newest stream that the client opened.
@@ -225,12 +200,11 @@ impl Guard {
         }
         match kind {
             DATA => Ok(()),
-            HEADERS => {
+            HEADERS | CONTINUATION => {
                 self.last_stream = self.last_stream.max(stream);
-                self.header_block((0, 0), length, flags)
+                self.is_within_head = flags & END_HEADERS == 0;
+                Ok(())
             }
-            // One that belongs to no head is for the engine to refuse.
-            CONTINUATION => self.block.map_or(Ok(()), |(bytes, frames)| self.header_block((bytes, frames + 1), length, flags)),
             SETTINGS if flags & ACK != 0 => {
                 self.is_accepted = true;
                 self.spend(Kind::Settings, turn)
@@ -242,21 +216,6 @@ impl Guard {
             WINDOW_UPDATE => self.spend(Kind::WindowUpdates, turn),
             _ => self.spend(Kind::Unknown, turn),
         }
-    }
-
-    fn header_block(&mut self, (bytes, continuations): (u64, u32), length: u32, flags: u8) -> Result<(), Fault> {
-        let bytes = bytes + u64::from(length);
-        if bytes > self.block_bytes_max || continuations > CONTINUATIONS_MAX {
-            return Err(Fault::HeadTooLarge);
-        }
-        if !self.is_accepted {
-            self.early_bytes += u64::from(length);
-            if self.early_bytes > self.block_bytes_max {
-                return Err(Fault::Unsettled);
-            }
-        }
-        self.block = if flags & END_HEADERS == 0 { Some((bytes, continuations)) } else { None };
-        Ok(())
     }
 
     fn spend(&mut self, kind: Kind, turn: u64) -> Result<(), Fault> {
@@ -304,7 +263,7 @@ mod tests {
 
     /// A guard that has seen the preface, SETTINGS and their acceptance.
     fn settled() -> Guard {
-        let mut guard = Guard::new(1_000);
+        let mut guard = Guard::default();
         let begin = [vec![b'P'; PREFACE_BYTES as usize], frame(SETTINGS, 0, 0, 6), frame(SETTINGS, ACK, 0, 0)].concat();
         assert_eq!(guard.came(&begin, 0), Ok(()));
         guard
@@ -364,30 +323,20 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_so_many_bytes_and_frames() {
+    fn a_head_lasts_until_its_last_frame() {
         let mut guard = settled();
-        assert_eq!(guard.came(&frame(HEADERS, 0, 1, 0), 0), Ok(()));
+        assert_eq!(guard.came(&frame(HEADERS, 0, 1, 10), 0), Ok(()));
+        assert_eq!(guard.came(&frame(CONTINUATION, 0, 1, 10), 0), Ok(()));
         assert!(guard.is_within_head());
-        assert_eq!(let_through(&mut guard, &frame(CONTINUATION, 0, 1, 0), 0, 1_000), (CONTINUATIONS_MAX, Some(Fault::HeadTooLarge)));
-        let mut guard = settled();
-        assert_eq!(guard.came(&frame(HEADERS, 0, 1, 2_000), 0), Ok(()));
-        assert_eq!(guard.came(&frame(CONTINUATION, END_HEADERS, 1, 2_000), 0), Ok(()));
+        assert_eq!(guard.came(&frame(CONTINUATION, END_HEADERS, 1, 10), 0), Ok(()));
         assert!(!guard.is_within_head());
-        assert_eq!(guard.came(&frame(HEADERS, END_HEADERS, 3, 4_001), 0), Err(Fault::HeadTooLarge));
-        assert_eq!(guard.last_stream(), 3);
-    }
-
-    #[test]
-    fn before_our_settings_are_accepted_all_heads_together_have_so_many_bytes() {
-        let mut guard = Guard::new(1_000);
-        let begin = [vec![b'P'; PREFACE_BYTES as usize], frame(SETTINGS, 0, 0, 0)].concat();
-        assert_eq!(guard.came(&begin, 0), Ok(()));
-        assert_eq!(let_through(&mut guard, &frame(HEADERS, END_HEADERS, 1, 1_000), 0, 100), (4, Some(Fault::Unsettled)));
+        assert_eq!(guard.came(&frame(HEADERS, END_HEADERS, 3, 10), 0), Ok(()));
+        assert_eq!((guard.is_within_head(), guard.last_stream()), (false, 3));
     }
 
     #[test]
     fn the_first_frame_is_settings() {
-        let mut guard = Guard::new(1_000);
+        let mut guard = Guard::default();
         assert_eq!(guard.came(&[b'P'; PREFACE_BYTES as usize], 0), Ok(()));
         assert_eq!(guard.came(&frame(PING, 0, 0, 8), 0), Err(Fault::NoSettings));
     }
@@ -399,10 +348,10 @@ mod tests {
             bytes.extend(frame(PING, 0, 0, 8));
         }
         for size in [1, 2, 7, 9, 10, 17, 1_000] {
-            let mut guard = Guard::new(1_000);
+            let mut guard = Guard::default();
             let faults: Vec<Fault> = bytes.chunks(size).filter_map(|piece| guard.came(piece, 0).err()).collect();
             assert_eq!(faults.first(), Some(&Fault::Pings), "pieces of {size}");
-            let mut guard = Guard::new(1_000);
+            let mut guard = Guard::default();
             let fine = bytes.len() - 17;
             assert!(bytes.get(..fine).is_some_and(|fine| fine.chunks(size).all(|piece| guard.came(piece, 0).is_ok())), "pieces of {size}");
         }

@@ -341,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_sends_too_much_is_told_so_between_frames() {
         let (mut client, socket) = pair().await;
-        let mut framed = Framed::guarded(socket, Bytes::new(), Guard::new(1_000), Wheel::new());
+        let mut framed = Framed::guarded(socket, Bytes::new(), Guard::default(), Wheel::new());
         let headers = [0, 0, 0, 1, 4, 0, 0, 0, 1];
         client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         client.write_all(&headers).await.unwrap();

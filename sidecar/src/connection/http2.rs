@@ -48,7 +48,7 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, fir
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
-    let framed = Framed::guarded(socket, first, Guard::new(bounds.header_bytes_max), Rc::clone(worker.wheel()));
+    let framed = Framed::guarded(socket, first, Guard::default(), Rc::clone(worker.wheel()));
     let service = service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), Some(streams.open()), request));
     let mut engine = pin!(builder.serve_connection(framed.clone(), service));
     let owed = Owed::new(worker.deadline(), bounds.head_timeout);
