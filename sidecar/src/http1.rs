@@ -8,9 +8,9 @@
 //! What two readers of a message could take for two things is an error, never a guess (RFC 9112 section 6.3): the next message on
 //! the same connection would be somebody else's.
 
-pub mod fields;
 pub mod lane;
 pub mod request;
+pub mod section;
 pub mod write;
 pub mod answer;
 pub mod chunks;

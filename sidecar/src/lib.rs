@@ -9,6 +9,7 @@ pub mod clock;
 pub mod deadline;
 pub mod worker;
 pub mod connection;
+pub mod fields;
 pub mod http1;
 pub mod request;
 pub mod problem;

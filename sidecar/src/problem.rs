@@ -12,11 +12,12 @@ mod page;
 
 pub use catalogue::{Code, Kind};
 
+use crate::fields::{Fields, Name};
 use crate::request::grpc::is_grpc;
 use crate::telemetry::decisions::DecisionId;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Response, StatusCode, Version};
+use http::{Response, StatusCode, Version};
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -58,15 +59,15 @@ pub enum Form {
 impl Form {
     /// The form that a request of this version asks for: gRPC, which is HTTP/2, gets its own; else `Accept` decides.
     #[must_use]
-    pub fn of_request(version: Version, headers: &HeaderMap) -> Form {
+    pub fn of_request(version: Version, headers: &Fields) -> Form {
         if version == Version::HTTP_2 && is_grpc(headers) { Form::Grpc } else { Form::of(headers) }
     }
 
     /// The form that `Accept` asks for: a page only for those who name `text/html` and do not prefer JSON.
     #[must_use]
-    pub fn of(headers: &HeaderMap) -> Form {
+    pub fn of(headers: &Fields) -> Form {
         let mut best = (0, Form::Json);
-        for range in headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')) {
+        for range in headers.texts(Name::Accept).flat_map(|value| value.split(',')) {
             let mut parts = range.split(';').map(str::trim);
             let form = match parts.next() {
                 Some("text/html" | "application/xhtml+xml") => Form::Html,
@@ -268,14 +269,13 @@ mod tests {
     use super::*;
 
     fn form(accept: &str) -> Form {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, accept.parse().unwrap());
-        Form::of(&headers)
+        let headers = http::HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+        Form::of(&Fields::from(&headers))
     }
 
     #[test]
     fn only_who_prefers_html_gets_a_page() {
-        assert_eq!(Form::of(&HeaderMap::new()), Form::Json);
+        assert_eq!(Form::of(&Fields::default()), Form::Json);
         for (accept, wanted) in [
             ("*/*", Form::Json),
             ("application/json", Form::Json),

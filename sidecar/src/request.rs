@@ -27,15 +27,14 @@ use crate::connection::{Downstream, Entrance};
 use crate::policy::Policy;
 use crate::problem::Form;
 use crate::worker::Worker;
-use body::{Body, Reply, Upload};
+use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
 use head::{Head, Received, Target};
-use http::Response;
 use outgoing::Sending;
 use quota::{Ask, Receipts};
 use record::Record;
-use respond::Answer;
+use respond::{Answer, Response};
 use std::pin::pin;
 use std::rc::Rc;
 use tenant::Proved;
@@ -49,7 +48,7 @@ struct Admitted {
 }
 
 /// One request, from its head to its answer. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
-pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Received, body: Body) -> Response<Reply> {
+pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Received, body: Body) -> Response {
     let policy = worker.policy(); // one state for the whole request
     let form = Form::of_request(received.version, &received.headers);
     let mut record = Record::begin(worker, from, &received, &policy); // written when dropped: a client that hangs up is counted too
@@ -137,7 +136,7 @@ fn admit(
 fn within(platform: &Bounds, tenant: &Bounds, head: &Head) -> Result<(), Refusal> {
     let count = u32::try_from(head.headers.len()).unwrap_or(u32::MAX);
     // A field takes two bytes for `: ` and two for the end of its line.
-    let bytes = || head.headers.iter().map(|(name, value)| name.as_str().len() as u64 + value.len() as u64 + 4).sum::<u64>();
+    let bytes = || head.headers.iter().map(|field| field.name.len() as u64 + field.value.len() as u64 + 4).sum::<u64>();
     let too_many = count > tenant.headers_max.min(platform.headers_max);
     let too_large = tenant.header_bytes_max < platform.header_bytes_max && bytes() > tenant.header_bytes_max;
     if too_many || too_large { Err(Refusal::HeadTooLarge) } else { Ok(()) }
@@ -192,7 +191,7 @@ async fn fulfil(
         trace,
         wire,
     };
-    let request = outgoing::request(head, upload, &sending);
+    let request = outgoing::request(head, upload, &sending, worker.buffers().take_text());
     let arrived = pin!(upstream::forward(worker, from, &route.upstream, wire, bounds, grpc_timeout, request));
     let arrived = standing::while_it_holds(record, arrived).await?;
     Ok(Answer::Arrived(Box::new(arrived)))

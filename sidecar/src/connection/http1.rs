@@ -6,17 +6,18 @@
 
 use super::wire::{Heard, Wire};
 use super::{Downstream, Phase, tunnel};
+use crate::fields::{Fields, Name};
 use crate::http1::request::{Bounds, Head, Reader, Unreadable};
 use crate::http1::write::{self, Framing};
 use crate::problem::{Code, Form, Problem};
 use crate::request;
-use crate::request::body::{Body, Content, Reply};
+use crate::request::body::{Body, Reply};
 use crate::request::head::Received;
+use crate::request::respond::Response;
 use crate::socket::Socket;
 use crate::worker::Worker;
 use bytes::BytesMut;
-use http::header::DATE;
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body as _;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,7 +42,7 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, inp
     let bounds = *worker.policy().snapshot.platform().bounds();
     let whole = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let bounds = Bounds { bytes: whole(bounds.header_bytes_max), fields: whole(u64::from(bounds.headers_max)) };
-    let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: HeaderMap::new() };
+    let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: Fields::default() };
     let end = client.serve().await;
     let has_ended = wire.has_ended();
     // Whatever else held it was part of a request, and there is none.
@@ -89,7 +90,7 @@ struct Client<'a> {
     bounds: Bounds,
     reader: Reader,
     /// Used for the fields of each message in turn.
-    fields: HeaderMap,
+    fields: Fields,
 }
 
 /// What an answer must know of its request.
@@ -180,7 +181,7 @@ impl Client<'_> {
     }
 
     /// The answer to a request; none if its client left before.
-    async fn answer(&self, received: Received, body: Body) -> Option<Response<Reply>> {
+    async fn answer(&self, received: Received, body: Body) -> Option<Response> {
         let mut serving = pin!(request::serve(self.worker, self.from, received, body));
         poll_fn(|cx| {
             loop {
@@ -189,8 +190,8 @@ impl Client<'_> {
                     Ok(Poll::Pending) => {}
                     Err(_) => {
                         self.worker.panicked(&self.from.peer().to_string());
-                        let text = Problem::of(Code::InternalError).answer(Form::Json);
-                        return Poll::Ready(Some(text.map(|text| Reply::unrecorded(Content::Own(text)))));
+                        let problem = Problem::of(Code::InternalError).answer(Form::Json);
+                        return Poll::Ready(Some(Response::unrecorded(problem)));
                     }
                 }
                 match self.wire.poll_client(cx) {
@@ -205,17 +206,16 @@ impl Client<'_> {
     }
 
     /// Sends an answer. Whether the connection goes on behind it.
-    async fn send(&mut self, answer: Response<Reply>, asked: Asked) -> Result<bool, End> {
-        let (parts, reply) = answer.into_parts();
-        let status = parts.status;
+    async fn send(&mut self, answer: Response, asked: Asked) -> Result<bool, End> {
+        let Response { status, passed, own, reply } = answer;
         let framing = framing(status, asked, &reply);
         let is_told_by_end = framing == Some(Framing::Chunked) && asked.version == Version::HTTP_10;
         let keeps = asked.keeps && !is_told_by_end && !self.from.is_closing() && self.wire.owed().is_some_and(|owed| owed <= REST_MAX);
         self.wire.with(|lane| {
             let out = &mut lane.output;
-            write::answer(out, status, &parts.headers, if is_told_by_end { Some(Framing::Nothing) } else { framing });
+            write::answer(out, status, &passed, &own, if is_told_by_end { Some(Framing::Nothing) } else { framing });
             if status != StatusCode::SWITCHING_PROTOCOLS {
-                if !parts.headers.contains_key(DATE) {
+                if passed.get(Name::Date).is_none() {
                     write::field(out, b"date", self.worker.date().as_bytes());
                 }
                 match (keeps, asked.version) {
@@ -226,7 +226,7 @@ impl Client<'_> {
             }
             out.extend_from_slice(b"\r\n");
         });
-        self.fields = parts.headers;
+        self.fields = passed;
         let mut sending = Sending {
             wire: self.wire,
             from: self.from,

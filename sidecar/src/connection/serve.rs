@@ -9,10 +9,11 @@ use super::stream::Outlet;
 use super::{Downstream, http1, http2, proxy_header};
 use crate::problem::{Code, Form, Problem};
 use crate::request;
-use crate::request::body::{Body, Content, Reply};
+use crate::request::body::{Body, Reply};
+use crate::request::respond::Response;
 use crate::socket::Socket;
 use crate::worker::Worker;
-use http::{Request, Response};
+use http::Request;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use std::convert::Infallible;
@@ -54,14 +55,15 @@ pub(super) async fn answer(
     from: Rc<Downstream>,
     outlet: Option<Rc<Outlet>>,
     request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+) -> Result<http::Response<Reply>, Infallible> {
     let (head, incoming) = request.into_parts();
     let body = if incoming.is_end_stream() { Body::Nothing } else { Body::Http2(incoming) };
     let served = caught(pin!(request::serve(&worker, &from, head.into(), body))).await;
     let answer = served.unwrap_or_else(|Panicked| {
         worker.panicked(&from.peer().to_string());
-        Problem::of(Code::InternalError).answer(Form::Json).map(|text| Reply::unrecorded(Content::Own(text)))
+        Response::unrecorded(Problem::of(Code::InternalError).answer(Form::Json))
     });
+    let answer = answer.into_http();
     Ok(match outlet {
         Some(outlet) => answer.map(|reply| reply.through(outlet)),
         None => answer,

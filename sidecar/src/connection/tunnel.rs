@@ -55,9 +55,9 @@ pub enum Speaks {
 impl Speaks {
     /// By the `Upgrade` of the answer.
     #[must_use]
-    pub fn of(protocol: Option<&http::HeaderValue>) -> Self {
+    pub fn of(protocol: Option<&[u8]>) -> Self {
         match protocol {
-            Some(protocol) if protocol.as_bytes().eq_ignore_ascii_case(b"websocket") => Speaks::WebSocket,
+            Some(protocol) if protocol.eq_ignore_ascii_case(b"websocket") => Speaks::WebSocket,
             _ => Speaks::Other,
         }
     }

@@ -3,11 +3,11 @@
 //! Cost: per answer; its bytes looked at once, its values shared with the buffer they came in, no allocation but for names that
 //! no standard knows.
 
-use super::fields::{FIELDS_INLINE, Fields, Untidy, end_of_line};
+use super::section::{FIELDS_INLINE, Section, Untidy, end_of_line};
 use super::{Malformed, number};
+use crate::fields::{Fields, Name};
 use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 use httparse::{ParserConfig, Status};
 use std::mem::MaybeUninit;
 
@@ -35,7 +35,7 @@ pub struct Head {
     /// Its status.
     pub status: StatusCode,
     /// Its fields.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Where its body ends.
     pub framing: Framing,
     /// Whether the connection may be used again behind the body.
@@ -45,20 +45,20 @@ pub struct Head {
 /// Reads heads of one connection; keeps its memory between them.
 #[derive(Debug, Default)]
 pub struct Reader {
-    fields: Fields,
+    section: Section,
     informational: u8,
 }
 
 impl Reader {
-    /// Takes the head out of `input`, once all of it is there; `request` is what it answers, and `map` is used for its fields when
-    /// it is there. Informational answers before it are skipped; a change of protocols (101) is none of those.
+    /// Takes the head out of `input`, once all of it is there; `request` is what it answers, and `fields` is used for its fields
+    /// when it is there. Informational answers before it are skipped; a change of protocols (101) is none of those.
     ///
     /// # Errors
     /// Why it is no head.
-    pub fn head(&mut self, input: &mut BytesMut, request: &Method, map: &mut HeaderMap) -> Result<Option<Head>, Malformed> {
+    pub fn head(&mut self, input: &mut BytesMut, request: &Method, fields: &mut Fields) -> Result<Option<Head>, Malformed> {
         loop {
             let Some((bytes, code, is_11)) = self.parse(input)? else { return Ok(None) };
-            let head = input.split_to(bytes).freeze();
+            let head = input.split_to(bytes);
             if (100..200).contains(&code) && code != 101 {
                 self.informational += 1;
                 if self.informational > INFORMATIONAL_MAX {
@@ -68,9 +68,8 @@ impl Reader {
             }
             self.informational = 0;
             let status = StatusCode::from_u16(code).map_err(|_| Malformed::Status)?;
-            let mut headers = std::mem::take(map);
-            headers.clear();
-            self.fields.fill(&mut headers, &head).map_err(|Untidy| Malformed::Head(httparse::Error::HeaderValue))?;
+            let mut headers = std::mem::take(fields);
+            self.section.fill(&mut headers, head).map_err(|Untidy| Malformed::HeadTooLarge)?;
             let (framing, keeps) = (framing(request, status, is_11, &mut headers)?, keeps(is_11, &headers));
             return Ok(Some(Head { status, headers, framing, keeps: keeps && framing != Framing::UntilEnd }));
         }
@@ -85,7 +84,7 @@ impl Reader {
                 let head = input.get(..bytes).unwrap_or_default();
                 let line = head.iter().position(|byte| *byte == b'\n').unwrap_or_default();
                 let start = line.checked_sub(1).and_then(|at| end_of_line(head, at)).ok_or(Malformed::LineEnd)?;
-                self.fields.take(head, start, response.headers).map_err(|Untidy| Malformed::LineEnd)?;
+                self.section.take(head, start, response.headers).map_err(|Untidy| Malformed::LineEnd)?;
                 Ok(Some((bytes, response.code.unwrap_or(0), response.version == Some(1))))
             }
             Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Ok(None),
@@ -96,7 +95,7 @@ impl Reader {
 }
 
 /// Where the body ends (RFC 9112 section 6.3), stricter than that: what leaves two readings is refused.
-fn framing(request: &Method, status: StatusCode, is_11: bool, headers: &mut HeaderMap) -> Result<Framing, Malformed> {
+fn framing(request: &Method, status: StatusCode, is_11: bool, headers: &mut Fields) -> Result<Framing, Malformed> {
     let is_encoded = is_chunked(headers)?;
     let length = length(headers)?;
     if is_encoded && (length.is_some() || !is_11) {
@@ -113,33 +112,29 @@ fn framing(request: &Method, status: StatusCode, is_11: bool, headers: &mut Head
     })
 }
 
-fn is_chunked(headers: &HeaderMap) -> Result<bool, Malformed> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+fn is_chunked(headers: &Fields) -> Result<bool, Malformed> {
+    let mut codings = headers.get_all(Name::TransferEncoding);
     match (codings.next(), codings.next()) {
         (None, _) => Ok(false),
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        (Some(only), None) if only.eq_ignore_ascii_case(b"chunked") => Ok(true),
         _ => Err(Malformed::Encoding),
     }
 }
 
 /// The one length; the same length said several times is said once from here on.
-fn length(headers: &mut HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut fields = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = fields.next() else { return Ok(None) };
-    let is_one = fields.next().is_none();
-    let length = number(first.as_bytes()).ok_or(Malformed::Length)?;
-    if !is_one {
-        if headers.get_all(CONTENT_LENGTH).iter().any(|other| number(other.as_bytes()) != Some(length)) {
-            return Err(Malformed::Length);
-        }
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+fn length(headers: &mut Fields) -> Result<Option<u64>, Malformed> {
+    let Some(first) = headers.get(Name::ContentLength) else { return Ok(None) };
+    let length = number(first).ok_or(Malformed::Length)?;
+    if headers.get_all(Name::ContentLength).any(|other| number(other) != Some(length)) {
+        return Err(Malformed::Length);
     }
+    headers.keep_first(Name::ContentLength);
     Ok(Some(length))
 }
 
 /// Whether the connection goes on (RFC 9112 section 9.3).
-fn keeps(is_11: bool, headers: &HeaderMap) -> bool {
-    let mut options = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+fn keeps(is_11: bool, headers: &Fields) -> bool {
+    let mut options = headers.texts(Name::Connection).flat_map(|value| value.split(','));
     if is_11 {
         !options.any(|option| option.trim().eq_ignore_ascii_case("close"))
     } else {
@@ -154,7 +149,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(method: &Method, text: &str) -> Result<Option<Head>, Malformed> {
-        Reader::default().head(&mut BytesMut::from(text), method, &mut HeaderMap::new())
+        Reader::default().head(&mut BytesMut::from(text), method, &mut Fields::default())
     }
 
     #[test]
@@ -208,7 +203,10 @@ mod tests {
         let once = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nX: y\r\n\r\n";
         let head = read(&Method::GET, &format!("{}{answer}", once.repeat(16))).unwrap().unwrap();
-        assert_eq!((head.status.as_u16(), head.headers.len(), head.headers.get("x").unwrap()), (200, 2, &HeaderValue::from_static("y")));
+        assert_eq!(
+            (head.status.as_u16(), head.headers.len(), head.headers.get_named(&"x".parse().unwrap()).next().unwrap()),
+            (200, 2, &b"y"[..])
+        );
         assert_eq!(read(&Method::GET, &once.repeat(17)).unwrap_err(), Malformed::TooManyInformational);
     }
 
@@ -225,21 +223,21 @@ mod tests {
         fn a_head_is_the_same_however_it_arrives(cut in 0_usize..80) {
             let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a: \r\nx-b: c\r\n\r\nok";
             let cut = cut.min(text.len());
-            let (mut reader, mut map) = (Reader::default(), HeaderMap::new());
+            let (mut reader, mut map) = (Reader::default(), Fields::default());
             let mut input = BytesMut::from(&text.as_bytes()[..cut]);
             let early = reader.head(&mut input, &Method::GET, &mut map).unwrap();
             input.extend_from_slice(&text.as_bytes()[cut..]);
             let head = match early { Some(head) => head, None => reader.head(&mut input, &Method::GET, &mut map).unwrap().unwrap() };
             prop_assert_eq!((head.status.as_u16(), head.framing, &input[..]), (200, Framing::Length(2), &b"ok"[..]));
-            prop_assert_eq!(head.headers.get("x-a").unwrap().as_bytes(), b"");
-            prop_assert_eq!(head.headers.get("x-b").unwrap().as_bytes(), b"c");
+            prop_assert_eq!(head.headers.get_named(&"x-a".parse().unwrap()).next().unwrap(), b"");
+            prop_assert_eq!(head.headers.get_named(&"x-b".parse().unwrap()).next().unwrap(), b"c");
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut input = BytesMut::from("HTTP/1.1 200 OK\r\n");
             input.extend_from_slice(&bytes);
-            let _ = Reader::default().head(&mut input, &Method::GET, &mut HeaderMap::new());
+            let _ = Reader::default().head(&mut input, &Method::GET, &mut Fields::default());
         }
     }
 }

@@ -4,13 +4,14 @@
 //! Stricter than RFC 9112 allows a server to be: what the standard lets one repair (section 2.2: LF alone, section 3: blanks in the
 //! request line, section 5.2: folded lines) another repairs in another way, so it is refused, with its line.
 
-use super::fields::{Fields, Untidy, end_of_line, place};
+use super::section::{FIELDS_INLINE, Section, Untidy, end_of_line, place};
+use crate::fields::{Fields, Name};
 use crate::request::head::{Ambiguous, Received};
 use bulkhead_config::path;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Method, Uri, Version};
 use httparse::{ParserConfig, Status};
 use std::mem::MaybeUninit;
 
@@ -91,7 +92,7 @@ pub struct Bounds {
 /// Reads heads of one connection; keeps its memory between them.
 #[derive(Debug, Default)]
 pub struct Reader {
-    fields: Fields,
+    section: Section,
     /// Bytes that were looked at and held no end.
     seen: usize,
 }
@@ -106,11 +107,11 @@ struct Line {
 }
 
 impl Reader {
-    /// Takes the head out of `input`, once all of it is there; `map` is used for its fields.
+    /// Takes the head out of `input`, once all of it is there; `fields` is used for its fields.
     ///
     /// # Errors
     /// Why it is no head.
-    pub fn head(&mut self, input: &mut BytesMut, map: &mut HeaderMap, bounds: Bounds) -> Result<Option<Head>, Unreadable> {
+    pub fn head(&mut self, input: &mut BytesMut, fields: &mut Fields, bounds: Bounds) -> Result<Option<Head>, Unreadable> {
         // Without a new line end nothing is new to a parser, and who sends byte by byte is not read byte by byte.
         if self.seen > 0 && !input.get(self.seen..).unwrap_or_default().contains(&b'\n') && input.len() < bounds.bytes {
             self.seen = input.len();
@@ -121,17 +122,15 @@ impl Reader {
             return Ok(None);
         };
         self.seen = 0;
-        let head = input.split_to(line.length).freeze();
-        let mut headers = std::mem::take(map);
-        headers.clear();
-        self.fields.fill(&mut headers, &head).map_err(|Untidy| diagnose(&head, Unreadable::Value(0)))?;
+        let mut headers = std::mem::take(fields);
+        let head = self.section.fill(&mut headers, input.split_to(line.length)).map_err(|Untidy| Unreadable::TooLarge)?;
         let Line { method, target: at, version, .. } = line;
         let written = head.slice(at);
         // Where a path is read, a fragment is dropped: the path would be another one.
         let framing = if written.contains(&b'#') { Err(Ambiguous::Path(path::Ambiguous::Fragment)) } else { framing(version, &headers) };
         let (authority, path) = target(&method, written)?;
         let expects_continue =
-            version == Version::HTTP_11 && headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+            version == Version::HTTP_11 && headers.get(Name::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         let keeps = keeps(version, &headers);
         let (framing, fault) = match framing {
             Ok(framing) => (framing, None),
@@ -143,7 +142,7 @@ impl Reader {
     }
 
     fn parse(&mut self, input: &[u8], bounds: Bounds) -> Result<Option<Line>, Unreadable> {
-        let mut inline = [const { MaybeUninit::uninit() }; super::fields::FIELDS_INLINE];
+        let mut inline = [const { MaybeUninit::uninit() }; FIELDS_INLINE];
         let mut more = Vec::new();
         let space = match inline.get_mut(..bounds.fields) {
             Some(space) => space,
@@ -173,7 +172,7 @@ impl Reader {
         let end = target.end + b" HTTP/1.1".len();
         let fields = (target.start == start + method.len() + 1).then(|| end_of_line(head, end)).flatten();
         let fields = fields.ok_or_else(|| diagnose(head, Unreadable::RequestLine))?;
-        self.fields.take(head, fields, request.headers).map_err(|Untidy| diagnose(head, Unreadable::RequestLine))?;
+        self.section.take(head, fields, request.headers).map_err(|Untidy| diagnose(head, Unreadable::RequestLine))?;
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| Unreadable::RequestLine)?;
         let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
         Ok(Some(Line { method, target, version, length }))
@@ -181,7 +180,7 @@ impl Reader {
 }
 
 /// The target's authority and path (RFC 9112 section 3.2).
-fn target(method: &Method, target: Bytes) -> Result<(Option<HeaderValue>, Option<PathAndQuery>), Unreadable> {
+fn target(method: &Method, target: Bytes) -> Result<(Option<Bytes>, Option<PathAndQuery>), Unreadable> {
     match target.first() {
         Some(b'/') => Ok((None, Some(PathAndQuery::from_maybe_shared(target).map_err(|_| Unreadable::Target)?))),
         Some(b'*') if target.len() == 1 => Ok((None, Some(PathAndQuery::from_static("*")))),
@@ -191,7 +190,7 @@ fn target(method: &Method, target: Bytes) -> Result<(Option<HeaderValue>, Option
             if !is_absolute && method != Method::CONNECT {
                 return Err(Unreadable::Target);
             }
-            let authority = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+            let authority = uri.authority().map(|authority| Bytes::copy_from_slice(authority.as_str().as_bytes()));
             // OPTIONS without a path means the server (RFC 9112 section 3.2.4); every other method `/`.
             let names_path = target
                 .get(uri.scheme_str().map_or(0, str::len) + "://".len()..)
@@ -204,17 +203,17 @@ fn target(method: &Method, target: Bytes) -> Result<(Option<HeaderValue>, Option
 }
 
 /// Where the body ends (RFC 9112 section 6.3), stricter than that: what leaves two readings is refused.
-fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, Ambiguous> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+fn framing(version: Version, headers: &Fields) -> Result<Framing, Ambiguous> {
+    let mut codings = headers.get_all(Name::TransferEncoding);
+    let mut lengths = headers.get_all(Name::ContentLength);
     match (codings.next(), lengths.next()) {
         (None, None) => Ok(Framing::Nothing),
         (Some(_), Some(_)) => Err(Ambiguous::LengthAndEncoding),
         (Some(_), None) if version != Version::HTTP_11 => Err(Ambiguous::OldEncoding),
-        (Some(coding), None) if codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
+        (Some(coding), None) if codings.next().is_none() && coding.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         (Some(_), None) => Err(Ambiguous::Encoding),
         (None, Some(_)) if lengths.next().is_some() => Err(Ambiguous::ManyLengths),
-        (None, Some(length)) => match super::number(length.as_bytes()) {
+        (None, Some(length)) => match super::number(length) {
             Some(0) => Ok(Framing::Nothing),
             Some(length) => Ok(Framing::Length(length)),
             None => Err(Ambiguous::Length),
@@ -223,8 +222,8 @@ fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, Ambiguous> 
 }
 
 /// Whether the client wants to go on with the connection (RFC 9112 section 9.3).
-fn keeps(version: Version, headers: &HeaderMap) -> bool {
-    if !headers.contains_key(CONNECTION) {
+fn keeps(version: Version, headers: &Fields) -> bool {
+    if headers.get(Name::Connection).is_none() {
         return version == Version::HTTP_11;
     }
     let has = |wanted: &str| crate::request::head::connection_options(headers).any(|option| option.eq_ignore_ascii_case(wanted));
@@ -293,7 +292,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { bytes: 1_024, fields: 20 };
 
     fn read(text: impl AsRef<[u8]>) -> Result<Option<Head>, Unreadable> {
-        Reader::default().head(&mut BytesMut::from(text.as_ref()), &mut HeaderMap::new(), BOUNDS)
+        Reader::default().head(&mut BytesMut::from(text.as_ref()), &mut Fields::default(), BOUNDS)
     }
 
     #[test]
@@ -381,7 +380,7 @@ mod tests {
             ("CONNECT a:80", Some("a:80"), Some("/")),
         ] {
             let head = read(format!("{line} HTTP/1.1\r\n\r\n")).unwrap().unwrap().received;
-            assert_eq!(head.authority.as_ref().map(|it| it.to_str().unwrap()), authority, "{line}");
+            assert_eq!(head.authority.as_ref().map(|it| std::str::from_utf8(it).unwrap()), authority, "{line}");
             assert_eq!(head.path.as_ref().map(PathAndQuery::as_str), path, "{line}");
         }
     }
@@ -409,7 +408,7 @@ mod tests {
             let text = "\r\nPOST /a?b HTTP/1.1\r\nHost: acme\r\nX-Empty:\r\nX-Blank: \t \r\nContent-Length:  3 \r\nexpect: 100-continue\r\n\r\nabc";
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([text.len()]).collect();
             cuts.sort_unstable();
-            let (mut reader, mut map, mut input, mut from, mut found) = (Reader::default(), HeaderMap::new(), BytesMut::new(), 0, None);
+            let (mut reader, mut map, mut input, mut from, mut found) = (Reader::default(), Fields::default(), BytesMut::new(), 0, None);
             for to in cuts {
                 input.extend_from_slice(&text.as_bytes()[from..to]);
                 from = to;
@@ -419,15 +418,15 @@ mod tests {
             }
             let head = found.unwrap();
             prop_assert_eq!((head.framing, head.expects_continue, head.keeps, &input[..]), (Framing::Length(3), true, true, &b"abc"[..]));
-            prop_assert_eq!(head.received.headers.get("x-blank").unwrap(), "");
-            prop_assert_eq!(head.received.headers.get("host").unwrap(), "acme");
+            prop_assert_eq!(head.received.headers.get_named(&"x-blank".parse().unwrap()).next().unwrap(), b"");
+            prop_assert_eq!(head.received.headers.get(Name::Host).unwrap(), b"acme");
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), is_begun in any::<bool>()) {
             let mut input = BytesMut::from(if is_begun { "GET / HTTP/1.1\r\n" } else { "" });
             input.extend_from_slice(&bytes);
-            let _ = Reader::default().head(&mut input, &mut HeaderMap::new(), BOUNDS);
+            let _ = Reader::default().head(&mut input, &mut Fields::default(), BOUNDS);
         }
     }
 }

@@ -3,7 +3,8 @@
 //! Cost: per message; appended to the connection's buffer, no allocation once that has grown.
 //! Names, values, methods and targets are types that hold no line break, so nothing a peer sends can end a line here.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use crate::fields::{Fields, Name};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode};
 use std::io::Write as _;
 
@@ -18,22 +19,33 @@ pub enum Framing {
     Chunked,
 }
 
+/// The head of a request, as its parts.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Path and query.
+    pub target: &'a str,
+    /// The value of its Host field.
+    pub host: &'a [u8],
+    /// The other fields that came with it. Those that tell its framing are passed over.
+    pub fields: &'a Fields,
+    /// Lines that come behind them.
+    pub added: &'a [u8],
+}
+
 /// Appends the head of a request. Its framing is written here and nowhere else, whatever the fields say.
-pub fn head(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap, framing: Framing) {
-    out.extend_from_slice(method.as_str().as_bytes());
+pub fn head(out: &mut Vec<u8>, head: &Head<'_>, framing: Framing) {
+    out.extend_from_slice(head.method.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(target.as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    let mut has_length = false;
-    for (name, value) in headers {
-        if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
-            has_length |= name == CONTENT_LENGTH;
-            continue;
-        }
-        field(out, name.as_str().as_bytes(), value.as_bytes());
-    }
+    out.extend_from_slice(head.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(head.host);
+    out.extend_from_slice(b"\r\n");
+    head.fields.write(out, |name| !matches!(name, Name::Host | Name::ContentLength | Name::TransferEncoding));
+    out.extend_from_slice(head.added);
     match framing {
-        Framing::Nothing if has_length => field(out, b"content-length", b"0"),
+        Framing::Nothing if head.fields.get(Name::ContentLength).is_some() => field(out, b"content-length", b"0"),
         Framing::Nothing => {}
         Framing::Length(length) => length_field(out, length),
         Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
@@ -43,16 +55,14 @@ pub fn head(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMa
 
 /// Appends the head of an answer without the empty line that ends it. Its framing is written here and nowhere else; `None` leaves
 /// the length that the fields name, of a body that is not sent.
-pub fn answer(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, framing: Option<Framing>) {
+pub fn answer(out: &mut Vec<u8>, status: StatusCode, passed: &Fields, own: &HeaderMap, framing: Option<Framing>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in headers {
-        if name == TRANSFER_ENCODING || (framing.is_some() && name == CONTENT_LENGTH) {
-            continue;
-        }
+    passed.write(out, |name| !(name == Name::TransferEncoding || (framing.is_some() && name == Name::ContentLength)));
+    for (name, value) in own.iter().filter(|(name, _)| framing.is_none() || *name != CONTENT_LENGTH) {
         field(out, name.as_str().as_bytes(), value.as_bytes());
     }
     match framing {
@@ -109,20 +119,22 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let mut out = Vec::new();
-        head(&mut out, &Method::POST, "/a?b", &headers, framing);
+        let fields = Fields::from(&headers);
+        let parts = Head { method: &Method::POST, target: "/a?b", host: b"a", fields: &fields, added: b"y: 3\r\n" };
+        head(&mut out, &parts, framing);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_head_says_once_where_its_body_ends() {
         for (framing, fields, expected) in [
-            (Framing::Nothing, &[("host", "a")][..], "POST /a?b HTTP/1.1\r\nhost: a\r\n\r\n"),
-            (Framing::Nothing, &[("content-length", "0"), ("host", "a")], "POST /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"),
-            (Framing::Length(7), &[("content-length", "9"), ("host", "a")], "POST /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 7\r\n\r\n"),
+            (Framing::Nothing, &[("host", "b")][..], "POST /a?b HTTP/1.1\r\nhost: a\r\ny: 3\r\n\r\n"),
+            (Framing::Nothing, &[("content-length", "0")], "POST /a?b HTTP/1.1\r\nhost: a\r\ny: 3\r\ncontent-length: 0\r\n\r\n"),
+            (Framing::Length(7), &[("content-length", "9")], "POST /a?b HTTP/1.1\r\nhost: a\r\ny: 3\r\ncontent-length: 7\r\n\r\n"),
             (
                 Framing::Chunked,
                 &[("content-length", "9"), ("transfer-encoding", "gzip"), ("x", "1"), ("x", "2")],
-                "POST /a?b HTTP/1.1\r\nx: 1\r\nx: 2\r\ntransfer-encoding: chunked\r\n\r\n",
+                "POST /a?b HTTP/1.1\r\nhost: a\r\nx: 1\r\nx: 2\r\ny: 3\r\ntransfer-encoding: chunked\r\n\r\n",
             ),
         ] {
             assert_eq!(written(framing, fields), expected);

@@ -3,14 +3,15 @@
 //! Cost: per request without a body; nothing. Per chunk; a few numbers, no copy. One small allocation for a request with a body.
 //! Back-pressure is the connection's: a side that takes nothing is a side that is not asked for more, so at most a chunk waits here.
 
+use super::grpc;
+use super::head;
 use super::record::Record;
 use super::upstream::{Download, Failed};
-use super::{grpc, head, outgoing};
 use crate::connection::stream::Outlet;
 use crate::connection::wire;
 use crate::problem::Code;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame, SizeHint};
 use std::cell::Cell;
 use std::io;
@@ -215,7 +216,10 @@ impl http_body::Body for Upload {
 
 /// Trailers without what a client may say in a head only, or not at all.
 fn fit_to_trail(mut trailers: HeaderMap) -> HeaderMap {
-    outgoing::remove_all(&mut trailers, |name| !head::may_trail(name));
+    let unfit: Vec<HeaderName> = trailers.keys().filter(|name| !head::may_trail(name.as_str())).cloned().collect();
+    for name in unfit {
+        trailers.remove(name);
+    }
     trailers
 }
 

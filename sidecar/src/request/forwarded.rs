@@ -5,16 +5,11 @@
 //! otherwise take a client's word for its address.
 
 use super::head::{Ambiguous, Found, is_read_as_forwarding};
-use super::outgoing::remove_all;
 use crate::connection::Downstream;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use crate::fields::{Fields, Name};
+use crate::http1::write;
 use ipnet::IpNet;
 use std::net::IpAddr;
-
-const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
 
 /// The client's address: the peer's, unless the peer is a trusted hop; then the last address its fields name that is none.
 ///
@@ -23,11 +18,11 @@ const HTTP: HeaderValue = HeaderValue::from_static("http");
 ///
 /// # Errors
 /// They name two clients.
-pub fn source(peer: IpAddr, trusted: &[IpNet], found: Found, headers: &HeaderMap) -> Result<IpAddr, Ambiguous> {
+pub fn source(peer: IpAddr, trusted: &[IpNet], found: Found, headers: &Fields) -> Result<IpAddr, Ambiguous> {
     if trusted.is_empty() || !found.any(Found::FORWARDED) || !is_in(trusted, peer) {
         return Ok(peer);
     }
-    match (follow(peer, trusted, headers, header::FORWARDED), follow(peer, trusted, headers, FOR)) {
+    match (follow(peer, trusted, headers, Name::Forwarded), follow(peer, trusted, headers, Name::ForwardedFor)) {
         (Way::Ends(one), Way::Ends(other)) if one != other => Err(Ambiguous::ClientsDiffer),
         (Way::Ends(client), _) | (_, Way::Ends(client)) => Ok(client),
         (Way::LeadsOn(hop), Way::LeadsOn(other)) => Ok(if hop == peer { other } else { hop }),
@@ -47,7 +42,7 @@ enum Way {
     LeadsOn(IpAddr),
 }
 
-fn follow(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap, name: HeaderName) -> Way {
+fn follow(peer: IpAddr, trusted: &[IpNet], headers: &Fields, name: Name) -> Way {
     let mut hop = peer;
     for entry in list(headers, name).into_iter().rev() {
         match node(entry) {
@@ -60,9 +55,8 @@ fn follow(peer: IpAddr, trusted: &[IpNet], headers: &HeaderMap, name: HeaderName
 }
 
 /// All entries of a list field, first to last.
-fn list(headers: &HeaderMap, name: HeaderName) -> Vec<&str> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).collect()
+fn list(headers: &Fields, name: Name) -> Vec<&str> {
+    headers.texts(name).flat_map(|value| value.split(',')).map(str::trim).collect()
 }
 
 /// The address in an entry of either field: `for="[2001:db8::1]:4711";proto=http`, `192.0.2.1`, `192.0.2.1:4711`.
@@ -79,25 +73,25 @@ fn node(entry: &str) -> Option<IpAddr> {
     ip.map(|ip| ip.to_canonical())
 }
 
-/// Tells the upstream where the request came from.
-pub fn rewrite(headers: &mut HeaderMap, found: Found, host: &HeaderValue, from: &Downstream, trusted: &[IpNet]) {
-    if found.any(Found::FORWARDED) && is_in(trusted, from.peer().ip()) {
+/// Tells the upstream where the request came from: drops what nobody vouches for, and writes what we know.
+pub fn tell(headers: &mut Fields, out: &mut Vec<u8>, found: Found, host: &[u8], from: &Downstream, trusted: &[IpNet]) {
+    let is_of_hop = found.any(Found::FORWARDED) && is_in(trusted, from.peer().ip());
+    if is_of_hop {
         // No hop spells them so: these come from whoever wants to be read in its place.
-        remove_all(headers, |name| name.contains('_') && is_read_as_forwarding(name));
-        headers.append(FOR, from.forwarding().forwarded_for.clone());
-        headers.append(header::FORWARDED, from.forwarding().forwarded.clone());
-        // The first hop knows what the client used; a hop that did not say leaves it to us.
-        headers.entry(PROTO).or_insert(HTTP);
-        headers.entry(HOST).or_insert_with(|| host.clone());
-        return;
+        headers.drop_if(|field| field.name.contains(&b'_') && is_read_as_forwarding(field.name_str()));
+    } else if found.any(Found::FORWARDED) {
+        headers.drop_if(|field| is_read_as_forwarding(field.name_str()));
     }
-    if found.any(Found::FORWARDED) {
-        remove_all(headers, is_read_as_forwarding);
+    let forwarding = from.forwarding();
+    write::field(out, b"x-forwarded-for", forwarding.forwarded_for.as_bytes());
+    write::field(out, b"forwarded", forwarding.forwarded.as_bytes());
+    // The first hop knows what the client used; a hop that did not say leaves it to us.
+    if !is_of_hop || headers.get(Name::ForwardedProto).is_none() {
+        write::field(out, b"x-forwarded-proto", b"http");
     }
-    headers.insert(FOR, from.forwarding().forwarded_for.clone());
-    headers.insert(header::FORWARDED, from.forwarding().forwarded.clone());
-    headers.insert(PROTO, HTTP);
-    headers.insert(HOST, host.clone());
+    if !is_of_hop || headers.get(Name::ForwardedHost).is_none() {
+        write::field(out, b"x-forwarded-host", host);
+    }
 }
 
 #[cfg(test)]
@@ -107,11 +101,11 @@ mod tests {
 
     fn find(peer: &str, fields: &[(&'static str, &str)]) -> Result<IpAddr, Ambiguous> {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
-        let mut headers = HeaderMap::new();
+        let mut headers = http::HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
         }
-        source(peer.parse().unwrap(), &trusted, Found::FORWARDED, &headers)
+        source(peer.parse().unwrap(), &trusted, Found::FORWARDED, &Fields::from(&headers))
     }
 
     fn client(peer: &str, fields: &[(&'static str, &str)]) -> String {

@@ -4,8 +4,8 @@
 //! gRPC is HTTP/2 with messages in the body and its outcome in the trailers, so what a proxy says to its clients must be said that
 //! way too: see `problem`.
 
+use crate::fields::{Fields, Name, visible};
 use crate::problem::Code;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
@@ -18,20 +18,20 @@ const GRPC: &[u8] = b"application/grpc";
 /// Whether a message with these fields is gRPC: `application/grpc`, alone or with a message format or parameters. gRPC-Web has
 /// another name, speaks HTTP/1.1 too and tells its outcome in the body.
 #[must_use]
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+pub fn is_grpc(headers: &Fields) -> bool {
+    let Some(value) = headers.get(Name::ContentType) else { return false };
     // Media types have no case (RFC 9110 section 8.3.1).
-    let Some((kind, rest)) = value.as_bytes().split_at_checked(GRPC.len()) else { return false };
+    let Some((kind, rest)) = value.split_at_checked(GRPC.len()) else { return false };
     kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 /// The time its client gives a call, if it is one and has one.
 #[must_use]
-pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
+pub fn timeout(headers: &Fields) -> Option<Duration> {
     if !is_grpc(headers) {
         return None;
     }
-    duration(headers.get(TIMEOUT)?.to_str().ok()?)
+    duration(visible(headers.get_named(&TIMEOUT).next()?)?)
 }
 
 /// A timeout as gRPC writes it: up to eight digits and a unit.
@@ -71,10 +71,10 @@ mod tests {
             ("application/grpc-web+proto", false),
             ("application/json", false),
         ] {
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
-            assert_eq!(is_grpc(&headers), expected, "{value}");
+            let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+            assert_eq!(is_grpc(&Fields::from(&headers)), expected, "{value}");
         }
-        assert!(!is_grpc(&HeaderMap::new()));
+        assert!(!is_grpc(&Fields::default()));
     }
 
     #[test]

@@ -5,10 +5,11 @@
 //! other server is the upstream, and what it reads is what the decision must have been about.
 
 use super::host::{Host, NotAHost};
+use crate::fields::{Fields, Name};
 use bulkhead_config::path;
-use http::header::{self, HeaderName};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Version, request};
+use http::{Method, Version, request};
 use std::borrow::Cow;
 
 /// The head of a request as an engine read it.
@@ -17,13 +18,13 @@ pub struct Received {
     /// Its method.
     pub method: Method,
     /// The authority its target names, if it does.
-    pub authority: Option<HeaderValue>,
+    pub authority: Option<Bytes>,
     /// Path and query of its target, or `*`; absent where only the server is named.
     pub path: Option<PathAndQuery>,
     /// The version it came in.
     pub version: Version,
     /// All header fields.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Why nobody can say where it ends.
     pub fault: Option<Ambiguous>,
 }
@@ -32,8 +33,8 @@ impl From<request::Parts> for Received {
     fn from(parts: request::Parts) -> Self {
         let request::Parts { method, uri, version, headers, .. } = parts;
         let uri = uri.into_parts();
-        let authority = uri.authority.and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        Self { method, authority, path: uri.path_and_query, version, headers, fault: None }
+        let authority = uri.authority.map(|authority| Bytes::copy_from_slice(authority.as_str().as_bytes()));
+        Self { method, authority, path: uri.path_and_query, version, headers: Fields::from(&headers), fault: None }
     }
 }
 
@@ -49,7 +50,7 @@ pub struct Head {
     /// The version it came in.
     pub version: Version,
     /// All header fields, as they came.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// Which of the fields that concern this hop are among them.
     pub found: Found,
 }
@@ -91,18 +92,6 @@ impl Found {
     #[must_use]
     pub fn any(self, these: Found) -> bool {
         self.0 & these.0 != 0
-    }
-
-    /// With what a field of an answer is, if it concerns one hop.
-    #[must_use]
-    pub fn with_answer_field(self, name: &HeaderName) -> Found {
-        let more = match name.as_str() {
-            "connection" => Found::CONNECTION,
-            "upgrade" => Found::UPGRADE,
-            "keep-alive" | "proxy-connection" | "proxy-authenticate" | "transfer-encoding" => Found::HOP,
-            _ => return self,
-        };
-        Found(self.0 | more.0)
     }
 
     fn add(&mut self, these: Found) {
@@ -165,7 +154,7 @@ pub enum Ambiguous {
     ConnectionNames(String),
     /// A field that would undo the decision at the upstream.
     #[error("`{0}` tells the upstream another method or path than the request itself, and the decision is about the request")]
-    Override(HeaderName),
+    Override(String),
     /// A trusted hop wrote one of two fields, the client the other, and nobody can say which.
     #[error("`Forwarded` and `X-Forwarded-For` name two clients")]
     ClientsDiffer,
@@ -252,35 +241,39 @@ impl Head {
 
     /// The protocol it asks to change to, unless that is HTTP/2: which is spoken to those who begin with it (RFC 9113).
     #[must_use]
-    pub fn upgrade(&self) -> Option<&HeaderValue> {
+    pub fn upgrade(&self) -> Option<Bytes> {
         if !self.found.any(Found::UPGRADE) || !self.found.any(Found::CONNECTION) || self.version != Version::HTTP_11 {
             return None;
         }
         let asks = connection_options(&self.headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
-        self.headers.get(header::UPGRADE).filter(|value| asks && !value.as_bytes().eq_ignore_ascii_case(b"h2c"))
+        self.headers.share(Name::Upgrade).filter(|value| asks && !value.eq_ignore_ascii_case(b"h2c"))
     }
 }
 
 /// One pass over the names: what is there of what concerns this hop, and what must not be there.
-fn survey(headers: &HeaderMap) -> Result<Found, Ambiguous> {
+fn survey(headers: &Fields) -> Result<Found, Ambiguous> {
     let mut found = Found::default();
     let (mut lengths, mut encoded) = (0, false);
-    for name in headers.keys() {
-        match name.as_str() {
-            "connection" => found.add(Found::CONNECTION),
-            "upgrade" => found.add(Found::UPGRADE),
-            "te" => found.add(Found::TE),
-            "transfer-encoding" => {
-                encoded = is_chunked_alone(headers)?;
+    for field in headers.iter() {
+        match field.known {
+            Name::Connection => found.add(Found::CONNECTION),
+            Name::Upgrade => found.add(Found::UPGRADE),
+            Name::Te => found.add(Found::TE),
+            Name::TransferEncoding => {
+                // Any other coding ends at this hop: the upstream would get coded bytes and nothing that says so.
+                let is_chunked_alone = !encoded && field.value.eq_ignore_ascii_case(b"chunked");
+                encoded = is_chunked_alone.then_some(true).ok_or(Ambiguous::Encoding)?;
                 found.add(Found::HOP);
             }
-            "keep-alive" | "proxy-connection" | "proxy-authorization" | "proxy-authenticate" | "expect" => found.add(Found::HOP),
-            "content-length" => lengths = headers.get_all(name).iter().count(),
-            "forwarded" => found.add(Found::FORWARDED),
-            "authorization" => found.add(Found::AUTHORIZATION),
-            "cookie" => found.add(Found::COOKIE),
-            "traceparent" => found.add(Found::TRACE),
-            other if other.starts_with('x') => found.add(extension(name)?),
+            Name::KeepAlive | Name::ProxyConnection | Name::ProxyAuthorization | Name::ProxyAuthenticate | Name::Expect => {
+                found.add(Found::HOP);
+            }
+            Name::ContentLength => lengths += 1,
+            Name::Forwarded | Name::ForwardedFor | Name::ForwardedProto | Name::ForwardedHost => found.add(Found::FORWARDED),
+            Name::Authorization => found.add(Found::AUTHORIZATION),
+            Name::Cookie => found.add(Found::COOKIE),
+            Name::Traceparent | Name::Tracestate => found.add(Found::TRACE),
+            Name::Other if field.name.first() == Some(&b'x') => found.add(extension(field.name_str())?),
             _ => {}
         }
     }
@@ -295,19 +288,10 @@ fn survey(headers: &HeaderMap) -> Result<Found, Ambiguous> {
     }
 }
 
-/// Any other coding ends at this hop: the upstream would get coded bytes and nothing that says so.
-fn is_chunked_alone(headers: &HeaderMap) -> Result<bool, Ambiguous> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
-        _ => Err(Ambiguous::Encoding),
-    }
-}
-
 /// What is there of fields that no standard names but every upstream obeys.
-fn extension(name: &HeaderName) -> Result<Found, Ambiguous> {
-    match &*spelling(name.as_str()) {
-        spelled if OVERRIDES.contains(&spelled) => Err(Ambiguous::Override(name.clone())),
+fn extension(name: &str) -> Result<Found, Ambiguous> {
+    match &*spelling(name) {
+        spelled if OVERRIDES.contains(&spelled) => Err(Ambiguous::Override(name.to_owned())),
         spelled if concerns_forwarding(spelled) => Ok(Found::FORWARDED),
         spelled if spelled.starts_with(OURS) => Ok(Found::OURS),
         _ => Ok(Found::default()),
@@ -349,9 +333,8 @@ pub(super) fn may_trail(name: &str) -> bool {
 }
 
 /// The options of `Connection`: names of fields that end at this hop.
-pub(crate) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|option| !option.is_empty())
+pub(crate) fn connection_options(headers: &Fields) -> impl Iterator<Item = &str> {
+    headers.texts(Name::Connection).flat_map(|value| value.split(',')).map(str::trim).filter(|option| !option.is_empty())
 }
 
 /// Fields that a client could make us drop by naming them in `Connection`, so that the upstream would see another request than
@@ -363,15 +346,14 @@ fn is_needed_by_the_upstream(option: &str) -> bool {
 }
 
 /// The host that the target or the Host field names; where both do, they must agree (RFC 9112 section 3.2).
-fn host(authority: Option<HeaderValue>, headers: &HeaderMap) -> Result<Host, Ambiguous> {
-    let mut fields = headers.get_all(header::HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
+fn host(authority: Option<Bytes>, headers: &Fields) -> Result<Host, Ambiguous> {
+    if headers.get_all(Name::Host).nth(1).is_some() {
         return Err(Ambiguous::ManyHosts);
     }
+    let field = headers.share(Name::Host);
     match (authority, field) {
         (None, None) => Err(Ambiguous::NoHost),
-        (None, Some(field)) => Ok(Host::read(field.clone())?),
+        (None, Some(field)) => Ok(Host::read(field)?),
         (Some(authority), field) => {
             let host = Host::read(authority)?;
             match field {
@@ -498,7 +480,7 @@ mod tests {
 
     #[test]
     fn an_upgrade_counts_when_connection_names_it_and_it_is_not_http2() {
-        let upgrade = |headers: &[(&str, &str)]| normal("GET", "/", headers).unwrap().upgrade().cloned();
+        let upgrade = |headers: &[(&str, &str)]| normal("GET", "/", headers).unwrap().upgrade();
         assert_eq!(upgrade(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).unwrap(), "websocket");
         assert_eq!(upgrade(&[("host", "a"), ("upgrade", "websocket")]), None);
         assert_eq!(upgrade(&[("host", "a"), ("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]), None);

@@ -2,13 +2,13 @@
 //!
 //! Cost: per request; no allocation unless it has capital letters.
 
-use http::HeaderValue;
+use bytes::Bytes;
 
 /// A host and, where it was named, its port.
 #[derive(Debug, Clone)]
 pub struct Host {
     /// In lower case; what goes to the upstream.
-    value: HeaderValue,
+    value: Bytes,
     /// Bytes of the name.
     name: usize,
     /// Where the port's digits begin.
@@ -37,8 +37,8 @@ impl Host {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(value: HeaderValue) -> Result<Host, NotAHost> {
-        let bytes = value.as_bytes();
+    pub fn read(value: Bytes) -> Result<Host, NotAHost> {
+        let bytes = &*value;
         let end = end_of_name(bytes)?;
         let (name, rest) = bytes.split_at_checked(end).ok_or(NotAHost::Character)?;
         let port = match rest {
@@ -56,21 +56,21 @@ impl Host {
         if !name.iter().any(u8::is_ascii_uppercase) {
             return Ok(Host { name: bare, port, value });
         }
-        let lower = HeaderValue::from_bytes(&bytes.to_ascii_lowercase()).map_err(|_| NotAHost::Character)?;
-        Ok(Host { name: bare, port, value: lower })
+        let lower = bytes.to_ascii_lowercase();
+        Ok(Host { name: bare, port, value: lower.into() })
     }
 
     /// The name alone.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let name = self.value.as_bytes().get(..self.name).unwrap_or_default();
+        let name = self.value.get(..self.name).unwrap_or_default();
         // Only ASCII passes `read`.
         std::str::from_utf8(name).unwrap_or_default()
     }
 
     /// Name and port, as a Host field for the upstream.
     #[must_use]
-    pub fn value(&self) -> &HeaderValue {
+    pub fn value(&self) -> &Bytes {
         &self.value
     }
 
@@ -82,7 +82,7 @@ impl Host {
     }
 
     fn digits(&self) -> &[u8] {
-        self.value.as_bytes().get(self.port..).unwrap_or_default()
+        self.value.get(self.port..).unwrap_or_default()
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
             ("[::1]x", Err(NotAHost::Character)),
             ("a,b", Err(NotAHost::Character)),
         ] {
-            let host = HeaderValue::from_str(written).map_err(|_| NotAHost::Character).and_then(Host::read);
+            let host = Host::read(Bytes::from_static(written.as_bytes()));
             assert_eq!(host.as_ref().map(Host::as_str).map_err(|e| *e), name, "{written}");
         }
     }

@@ -1,6 +1,7 @@
 //! Outgoing: the request as the upstream gets it, and the answer as the client gets it, without what belongs to one hop.
 //!
-//! Cost: per request; only fields that are there are removed. Values of ours are prepared where they can be.
+//! Cost: per request; what came is passed on from the buffer it came in, what does not go on is marked, what we say is written
+//! once into a buffer that is used again. No allocation.
 //! INVARIANT (only what is proven): `x-bulkhead-tenant`, `-user` and `-roles` go up for a request whose tenant was proved, and
 //! under these names nothing else ever does.
 
@@ -8,28 +9,20 @@ use super::authn::{self, Verified};
 use super::body::Upload;
 use super::forwarded;
 use super::head::{Found, Head, Target, connection_options, is_read_as_ours};
-use super::trace::{self, Came, Trace};
+use super::trace::{Came, Trace};
 use super::upstream::Wire;
 use crate::connection::Downstream;
+use crate::fields::{Fields, Name};
+use crate::http1::write::{self, field};
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::Bound;
 use bulkhead_config::snapshot::{Platform, Route};
-use http::header::{self, HeaderName};
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http::{Method, Request, Uri, Version};
+use std::borrow::Cow;
 use std::rc::Rc;
-
-const TENANT: HeaderName = HeaderName::from_static("x-bulkhead-tenant");
-const USER: HeaderName = HeaderName::from_static("x-bulkhead-user");
-const ROLES: HeaderName = HeaderName::from_static("x-bulkhead-roles");
-const DECISION: HeaderName = HeaderName::from_static("x-bulkhead-decision-id");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-
-/// Fields that are added at most, so that their table grows once.
-const FIELDS_ADDED: usize = 10;
 
 /// What a request is sent with besides itself.
 pub struct Sending<'a> {
@@ -49,141 +42,160 @@ pub struct Sending<'a> {
     pub wire: Wire,
 }
 
-/// The request for the upstream.
-#[must_use]
-pub fn request(head: Head, upload: Upload, sending: &Sending<'_>) -> Box<Request<Upload>> {
-    let upgrade = head.upgrade().cloned().filter(|_| sending.wire == Wire::Http1);
-    let Head { method, target, host, version, mut headers, found } = head;
-    headers.reserve(FIELDS_ADDED);
-    end_hop(&mut headers, found);
-    if found.any(Found::OURS) {
-        remove_all(&mut headers, is_read_as_ours);
+/// A request for an upstream. It stays whole until an answer begins, so that it can be sent again.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// Its method.
+    pub method: Method,
+    /// Path and query.
+    pub path: PathAndQuery,
+    /// The host it is for.
+    pub host: Bytes,
+    /// What came with it and goes on. The fields of the answer take their place.
+    pub fields: Fields,
+    /// What we say: lines of fields.
+    pub added: Vec<u8>,
+    /// It asks to change to another protocol.
+    pub upgrades: bool,
+    /// Its body.
+    pub upload: Upload,
+}
+
+impl Outgoing {
+    /// Its head as HTTP/1.1 is written.
+    #[must_use]
+    pub fn head(&self) -> write::Head<'_> {
+        write::Head { method: &self.method, target: self.path.as_str(), host: &self.host, fields: &self.fields, added: &self.added }
     }
-    withhold_credentials(&mut headers, found, sending);
-    forwarded::rewrite(&mut headers, found, host.value(), sending.from, sending.platform.trusted_hops());
-    tell_proven(&mut headers, sending);
-    tell_trace(&mut headers, sending);
+
+    /// As the engine of HTTP/2 takes it; the body goes with it.
+    #[must_use]
+    pub fn to_http2(&mut self) -> Request<Upload> {
+        let mut request = Request::new(std::mem::replace(&mut self.upload, Upload::Nothing));
+        *request.method_mut() = self.method.clone();
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = absolute(&self.host, self.path.clone());
+        let headers = request.headers_mut();
+        self.fields.to_map(headers);
+        headers.remove(http::header::HOST);
+        for line in self.added.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r")) {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            let (Some(name), Some(value)) = (line.get(..colon), line.get(colon + 2..)) else { continue };
+            // Written here, of names and values that are what they are called.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                headers.append(name, value);
+            }
+        }
+        request
+    }
+}
+
+/// The request for the upstream; `added` is an empty buffer.
+#[must_use]
+pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec<u8>) -> Box<Outgoing> {
+    let upgrade = head.upgrade().filter(|_| sending.wire == Wire::Http1);
+    let Head { method, target, host, version, headers: mut fields, found } = head;
+    let out = &mut added;
+    end_hop(&mut fields, out, found);
+    fields.remove(Name::Host);
+    if found.any(Found::OURS) {
+        fields.drop_if(|field| is_read_as_ours(field.name_str()));
+    }
+    withhold_credentials(&mut fields, found, sending);
+    forwarded::tell(&mut fields, out, found, host.value(), sending.from, sending.platform.trusted_hops());
+    tell_proven(out, sending);
+    tell_trace(&mut fields, out, found, sending);
     let path = match target {
         Target::Path(path) => path,
         // Answered by us; an upstream that gets it nevertheless is asked about its root.
         Target::Service => PathAndQuery::from_static("/"),
     };
-    let mut request = Box::new(Request::new(upload));
-    *request.method_mut() = method;
-    match sending.wire {
-        Wire::Http1 => {
-            if version == Version::HTTP_2 && found.any(Found::COOKIE) {
-                join_cookies(&mut headers);
-            }
-            headers.insert(header::HOST, host.value().clone());
-            if let Some(protocol) = upgrade {
-                headers.insert(header::CONNECTION, UPGRADE);
-                headers.insert(header::UPGRADE, protocol);
-            }
-            *request.uri_mut() = Uri::from(path);
-        }
-        Wire::Http2 => {
-            headers.remove(header::HOST);
-            *request.version_mut() = Version::HTTP_2;
-            *request.uri_mut() = absolute(host.value(), path);
-        }
+    if sending.wire == Wire::Http1 && version == Version::HTTP_2 && found.any(Found::COOKIE) {
+        join_cookies(&mut fields, out);
     }
-    *request.headers_mut() = headers;
-    request
+    if let Some(protocol) = &upgrade {
+        field(out, b"connection", b"upgrade");
+        field(out, b"upgrade", protocol);
+    }
+    Box::new(Outgoing { method, path, host: host.value().clone(), fields, added, upgrades: upgrade.is_some(), upload })
 }
 
-/// Removes what concerns the hop that ends here (RFC 9110 section 7.6.1).
-fn end_hop(headers: &mut HeaderMap, found: Found) {
+/// Drops what concerns the hop that ends here (RFC 9110 section 7.6.1).
+fn end_hop(fields: &mut Fields, out: &mut Vec<u8>, found: Found) {
     if found.any(Found::CONNECTION) {
-        remove_named_by_connection(headers);
+        drop_named_by_connection(fields);
     }
     if found.any(Found::TE) {
         // Only `trailers` says something about the upstream's answer, and gRPC asks for it.
-        let trailers = headers.get_all(header::TE).iter().any(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-        headers.remove(header::TE);
+        let trailers = fields.get_all(Name::Te).any(|te| te.eq_ignore_ascii_case(b"trailers"));
+        fields.remove(Name::Te);
         if trailers {
-            headers.insert(header::TE, TRAILERS);
+            field(out, b"te", b"trailers");
         }
     }
     if found.any(Found::UPGRADE) {
-        headers.remove(header::UPGRADE);
+        fields.remove(Name::Upgrade);
     }
     if found.any(Found::HOP) {
-        for name in [KEEP_ALIVE, PROXY_CONNECTION] {
-            headers.remove(name);
-        }
-        // The engine has answered `Expect` when the first byte of the body is asked for: after the decision.
-        for name in [header::TRANSFER_ENCODING, header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE, header::EXPECT] {
-            headers.remove(name);
-        }
+        // `Expect` is answered when the first byte of the body is asked for: after the decision.
+        fields.drop_if(|field| concerns_hop(field.known) || matches!(field.known, Name::ProxyAuthorization | Name::Expect));
     }
 }
 
-fn remove_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = connection_options(headers).filter_map(|option| option.parse().ok()).collect();
-    headers.remove(header::CONNECTION);
-    for name in named {
-        headers.remove(name);
-    }
+fn concerns_hop(name: Name) -> bool {
+    matches!(name, Name::KeepAlive | Name::ProxyConnection | Name::TransferEncoding | Name::ProxyAuthenticate)
 }
 
-/// Removes every field of such a name.
-pub(super) fn remove_all(headers: &mut HeaderMap, is_such: impl Fn(&str) -> bool) {
-    let named: Vec<HeaderName> = headers.keys().filter(|name| is_such(name.as_str())).cloned().collect();
-    for name in named {
-        headers.remove(name);
-    }
+fn drop_named_by_connection(fields: &mut Fields) {
+    let named: Vec<String> = connection_options(fields).map(str::to_ascii_lowercase).collect();
+    fields.drop_if(|field| field.known == Name::Connection || named.iter().any(|name| name.as_bytes() == field.name));
 }
 
 /// A credential proves who asks to us; the upstream gets it only where the operator said so, an API key never.
-fn withhold_credentials(headers: &mut HeaderMap, found: Found, sending: &Sending<'_>) {
+fn withhold_credentials(fields: &mut Fields, found: Found, sending: &Sending<'_>) {
     let forward = sending.route.forward_authorization || sending.proven.is_some_and(|(_, proof)| proof.forward());
     // Where nothing is verified, an API key may stand in the wrong field.
-    let withhold = || !forward || headers.get_all(header::AUTHORIZATION).iter().any(authn::holds_api_key);
+    let withhold = || !forward || fields.get_all(Name::Authorization).any(authn::holds_api_key);
     if found.any(Found::AUTHORIZATION) && withhold() {
-        headers.remove(header::AUTHORIZATION);
+        fields.remove(Name::Authorization);
     }
     match sending.platform.api_key_header() {
-        Some(name) => {
-            headers.remove(name);
-        }
+        Some(name) => fields.drop_if(|field| field.name == name.as_str().as_bytes()),
         // Nobody said where keys come, so they may come anywhere, and their caller is told only what the route decides.
-        None => withhold_api_keys(headers),
+        None => withhold_api_keys(fields),
     }
 }
 
-/// Removes every field that holds an API key.
-fn withhold_api_keys(headers: &mut HeaderMap) {
-    while let Some((name, _)) = headers.iter().find(|(_, value)| authn::is_api_key(value)) {
-        let name = name.clone();
-        headers.remove(name);
-    }
+/// Drops every field that holds an API key.
+fn withhold_api_keys(fields: &mut Fields) {
+    fields.drop_if(|field| authn::is_api_key(field.value));
 }
 
-fn tell_proven(headers: &mut HeaderMap, sending: &Sending<'_>) {
-    if let Ok(decision) = HeaderValue::from_bytes(&sending.decision.text()) {
-        headers.insert(DECISION, decision);
-    }
+fn tell_proven(out: &mut Vec<u8>, sending: &Sending<'_>) {
+    field(out, b"x-bulkhead-decision-id", &sending.decision.text());
     if let Some((tenant, proof)) = sending.proven {
-        headers.insert(TENANT, tenant.id.clone());
-        headers.insert(USER, safe(&proof.principal().user));
-        headers.insert(ROLES, tenant.role_text(proof.roles(tenant.slice.policy())));
+        field(out, b"x-bulkhead-tenant", tenant.id.as_bytes());
+        field(out, b"x-bulkhead-user", safe(&proof.principal().user).as_bytes());
+        field(out, b"x-bulkhead-roles", tenant.role_text(proof.roles(tenant.slice.policy())).as_bytes());
     }
 }
 
-fn tell_trace(headers: &mut HeaderMap, sending: &Sending<'_>) {
+fn tell_trace(fields: &mut Fields, out: &mut Vec<u8>, found: Found, sending: &Sending<'_>) {
     let (trace, came) = &sending.trace;
-    headers.insert(trace::TRACEPARENT, trace.value());
-    if *came == Came::Begun {
-        headers.remove(trace::TRACESTATE);
+    if found.any(Found::TRACE) {
+        fields.remove(Name::Traceparent);
+        if *came == Came::Begun {
+            fields.remove(Name::Tracestate);
+        }
     }
+    field(out, b"traceparent", trace.value());
 }
 
 /// A text as a header value: what is not visible ASCII, and `%` itself, percent-encoded (RFC 3986 section 2.1).
-fn safe(text: &str) -> HeaderValue {
+fn safe(text: &str) -> Cow<'_, str> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'%';
     if text.bytes().all(is_plain) {
-        return HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""));
+        return text.into();
     }
     let mut encoded = String::with_capacity(text.len() * 2);
     for byte in text.bytes() {
@@ -193,52 +205,53 @@ fn safe(text: &str) -> HeaderValue {
             encoded.push_str(&format!("%{byte:02X}"));
         }
     }
-    HeaderValue::from_str(&encoded).unwrap_or(HeaderValue::from_static(""))
+    encoded.into()
 }
 
 /// HTTP/2 may split cookies over fields; HTTP/1.1 servers expect one (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut fields = headers.get_all(header::COOKIE).iter();
-    let (Some(_), Some(_)) = (fields.next(), fields.next()) else { return };
-    let all: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
+fn join_cookies(fields: &mut Fields, out: &mut Vec<u8>) {
+    let all: Vec<&[u8]> = fields.get_all(Name::Cookie).collect();
+    if all.len() > 1 {
+        field(out, b"cookie", &all.join(&b"; "[..]));
+        fields.remove(Name::Cookie);
     }
 }
 
 /// The form HTTP/2 takes its `:scheme` and `:authority` from.
-fn absolute(host: &HeaderValue, path: PathAndQuery) -> Uri {
+fn absolute(host: &[u8], path: PathAndQuery) -> Uri {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(Scheme::HTTP);
-    parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());
+    parts.authority = host.try_into().ok();
     parts.path_and_query = Some(path);
     // A host that was read before is an authority.
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-/// Removes from an answer what concerns the hop to the upstream.
-pub fn end_answer_hop(headers: &mut HeaderMap) {
-    let mut found = Found::default();
-    for name in headers.keys() {
-        found = found.with_answer_field(name);
+/// Drops from an answer what concerns the hop to the upstream.
+pub fn end_answer_hop(fields: &mut Fields) {
+    if fields.get(Name::Connection).is_some() {
+        drop_named_by_connection(fields);
     }
-    if found.any(Found::CONNECTION) {
-        remove_named_by_connection(headers);
-    }
-    if found.any(Found::UPGRADE) {
-        headers.remove(header::UPGRADE);
-    }
-    if found.any(Found::HOP) {
-        for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::PROXY_AUTHENTICATE] {
-            headers.remove(name);
-        }
-    }
+    fields.drop_if(|field| concerns_hop(field.known) || field.known == Name::Upgrade);
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    fn fields(all: &[(&'static str, &str)]) -> Fields {
+        let mut map = http::HeaderMap::new();
+        for (name, value) in all {
+            map.append(*name, HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("?")));
+        }
+        Fields::from(&map)
+    }
+
+    fn names(fields: &Fields) -> Vec<String> {
+        let mut names: Vec<String> = fields.iter().map(|field| field.name_str().to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
 
     #[test]
     fn a_user_of_any_name_fits_a_header_and_reads_back() {
@@ -255,42 +268,51 @@ mod tests {
 
     #[test]
     fn api_keys_stay_here_also_where_no_field_is_named_for_them() {
-        let mut headers = HeaderMap::new();
         let key = format!("bk1.acme_corp.ci.{}", "A".repeat(43));
-        for (name, value) in [("x-api-key", key.as_str()), ("x-note", "bk1 is a prefix"), ("accept", "*/*")] {
-            headers.insert(name, value.parse().unwrap());
-        }
-        withhold_api_keys(&mut headers);
-        let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["accept", "x-note"]);
+        let mut fields = fields(&[("x-api-key", key.as_str()), ("x-note", "bk1 is a prefix"), ("accept", "*/*")]);
+        withhold_api_keys(&mut fields);
+        assert_eq!(names(&fields), ["accept", "x-note"]);
     }
 
     #[test]
     fn what_concerns_one_hop_ends_there() {
-        let mut headers = HeaderMap::new();
-        for (name, value) in [
-            ("connection", "keep-alive, x-mine"),
+        let mut fields = fields(&[
+            ("connection", "keep-alive, X-Mine"),
             ("keep-alive", "timeout=5"),
             ("x-mine", "1"),
             ("te", "trailers"),
             ("upgrade", "h2c"),
             ("proxy-authorization", "Basic eA=="),
             ("accept", "*/*"),
-        ] {
-            headers.insert(name, value.parse().unwrap());
-        }
-        end_hop(&mut headers, Found::all());
-        let left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["accept", "te"]);
+        ]);
+        let mut out = Vec::new();
+        end_hop(&mut fields, &mut out, Found::all());
+        assert_eq!((names(&fields), &out[..]), (vec!["accept".to_owned()], &b"te: trailers\r\n"[..]));
     }
 
     #[test]
     fn cookies_are_joined_into_one_field() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", "a=1".parse().unwrap());
-        headers.append("cookie", "b=2".parse().unwrap());
-        join_cookies(&mut headers);
-        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        let (mut fields, mut out) = (fields(&[("cookie", "a=1"), ("cookie", "b=2")]), Vec::new());
+        join_cookies(&mut fields, &mut out);
+        assert_eq!((fields.len(), &out[..]), (0, &b"cookie: a=1; b=2\r\n"[..]));
+    }
+
+    #[test]
+    fn http2_gets_the_same_fields_as_http1() {
+        let mut outgoing = Outgoing {
+            method: Method::GET,
+            path: PathAndQuery::from_static("/a?b"),
+            host: Bytes::from_static(b"acme.test:80"),
+            fields: fields(&[("accept", "*/*")]),
+            added: b"te: trailers\r\nx-bulkhead-user: a:b\r\n".to_vec(),
+            upgrades: false,
+            upload: Upload::Nothing,
+        };
+        let request = outgoing.to_http2();
+        assert_eq!(request.uri(), "http://acme.test:80/a?b");
+        let mut all: Vec<_> =
+            request.headers().iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap_or_default())).collect();
+        all.sort_unstable();
+        assert_eq!(all, ["accept=*/*", "te=trailers", "x-bulkhead-user=a:b"]);
     }
 }

@@ -10,9 +10,10 @@ use super::upstream::{Arrived, Rest};
 use super::{Refusal, grpc, outgoing};
 use crate::connection::Downstream;
 use crate::connection::tunnel::{Speaks, Tunnel};
+use crate::fields::{Fields, Name};
 use crate::problem::Form;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 /// Methods that `OPTIONS *` names: all that a route may allow.
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -27,9 +28,43 @@ pub enum Answer {
     Options,
 }
 
+/// An answer as it leaves, whatever engine sends it.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: StatusCode,
+    /// Fields of the upstream's.
+    pub passed: Fields,
+    /// Fields of our own.
+    pub own: HeaderMap,
+    /// What follows.
+    pub reply: Reply,
+}
+
+impl Response {
+    /// A problem that no request could be recorded with.
+    #[must_use]
+    pub fn unrecorded(problem: http::Response<Bytes>) -> Self {
+        let (head, text) = problem.into_parts();
+        let reply = Reply::unrecorded(Content::Own(text));
+        Self { status: head.status, passed: Fields::default(), own: head.headers, reply }
+    }
+
+    /// As engines take it that are not ours.
+    #[must_use]
+    pub fn into_http(self) -> http::Response<Reply> {
+        let Self { status, passed, mut own, reply } = self;
+        passed.to_map(&mut own);
+        let mut response = http::Response::new(reply);
+        *response.status_mut() = status;
+        *response.headers_mut() = own;
+        response
+    }
+}
+
 /// The answer, with the record as its last part.
 #[must_use]
-pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, record: Box<Record>) -> Response<Reply> {
+pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, record: Box<Record>) -> Response {
     match outcome {
         Ok(Answer::Arrived(arrived)) => of_upstream(*arrived, from, record),
         Ok(Answer::Options) => options(record),
@@ -37,34 +72,37 @@ pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, r
     }
 }
 
-fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> Response<Reply> {
-    let Arrived { status, mut headers, rest, endpoint } = arrived;
+fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> Response {
+    let Arrived { status, headers: mut passed, rest, endpoint } = arrived;
     record.served(status, &endpoint);
-    let protocol = if status == StatusCode::SWITCHING_PROTOCOLS { headers.get(header::UPGRADE).cloned() } else { None };
-    outgoing::end_answer_hop(&mut headers);
+    let protocol = if status == StatusCode::SWITCHING_PROTOCOLS { passed.share(Name::Upgrade) } else { None };
+    outgoing::end_answer_hop(&mut passed);
+    let mut own = HeaderMap::new();
     if let Some(fields) = record.receipts().and_then(super::quota::Receipts::fields) {
-        headers.insert(RATE_LIMIT, fields.rate_limit);
-        headers.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
+        // What the upstream says of limits of its own is of another limit under the same name.
+        passed.drop_if(|field| [RATE_LIMIT, RATE_LIMIT_POLICY].iter().any(|name| name.as_str().as_bytes() == field.name));
+        own.insert(RATE_LIMIT, fields.rate_limit);
+        own.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
     }
     let reply = match rest {
-        Rest::Body(download) => Reply::new(Content::Streamed(download), record).of_grpc(grpc::is_grpc(&headers)),
+        Rest::Body(download) => Reply::new(Content::Streamed(download), record).of_grpc(grpc::is_grpc(&passed)),
         Rest::Tunnel(upstream, early) => {
-            from.open_tunnel(Tunnel::new(upstream, early, Speaks::of(protocol.as_ref()), record));
-            headers.insert(header::CONNECTION, UPGRADE);
-            headers.extend(protocol.map(|protocol| (header::UPGRADE, protocol)));
+            from.open_tunnel(Tunnel::new(upstream, early, Speaks::of(protocol.as_deref()), record));
+            own.insert(header::CONNECTION, UPGRADE);
+            own.extend(protocol.and_then(|protocol| Some((header::UPGRADE, HeaderValue::from_maybe_shared(protocol).ok()?))));
             Reply::unrecorded(Content::Own(Bytes::new()))
         }
     };
-    response(status, headers, reply)
+    Response { status, passed, own, reply }
 }
 
-fn options(mut record: Box<Record>) -> Response<Reply> {
+fn options(mut record: Box<Record>) -> Response {
     record.answered(StatusCode::NO_CONTENT);
     let headers = HeaderMap::from_iter([(header::ALLOW, ALLOW)]);
     response(StatusCode::NO_CONTENT, headers, Reply::new(Content::Own(Bytes::new()), record))
 }
 
-fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response<Reply> {
+fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response {
     record.refused(refusal);
     let (mut head, text) = refusal.problem(&record).answer(form).into_parts();
     // HEAD is told how long the text is that GET would be given (RFC 9110 section 9.3.2).
@@ -77,9 +115,6 @@ fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response<R
     response(head.status, head.headers, Reply::new(Content::Own(text), record))
 }
 
-fn response(status: StatusCode, headers: HeaderMap, reply: Reply) -> Response<Reply> {
-    let mut response = Response::new(reply);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+fn response(status: StatusCode, own: HeaderMap, reply: Reply) -> Response {
+    Response { status, passed: Fields::default(), own, reply }
 }

@@ -19,12 +19,12 @@ pub use send::forward;
 pub use target::{Target, Targets};
 
 use super::grpc;
+use crate::fields::{Fields, Name};
 use crate::problem::Code;
 use crate::socket::Socket;
 use bulkhead_config::snapshot::{Protocol, Upstream};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use std::fmt;
 use std::rc::Rc;
@@ -162,7 +162,7 @@ pub struct Arrived {
     /// Its status.
     pub status: StatusCode,
     /// Its header fields, as the upstream sent them.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// What comes after.
     pub rest: Rest,
     /// The endpoint that answered, as `host:port`.
@@ -216,10 +216,10 @@ impl Download {
 }
 
 /// Longest silence within an answer with these fields. Events are silent by nature, and so is gRPC.
-fn idle_timeout(upstream: &Upstream, headers: &HeaderMap) -> Duration {
+fn idle_timeout(upstream: &Upstream, headers: &Fields) -> Duration {
     // Media types have no case (RFC 9110 section 8.3.1).
-    let is_events = |value: &HeaderValue| value.as_bytes().get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS));
-    if headers.get(CONTENT_TYPE).is_some_and(is_events) || grpc::is_grpc(headers) {
+    let is_events = |value: &[u8]| value.get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS));
+    if headers.get(Name::ContentType).is_some_and(is_events) || grpc::is_grpc(headers) {
         upstream.stream_idle_timeout
     } else {
         upstream.idle_timeout
@@ -241,7 +241,7 @@ pub enum Wire {
 impl Wire {
     /// What an upstream takes for a request with these header fields.
     #[must_use]
-    pub fn of(upstream: &Upstream, headers: &HeaderMap) -> Wire {
+    pub fn of(upstream: &Upstream, headers: &Fields) -> Wire {
         match upstream.protocol {
             Protocol::Http2 => Wire::Http2,
             Protocol::Auto if grpc::is_grpc(headers) => Wire::Http2,

@@ -8,11 +8,14 @@ use std::cell::RefCell;
 
 /// Buffers kept for the next taker.
 const SPARE_MAX: usize = 64;
+/// What the fields that we add to a request mostly take.
+const TEXT_BYTES: usize = 1 << 10;
 
 /// The spare buffers of one worker.
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: RefCell<Vec<BytesMut>>,
+    texts: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
@@ -20,6 +23,21 @@ impl Buffers {
     #[must_use]
     pub fn take(&self) -> BytesMut {
         self.spare.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES))
+    }
+
+    /// An empty text.
+    #[must_use]
+    pub fn take_text(&self) -> Vec<u8> {
+        self.texts.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(TEXT_BYTES))
+    }
+
+    /// Gives one back.
+    pub fn give_back_text(&self, mut text: Vec<u8>) {
+        text.clear();
+        let mut texts = self.texts.borrow_mut();
+        if texts.len() < SPARE_MAX && text.capacity() <= 4 * TEXT_BYTES {
+            texts.push(text);
+        }
     }
 
     /// Gives one back. It is used again unless somebody still holds a part of what was in it.

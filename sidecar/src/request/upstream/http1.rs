@@ -10,14 +10,16 @@ use super::target::InUse;
 use super::{Failed, Step};
 use crate::connection::Downstream;
 use crate::deadline::Deadline;
+use crate::fields::Fields;
 use crate::http1::answer::{Framing, Head, Reader};
 use crate::http1::chunks::{Chunks, Piece};
 use crate::http1::lane::Lane;
 use crate::http1::{Malformed, write};
 use crate::request::body::{Abort, Upload};
+use crate::request::outgoing::Outgoing;
 use crate::socket::Socket;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use std::io;
 use std::pin::Pin;
@@ -146,7 +148,7 @@ impl Outflow {
 /// A request being sent, whose answer has not begun.
 struct Exchange<'a> {
     link: &'a mut Link,
-    request: &'a mut Request<Upload>,
+    request: &'a mut Outgoing,
     outflow: Outflow,
     /// Something came back.
     has_heard: bool,
@@ -166,7 +168,7 @@ impl Begun {
         endpoint: InUse,
         deadline: Deadline,
         idle_timeout: Duration,
-    ) -> (StatusCode, HeaderMap, Download) {
+    ) -> (StatusCode, Fields, Download) {
         let Head { status, headers, framing, keeps } = self.head;
         let (link, chunks, rest) = (Some(link), Chunks::default(), self.rest);
         let mut download = Download { link, framing, chunks, keeps, rest, endpoint, deadline, idle_timeout, is_waiting: false };
@@ -181,15 +183,9 @@ impl Begun {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn exchange(
-    link: &mut Link,
-    request: &mut Request<Upload>,
-    from: &Rc<Downstream>,
-    waits: &Waits<'_>,
-) -> Result<Begun, Broken> {
-    let outflow = Outflow::new(std::mem::replace(request.body_mut(), Upload::Nothing));
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    write::head(&mut link.lane.output, request.method(), target, request.headers(), outflow.framing);
+pub(super) async fn exchange(link: &mut Link, request: &mut Outgoing, from: &Rc<Downstream>, waits: &Waits<'_>) -> Result<Begun, Broken> {
+    let outflow = Outflow::new(std::mem::replace(&mut request.upload, Upload::Nothing));
+    write::head(&mut link.lane.output, &request.head(), outflow.framing);
     link.client = Some(Rc::clone(from));
     let mut exchange = Exchange { link, request, outflow, has_heard: false };
     match waits.until(|cx| exchange.poll(cx)).await {
@@ -227,8 +223,8 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Fault::Ended));
             }
             self.has_heard = true;
-            let method = self.request.method().clone();
-            if let Some(head) = self.link.heads.head(&mut self.link.lane.input, &method, self.request.headers_mut())? {
+            let Outgoing { method, fields, .. } = &mut *self.request;
+            if let Some(head) = self.link.heads.head(&mut self.link.lane.input, method, fields)? {
                 return Poll::Ready(Ok(head));
             }
         }
@@ -241,7 +237,7 @@ impl Exchange<'_> {
             Fault::Socket(_) | Fault::Ended if self.has_heard => Broken::Failed(why),
             // Not a byte went: whatever the method, it was not seen.
             Fault::Socket(_) | Fault::Ended if self.link.lane.is_unsent() && self.has_whole_body() => {
-                *self.request.body_mut() = std::mem::replace(&mut self.outflow.upload, Upload::Nothing);
+                self.request.upload = std::mem::replace(&mut self.outflow.upload, Upload::Nothing);
                 Broken::Unsent(why)
             }
             Fault::Socket(_) | Fault::Ended => Broken::Silent(why),

@@ -11,13 +11,14 @@ use super::target::{InUse, Target};
 use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, idle_timeout};
 use crate::connection::Downstream;
 use crate::deadline::Deadline;
+use crate::fields::Fields;
 use crate::request::body::{Progress, Stage, Upload};
 use crate::request::head::Ambiguous;
+use crate::request::outgoing::Outgoing;
 use crate::request::{Refusal, grpc};
 use crate::socket::Socket;
 use crate::worker::Worker;
 use bulkhead_config::snapshot::{Bounds, Upstream};
-use http::header::UPGRADE;
 use http::{Request, StatusCode};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,27 +35,26 @@ pub async fn forward(
     wire: Wire,
     bounds: &Bounds,
     grpc_timeout: Option<Duration>,
-    request: Box<Request<Upload>>,
+    request: Box<Outgoing>,
 ) -> Result<Arrived, Refusal> {
     let forward = Forward {
         worker,
         from,
         target: worker.target(upstream),
         client_pause: bounds.body_idle_timeout,
-        upload: request.body().progress(),
-        may_be_repeated: matches!(request.body(), Upload::Nothing) && request.method().is_idempotent(),
-        asks_for_upgrade: request.headers().contains_key(UPGRADE),
-        is_grpc: wire == Wire::Http2 && grpc::is_grpc(request.headers()),
+        upload: request.upload.progress(),
+        may_be_repeated: matches!(request.upload, Upload::Nothing) && request.method.is_idempotent(),
+        asks_for_upgrade: request.upgrades,
+        is_grpc: wire == Wire::Http2 && grpc::is_grpc(&request.fields),
     };
     let endpoint = forward.target.choose(None).ok_or(Refusal::Upstream(Failed::at(Step::Resolve)))?;
     match wire {
         Wire::Http1 => forward.by_http1(endpoint, request).await,
-        Wire::Http2 => Box::pin(forward.by_http2(endpoint, *request, grpc_timeout)).await,
+        Wire::Http2 => Box::pin(forward.by_http2(endpoint, request, grpc_timeout)).await,
     }
 }
 
 /// What an attempt made of the request.
-#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and a box would be an allocation for each request")]
 enum Attempt<R> {
     Arrived(Arrived),
     /// Nothing was lost: the request may be sent again.
@@ -102,7 +102,7 @@ struct Call {
 }
 
 impl Forward<'_> {
-    async fn by_http1(&self, endpoint: InUse, request: Box<Request<Upload>>) -> Result<Arrived, Refusal> {
+    async fn by_http1(&self, endpoint: InUse, request: Box<Outgoing>) -> Result<Arrived, Refusal> {
         let (again, failed, endpoint) = match self.over_http1(endpoint, Use::Kept, request).await {
             Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
             other => return other.last(),
@@ -112,15 +112,16 @@ impl Forward<'_> {
         Box::pin(self.over_http1(next, Use::Fresh, again)).await.last()
     }
 
-    async fn by_http2(&self, endpoint: InUse, request: Request<Upload>, grpc_timeout: Option<Duration>) -> Result<Arrived, Refusal> {
+    async fn by_http2(&self, endpoint: InUse, mut request: Box<Outgoing>, grpc_timeout: Option<Duration>) -> Result<Arrived, Refusal> {
         let deadline = grpc_timeout.map(|timeout| {
             let deadline = self.worker.deadline();
             deadline.arm(timeout);
             deadline
         });
-        let (request, kept) = replay::lend(request);
+        let (lent, kept) = replay::lend(request.to_http2());
+        self.worker.buffers().give_back_text(request.added);
         let mut call = Call { kept, deadline, failed: None };
-        let (again, failed, endpoint) = match self.over_http2(endpoint, request, &mut call).await {
+        let (again, failed, endpoint) = match self.over_http2(endpoint, lent, &mut call).await {
             Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
             other => return other.last(),
         };
@@ -134,7 +135,7 @@ impl Forward<'_> {
         next.ok_or(Refusal::Upstream(failed))
     }
 
-    async fn over_http1(&self, endpoint: InUse, which: Use, mut request: Box<Request<Upload>>) -> Attempt<Box<Request<Upload>>> {
+    async fn over_http1(&self, endpoint: InUse, which: Use, mut request: Box<Outgoing>) -> Attempt<Box<Outgoing>> {
         let deadline = self.worker.deadline();
         let kept = if which == Use::Kept { endpoint.take_idle() } else { None };
         let mut link = match kept {
@@ -147,6 +148,7 @@ impl Forward<'_> {
         match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline)).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
+                self.worker.buffers().give_back_text(request.added);
                 let authority = Rc::clone(&endpoint.authority);
                 let idle_timeout = idle_timeout(&self.target.upstream, &begun.head.headers);
                 let (status, headers, download) = begun.receive(link, endpoint, deadline, idle_timeout);
@@ -170,10 +172,11 @@ impl Forward<'_> {
             Ok(response) => {
                 let authority = Rc::clone(&endpoint.authority);
                 let (head, incoming) = response.into_parts();
-                let idle_timeout = idle_timeout(&self.target.upstream, &head.headers);
+                let headers = Fields::from(&head.headers);
+                let idle_timeout = idle_timeout(&self.target.upstream, &headers);
                 let download = http2::Download::new(incoming, stream, (idle, idle_timeout), call.deadline.take());
                 let rest = Rest::Body(Download::Http2(download));
-                Attempt::Arrived(Arrived { status: head.status, headers: head.headers, rest, endpoint: authority })
+                Attempt::Arrived(Arrived { status: head.status, headers, rest, endpoint: authority })
             }
             Err((broken, request)) => {
                 if !matches!(broken, Broken::Failed(_)) {

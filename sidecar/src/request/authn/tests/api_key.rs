@@ -2,6 +2,7 @@
 
 use super::super::{Presented, Refused, presented};
 use super::world::*;
+use crate::fields::Fields;
 use bulkhead_config::snapshot::Credential;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
@@ -75,8 +76,9 @@ fn guessing_keys_is_limited_like_forging_tokens() {
     assert!(matches!(world.api_key("acme", &api_key("acme", "ci")).unwrap_err(), Refused::TooManyFailures { .. }));
 }
 
-fn headers(fields: &[(HeaderName, &'static [u8])]) -> HeaderMap {
-    fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value).unwrap())).collect()
+fn headers(fields: &[(HeaderName, &'static [u8])]) -> Fields {
+    let all: HeaderMap = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value).unwrap())).collect();
+    Fields::from(&all)
 }
 
 #[test]

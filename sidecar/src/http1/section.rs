@@ -1,12 +1,11 @@
-//! Fields: the header section of a message, read once and strictly.
+//! Section: the header section of a message, read once and strictly.
 //!
-//! Cost: per field; its bytes looked at by the parser, two places compared, its value shared with the buffer it came in. No
-//! allocation but for names that no standard knows.
+//! Cost: per field; its bytes looked at by the parser, two places compared, no allocation.
 //! The parser accepts lines that end in LF alone. Here every field must begin where the one before ended in CRLF, so that nothing
 //! lies between them that another reader could take for something.
 
-use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use crate::fields::Fields;
+use bytes::{Bytes, BytesMut};
 use std::ops::Range;
 
 /// Fields that httparse keeps place for without an allocation.
@@ -16,13 +15,13 @@ pub const FIELDS_INLINE: usize = 100;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Untidy;
 
-/// Names of fields, and where their values stand. Keeps its memory from one message to the next.
+/// Where names and values stand. Keeps its memory from one message to the next.
 #[derive(Debug, Default)]
-pub struct Fields {
-    list: Vec<(HeaderName, Range<usize>)>,
+pub struct Section {
+    list: Vec<(Range<usize>, Range<usize>)>,
 }
 
-impl Fields {
+impl Section {
     /// Takes what a parser found in `head`, whose first field begins at `start`.
     ///
     /// # Errors
@@ -41,23 +40,23 @@ impl Fields {
                 return Err(Untidy);
             }
             at = end_of_line(head, skip_blank(head, value.end)).ok_or(Untidy)?;
-            let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Untidy)?;
             self.list.push((name, value));
         }
         if end_of_line(head, at) == Some(head.len()) { Ok(()) } else { Err(Untidy) }
     }
 
-    /// Puts them into `map`, which is empty; `head` is what they were taken from.
+    /// Makes `fields` the fields of `head`, which is what they were taken from.
     ///
     /// # Errors
-    /// When a value is none.
-    pub fn fill(&mut self, map: &mut HeaderMap, head: &Bytes) -> Result<(), Untidy> {
-        map.reserve(self.list.len());
+    /// When one is longer than fields can be.
+    pub fn fill(&mut self, fields: &mut Fields, mut head: BytesMut) -> Result<Bytes, Untidy> {
+        fields.clear();
         for (name, value) in self.list.drain(..) {
-            let value = HeaderValue::from_maybe_shared(head.slice(value)).map_err(|_| Untidy)?;
-            map.append(name, value);
+            fields.note(&mut head, name, value).map_err(|_| Untidy)?;
         }
-        Ok(())
+        let head = head.freeze();
+        fields.over(head.clone());
+        Ok(head)
     }
 }
 

@@ -1,0 +1,359 @@
+//! Fields: the header section of a message as a list, in the order it came, over the one buffer it came in.
+//!
+//! Cost: per field; sixteen bytes in a list that is used again, no allocation, no hash. What is asked for is known by number, so
+//! that a look for it compares bytes of a list of a few; what is dropped is marked, not moved.
+//! A map of names to values of their own cost a fifth of a plain request: most fields are only passed on.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::ops::Range;
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Names that somebody on the path of a request asks for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Name {
+            $($(#[$doc])* $name,)*
+            /// Any other.
+            Other,
+        }
+
+        impl Name {
+            /// The name that these bytes are, in lower case.
+            fn of(text: &[u8]) -> Name {
+                match text {
+                    $($text => Name::$name,)*
+                    _ => Name::Other,
+                }
+            }
+        }
+    };
+}
+
+names! {
+    /// `Host`
+    Host = b"host",
+    /// `Content-Length`
+    ContentLength = b"content-length",
+    /// `Transfer-Encoding`
+    TransferEncoding = b"transfer-encoding",
+    /// `Connection`
+    Connection = b"connection",
+    /// `Keep-Alive`
+    KeepAlive = b"keep-alive",
+    /// `Proxy-Connection`
+    ProxyConnection = b"proxy-connection",
+    /// `Proxy-Authenticate`
+    ProxyAuthenticate = b"proxy-authenticate",
+    /// `Proxy-Authorization`
+    ProxyAuthorization = b"proxy-authorization",
+    /// `TE`
+    Te = b"te",
+    /// `Expect`
+    Expect = b"expect",
+    /// `Upgrade`
+    Upgrade = b"upgrade",
+    /// `Date`
+    Date = b"date",
+    /// `Accept`
+    Accept = b"accept",
+    /// `Authorization`
+    Authorization = b"authorization",
+    /// `Cookie`
+    Cookie = b"cookie",
+    /// `Content-Type`
+    ContentType = b"content-type",
+    /// `Forwarded`
+    Forwarded = b"forwarded",
+    /// `X-Forwarded-For`
+    ForwardedFor = b"x-forwarded-for",
+    /// `X-Forwarded-Proto`
+    ForwardedProto = b"x-forwarded-proto",
+    /// `X-Forwarded-Host`
+    ForwardedHost = b"x-forwarded-host",
+    /// `Traceparent`
+    Traceparent = b"traceparent",
+    /// `Tracestate`
+    Tracestate = b"tracestate",
+}
+
+/// One field.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    name: Name,
+    is_dropped: bool,
+    /// Bytes of the name.
+    length: u16,
+    /// Where it begins.
+    start: u32,
+    value: (u32, u32),
+}
+
+impl Place {
+    fn name(&self) -> Range<usize> {
+        let start = self.start as usize;
+        start..start + usize::from(self.length)
+    }
+
+    fn value(&self) -> Range<usize> {
+        self.value.0 as usize..self.value.1 as usize
+    }
+}
+
+/// Something is longer than a header section can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a field is longer than fields can be")]
+pub struct TooLong;
+
+/// A header section. Names are in lower case.
+#[derive(Debug, Default, Clone)]
+pub struct Fields {
+    text: Bytes,
+    list: Vec<Place>,
+}
+
+/// One field of a section.
+#[derive(Debug, Clone, Copy)]
+pub struct Field<'a> {
+    /// Which of the known ones it is.
+    pub known: Name,
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its value.
+    pub value: &'a [u8],
+}
+
+impl Field<'_> {
+    /// Its name as text.
+    #[must_use]
+    pub fn name_str(&self) -> &str {
+        // Names are tokens (RFC 9110 section 5.1), which are ASCII.
+        std::str::from_utf8(self.name).unwrap_or_default()
+    }
+}
+
+impl Fields {
+    /// None, keeping the memory of the list.
+    pub fn clear(&mut self) {
+        self.text = Bytes::new();
+        self.list.clear();
+    }
+
+    /// Notes that a field has its name and its value at these places of `text`, and writes the name in lower case.
+    ///
+    /// # Errors
+    /// They are longer than fields can be.
+    pub(crate) fn note(&mut self, text: &mut [u8], name: Range<usize>, value: Range<usize>) -> Result<(), TooLong> {
+        let bytes = text.get_mut(name.clone()).ok_or(TooLong)?;
+        bytes.make_ascii_lowercase();
+        let known = Name::of(bytes);
+        let length = u16::try_from(bytes.len()).map_err(|_| TooLong)?;
+        let place = |at: usize| u32::try_from(at).map_err(|_| TooLong);
+        let place =
+            Place { name: known, is_dropped: false, length, start: place(name.start)?, value: (place(value.start)?, place(value.end)?) };
+        self.list.push(place);
+        Ok(())
+    }
+
+    /// What the noted places are places of.
+    pub(crate) fn over(&mut self, text: Bytes) {
+        self.text = text;
+    }
+
+    /// All that are not dropped, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        self.list.iter().filter(|place| !place.is_dropped).map(|place| self.field(place))
+    }
+
+    fn field(&self, place: &Place) -> Field<'_> {
+        let at = |range: Range<usize>| self.text.get(range).unwrap_or_default();
+        Field { known: place.name, name: at(place.name()), value: at(place.value()) }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Every value of a name.
+    pub fn get_all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+        let places = self.list.iter().filter(move |place| place.name == name && !place.is_dropped);
+        places.map(|place| self.text.get(place.value()).unwrap_or_default())
+    }
+
+    /// The first value of a name.
+    #[must_use]
+    pub fn get(&self, name: Name) -> Option<&[u8]> {
+        self.get_all(name).next()
+    }
+
+    /// The first value of a name, sharing the buffer.
+    #[must_use]
+    pub fn share(&self, name: Name) -> Option<Bytes> {
+        let place = self.list.iter().find(|place| place.name == name && !place.is_dropped)?;
+        Some(self.text.slice(place.value()))
+    }
+
+    /// Every value of a name that need not be a known one.
+    pub fn get_named(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        self.iter().filter(move |field| field.name == name.as_str().as_bytes()).map(|field| field.value)
+    }
+
+    /// Every value of a name as text; what is not visible ASCII is left out.
+    pub fn texts(&self, name: Name) -> impl Iterator<Item = &str> {
+        self.get_all(name).filter_map(visible)
+    }
+
+    /// Drops every field of which this is true.
+    pub fn drop_if(&mut self, is_such: impl Fn(Field<'_>) -> bool) {
+        let Self { text, list } = self;
+        for place in list {
+            let at = |range: Range<usize>| text.get(range).unwrap_or_default();
+            place.is_dropped |= is_such(Field { known: place.name, name: at(place.name()), value: at(place.value()) });
+        }
+    }
+
+    /// Drops every field of a name.
+    pub fn remove(&mut self, name: Name) {
+        for place in &mut self.list {
+            place.is_dropped |= place.name == name;
+        }
+    }
+
+    /// Drops every field of a name but the first.
+    pub fn keep_first(&mut self, name: Name) {
+        for place in self.list.iter_mut().filter(|place| place.name == name).skip(1) {
+            place.is_dropped = true;
+        }
+    }
+
+    /// Writes the fields that are not dropped and that `passes` lets pass, a line each. What came as it is written goes in runs.
+    pub fn write(&self, out: &mut Vec<u8>, passes: impl Fn(Name) -> bool) {
+        let mut run = 0..0;
+        let copy = |out: &mut Vec<u8>, run: Range<usize>| out.extend_from_slice(self.text.get(run).unwrap_or_default());
+        for place in self.list.iter().filter(|place| !place.is_dropped && passes(place.name)) {
+            let (name, value) = (place.name(), place.value());
+            let is_line = self.text.get(name.end..value.start) == Some(b": ") && self.text.get(value.end..value.end + 2) == Some(b"\r\n");
+            if is_line && run.end == name.start {
+                run.end = value.end + 2;
+                continue;
+            }
+            copy(out, std::mem::replace(&mut run, 0..0));
+            if is_line {
+                run = name.start..value.end + 2;
+            } else {
+                copy(out, name);
+                out.extend_from_slice(b": ");
+                copy(out, value);
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        copy(out, run);
+    }
+
+    /// As a map, for engines that take one.
+    pub fn to_map(&self, map: &mut HeaderMap) {
+        map.reserve(self.list.len());
+        for field in self.iter() {
+            // Both were read as what they are; a list of another kind is not made.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value)) {
+                map.append(name, value);
+            }
+        }
+    }
+}
+
+/// A value as text, if it is visible ASCII.
+#[must_use]
+pub fn visible(value: &[u8]) -> Option<&str> {
+    let is_visible = value.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t');
+    std::str::from_utf8(value).ok().filter(|_| is_visible)
+}
+
+impl From<&HeaderMap> for Fields {
+    fn from(map: &HeaderMap) -> Self {
+        let mut text = BytesMut::with_capacity(map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum());
+        let mut fields = Fields { text: Bytes::new(), list: Vec::with_capacity(map.len()) };
+        for (name, value) in map {
+            let start = text.len();
+            text.extend_from_slice(name.as_str().as_bytes());
+            let middle = text.len();
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            let end = text.len();
+            text.extend_from_slice(b"\r\n");
+            // An engine's bounds on a section are far below what a place can tell.
+            if fields.note(&mut text, start..middle, middle + 2..end).is_err() {
+                text.truncate(start);
+            }
+        }
+        fields.over(text.freeze());
+        fields
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn of(fields: &[(&'static str, &'static str)]) -> Fields {
+        let mut all = HeaderMap::new();
+        for (name, value) in fields {
+            all.append(*name, HeaderValue::from_static(value));
+        }
+        Fields::from(&all)
+    }
+
+    #[test]
+    fn every_known_name_is_known_by_its_text_and_no_other() {
+        for (text, name) in [("host", Name::Host), ("te", Name::Te), ("x-forwarded-for", Name::ForwardedFor)] {
+            assert_eq!(Name::of(text.as_bytes()), name);
+        }
+        for other in ["", "hosts", "x-forwarded", "HOST", "tee"] {
+            assert_eq!(Name::of(other.as_bytes()), Name::Other, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_is_no_longer_there() {
+        let mut fields = of(&[("host", "a"), ("x-mine", "1"), ("accept", "b"), ("accept", "c")]);
+        fields.remove(Name::Accept);
+        fields.drop_if(|field| field.name == b"x-mine");
+        assert_eq!((fields.len(), fields.get(Name::Accept), fields.get(Name::Host)), (1, None, Some(&b"a"[..])));
+        assert_eq!(fields.get_named(&"x-mine".parse().unwrap()).count(), 0);
+    }
+
+    #[test]
+    fn lines_are_written_as_they_are_whatever_stands_between_them() {
+        let mut text = *b"Host: a\r\nX-Mine:1\r\nAccept: b\r\nCookie: c\r\nX-Last: \r\n";
+        let mut fields = Fields::default();
+        for (name, value) in [(0..4, 6..7), (9..15, 16..17), (19..25, 27..28), (30..36, 38..39), (41..47, 49..49)] {
+            fields.note(&mut text, name, value).unwrap();
+        }
+        fields.over(Bytes::copy_from_slice(&text));
+        let mut out = Vec::new();
+        fields.write(&mut out, |name| name != Name::Cookie);
+        assert_eq!(String::from_utf8(out).unwrap(), "host: a\r\nx-mine: 1\r\naccept: b\r\nx-last: \r\n");
+    }
+
+    #[test]
+    fn a_map_is_the_same_there_and_back() {
+        let fields = of(&[("host", "a"), ("accept", "b"), ("accept", "c"), ("x-empty", "")]);
+        let mut map = HeaderMap::new();
+        fields.to_map(&mut map);
+        let all: Vec<_> = map.get_all("accept").iter().collect();
+        assert_eq!(
+            (map.len(), all, map.get("x-empty").unwrap()),
+            (4, vec![&HeaderValue::from_static("b"), &HeaderValue::from_static("c")], &HeaderValue::from_static(""))
+        );
+    }
+}
