@@ -19,6 +19,7 @@ pub mod role;
 pub mod security;
 pub mod service;
 pub mod tenant;
+pub mod tls;
 
 pub use cache::CachePolicy;
 pub use identity::{ApiKey, Identity, Jwks, JwtIssuer};

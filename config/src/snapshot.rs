@@ -17,7 +17,8 @@ mod policy;
 
 pub(crate) use index::Index;
 pub use platform::{
-    Access, Algorithm, Bounds, Endpoint, Issuer, Listener, Platform, Protocol, ProxyProtocol, Route, RouteIndex, Service, Upstream,
+    Access, Algorithm, Alpn, Bounds, CertifiedKey, ClientCertificates, Endpoint, Issuer, Listener, ListenerTls, Platform, Protocol,
+    ProxyProtocol, Route, RouteIndex, Scheme, Service, TlsVersion, Upstream, UpstreamTls,
 };
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};

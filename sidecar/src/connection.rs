@@ -1,9 +1,10 @@
-//! Connections: once each, in order: accept → proxy_header → protocol → serve, from the accepted socket to its last byte.
+//! Connections: once each, in order: accept → proxy_header → handshake → protocol → serve, from the accepted socket to its last byte.
 //!
 //! Cost: per request; a few numbers written, and one deadline of the worker's wheel moved.
 //! This file holds what is known of a connection while it lives. It knows no engine: `serve` drives one and tells it what happens.
 
 pub mod accept;
+pub mod handshake;
 pub mod http1;
 pub mod http2;
 pub mod flood;
@@ -21,6 +22,7 @@ use crate::deadline::{Deadline, Elapsed};
 use crate::worker::Stream;
 use accept::Presence;
 use bulkhead_config::name::{ListenerName, ServiceName};
+use bulkhead_config::snapshot::Scheme;
 use http::HeaderValue;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -65,6 +67,8 @@ pub struct Downstream {
     /// Where it came in.
     pub entrance: Arc<Entrance>,
     peer: Cell<SocketAddr>,
+    /// How it speaks to us.
+    pub scheme: Scheme,
     forwarding: OnceCell<Forwarding>,
     head_timeout: Cell<Duration>,
     phase: Cell<Phase>,
@@ -98,11 +102,18 @@ pub struct InFlight {
 impl Downstream {
     /// A connection just accepted: it owes us a head.
     #[must_use]
-    pub fn new(entrance: Arc<Entrance>, peer: SocketAddr, presence: Presence, deadline: Deadline, head_timeout: Duration) -> Self {
+    pub fn new(
+        entrance: Arc<Entrance>,
+        (peer, scheme): (SocketAddr, Scheme),
+        presence: Presence,
+        deadline: Deadline,
+        head_timeout: Duration,
+    ) -> Self {
         deadline.arm(head_timeout);
         Self {
             entrance,
             peer: Cell::new(peer),
+            scheme,
             forwarding: OnceCell::new(),
             head_timeout: Cell::new(head_timeout),
             phase: Cell::new(Phase::Head),
@@ -126,7 +137,7 @@ impl Downstream {
 
     /// What the upstream is told of the peer. To be asked once that is known, which it is before the first request.
     pub fn forwarding(&self) -> &Forwarding {
-        self.forwarding.get_or_init(|| Forwarding::of(self.peer().ip()))
+        self.forwarding.get_or_init(|| Forwarding::of(self.peer().ip(), self.scheme))
     }
 
     /// A trusted hop says that the connection is this client's, which may be a hop itself.
@@ -265,10 +276,11 @@ impl Drop for InFlight {
 
 impl Forwarding {
     /// `X-Forwarded-For` and `Forwarded` (RFC 7239) for a client at this address.
-    fn of(ip: IpAddr) -> Self {
+    fn of(ip: IpAddr, scheme: Scheme) -> Self {
+        let proto = scheme.as_str();
         let (plain, node) = match ip {
-            IpAddr::V4(ip) => (ip.to_string(), format!("for={ip};proto=http")),
-            IpAddr::V6(ip) => (ip.to_string(), format!("for=\"[{ip}]\";proto=http")),
+            IpAddr::V4(ip) => (ip.to_string(), format!("for={ip};proto={proto}")),
+            IpAddr::V6(ip) => (ip.to_string(), format!("for=\"[{ip}]\";proto={proto}")),
         };
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
         Self { forwarded_for: value(plain), forwarded: value(node) }

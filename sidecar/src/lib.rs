@@ -4,6 +4,7 @@
 
 pub mod settings;
 pub mod socket;
+pub mod tls;
 pub mod running;
 pub mod clock;
 pub mod deadline;

@@ -10,7 +10,9 @@ use crate::clock::{Clock, Origin};
 use crate::request::authn::Keys;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Tls;
 use arc_swap::ArcSwap;
+use bulkhead_config::name::ServiceName;
 use bulkhead_config::protocol::{Contents, Offer, Quarantined, Report};
 use bulkhead_config::snapshot::Snapshot;
 use std::future::Future;
@@ -36,6 +38,7 @@ pub use folder::{Folder, FolderError};
 pub use last_good::PROBATION;
 pub use status::Status;
 
+use key_files::KeyFiles;
 use last_good::LastGood;
 use receive::{Change, Receiver};
 
@@ -63,6 +66,8 @@ pub struct Policy {
     pub snapshot: Arc<Snapshot>,
     /// Keys of the issuers.
     pub keys: Arc<Keys>,
+    /// What handshakes are made with.
+    pub tls: Arc<Tls>,
     /// Every part that is not served as declared.
     pub quarantined: Arc<[Quarantined]>,
     /// Since when it is served, in milliseconds since 1970-01-01 UTC.
@@ -77,11 +82,14 @@ impl Policy {
     #[must_use]
     pub fn empty() -> Self {
         let snapshot = Arc::clone(bulkhead_config::compile::Catalogue::new().snapshot());
-        Self { snapshot, keys: Arc::default(), quarantined: Arc::new([]), since_unix_ms: 0 }
+        Self { snapshot, keys: Arc::default(), tls: Arc::default(), quarantined: Arc::new([]), since_unix_ms: 0 }
     }
 
     fn is_same(&self, other: &Policy) -> bool {
-        Arc::ptr_eq(&self.snapshot, &other.snapshot) && Arc::ptr_eq(&self.keys, &other.keys) && self.quarantined == other.quarantined
+        Arc::ptr_eq(&self.snapshot, &other.snapshot)
+            && Arc::ptr_eq(&self.keys, &other.keys)
+            && Arc::ptr_eq(&self.tls, &other.tls)
+            && self.quarantined == other.quarantined
     }
 }
 
@@ -102,6 +110,8 @@ pub struct Surroundings {
     pub data_dir: PathBuf,
     /// How long a version must be served to be good; see [`PROBATION`].
     pub probation: Duration,
+    /// A service whose upstreams are replaced by an endpoint with TLS.
+    pub instead: Option<ServiceName>,
 }
 
 /// A policy that has begun to be served.
@@ -141,7 +151,8 @@ pub async fn begin<S: PolicySource>(surroundings: Surroundings, mut source: S) -
     let (last_good, findings) = opened.map_err(|_| PolicyError::Defect)?;
     tell::findings(&surroundings.log, &findings, &last_good);
     let Some(offer) = source.next().await else { return Err(PolicyError::NoOffer(source.describe())) };
-    let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good, source.key_reader());
+    let keys = KeyFiles::new(surroundings.instead.clone());
+    let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good, source.key_reader(), keys);
     let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), retired: Vec::new(), clock };
     keeper.take(offer).await?;
     Ok(keeper)

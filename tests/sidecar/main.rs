@@ -15,6 +15,7 @@ mod proxy_protocol;
 mod quotas;
 mod security;
 mod streams;
+mod tls;
 mod up;
 mod upstream;
 mod websocket;

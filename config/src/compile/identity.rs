@@ -2,8 +2,8 @@
 
 use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, at};
-use crate::declared::{Document, Jwks, JwtIssuer};
-use crate::diagnostic::{Diagnostic, Span};
+use crate::declared::{Body, Document, Jwks, JwtIssuer};
+use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::name::KeyId;
 use crate::snapshot::{ApiKey, Issuer, Scope};
 use std::sync::Arc;
@@ -113,14 +113,35 @@ pub fn misplaced_key_set(file: &Arc<str>) -> Diagnostic {
     }
 }
 
-/// Files that a document names, each by its resolved name.
-pub fn files_of(document: &Document) -> impl Iterator<Item = Arc<str>> {
-    let issuers = match &document.body {
-        crate::declared::Body::Identity(identity) => identity.jwt.as_slice(),
-        _ => &[],
-    };
-    issuers.iter().map(|issuer| {
-        let Jwks::File(written) = &issuer.jwks.value;
-        resolve(&document.origin.file, written)
-    })
+/// A file that a document names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// Its resolved name.
+    pub file: Arc<str>,
+    /// What it is to hold.
+    pub holds: Holds,
+}
+
+/// What a file is to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holds {
+    /// A JSON Web Key Set.
+    KeySet,
+    /// Certificates or a private key, in PEM.
+    Pem,
+}
+
+/// Files that a document names.
+#[must_use]
+pub fn files_of(document: &Document) -> Vec<Named> {
+    let named = |holds, written: &str| Named { file: resolve(&document.origin.file, written), holds };
+    match &document.body {
+        Body::Identity(identity) => identity
+            .jwt
+            .iter()
+            .map(|JwtIssuer { jwks: Spanned { value: Jwks::File(written), .. }, .. }| named(Holds::KeySet, written))
+            .collect(),
+        Body::Service(service) => service.files().map(|written| named(Holds::Pem, &written.value)).collect(),
+        _ => Vec::new(),
+    }
 }

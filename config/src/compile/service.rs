@@ -1,12 +1,16 @@
 //! Services into listeners, upstreams and the route trie. Routes are numbered over all services, by service and name.
 
 use super::documents::Documents;
+use super::identity::resolve;
 use super::mistake::{Count, Hinted, Mistakes, at};
 use crate::declared;
-use crate::declared::Document;
+use crate::declared::{Document, tls};
+use crate::diagnostic::Spanned;
 use crate::name::ListenerName;
 use crate::path::Trie;
-use crate::snapshot::{Listener, ProxyProtocol, Route, RouteIndex, Service, Upstream};
+use crate::snapshot::{
+    CertifiedKey, ClientCertificates, Listener, ListenerTls, ProxyProtocol, Route, RouteIndex, Service, Upstream, UpstreamTls,
+};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,7 +35,7 @@ pub(super) fn compile(documents: &Documents, before: &[Arc<Service>], mistakes: 
             break;
         }
         let listeners = listeners(document, declared, &mut taken, mistakes);
-        let upstreams = upstreams(declared, &kept);
+        let upstreams = upstreams(document, declared, &kept);
         let routes = routes(document, declared, &upstreams, &mut all.routes, mistakes);
         let mut shared_hosts: Vec<_> = declared.shared_hosts.iter().map(|host| host.value.clone()).collect();
         shared_hosts.sort();
@@ -72,7 +76,8 @@ fn listeners(document: &Document, service: &declared::Service, taken: &mut Vec<T
         }
         taken.push(Taken { address, whose: whose(service, &declared.name) });
         let proxy_protocol = declared.proxy_protocol.as_ref().map(|declared| declared.value).unwrap_or_default();
-        listeners.push(Listener { name: declared.name.value.clone(), address, proxy_protocol });
+        let tls = declared.tls.as_ref().map(|tls| listener_tls(document, tls));
+        listeners.push(Listener { name: declared.name.value.clone(), address, proxy_protocol, tls });
     }
     listeners
 }
@@ -88,11 +93,39 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && (holds(a.ip(), b.ip()) || holds(b.ip(), a.ip()))
 }
 
-fn upstreams(service: &declared::Service, kept: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
+fn listener_tls(document: &Document, declared: &tls::ListenerTls) -> ListenerTls {
+    let roots = |written: &Spanned<String>| resolve(&document.origin.file, &written.value);
+    ListenerTls {
+        certificates: declared.certificates.iter().map(|certified| certified_key(document, certified)).collect(),
+        client_certificates: match &declared.client_certificates {
+            tls::ClientCertificates::NotAsked => ClientCertificates::NotAsked,
+            tls::ClientCertificates::Optional { roots: written } => ClientCertificates::Optional(roots(written)),
+            tls::ClientCertificates::Required { roots: written } => ClientCertificates::Required(roots(written)),
+        },
+        alpn: declared.alpn.clone(),
+        minimum_version: declared.minimum_version,
+    }
+}
+
+fn upstream_tls(document: &Document, declared: &tls::UpstreamTls) -> UpstreamTls {
+    UpstreamTls {
+        roots: declared.roots.as_ref().map(|written| resolve(&document.origin.file, &written.value)),
+        server_name: declared.server_name.clone(),
+        client_certificate: declared.client_certificate.as_ref().map(|certified| certified_key(document, certified)),
+    }
+}
+
+fn certified_key(document: &Document, declared: &tls::CertifiedKey) -> CertifiedKey {
+    let name = |written: &Spanned<String>| resolve(&document.origin.file, &written.value);
+    CertifiedKey { certificate: name(&declared.certificate), key: name(&declared.key) }
+}
+
+fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstream>]) -> Vec<Arc<Upstream>> {
     let upstream = |declared: &declared::Upstream| Upstream {
         service: service.name.clone(),
         name: declared.name.value.clone(),
         endpoints: declared.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect(),
+        tls: upstream_tls(document, &declared.tls),
         protocol: declared.protocol,
         connect_timeout: declared.connect_timeout,
         response_timeout: declared.response_timeout,

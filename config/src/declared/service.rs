@@ -1,12 +1,14 @@
 //! Kind `Service`: where requests come in, which paths exist, where they go.
 
 use super::read::Head;
-use super::reader::{Item, Map, Outcome, named, spanned, wrong};
+use super::reader::{Complaint, Item, Map, Outcome, named, spanned, wrong};
 use super::schema::{self, Schema, optional, required};
+use super::tls::{ListenerTls, UpstreamTls};
 use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
 use crate::path::Pattern;
+use serde_json::json;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -32,10 +34,12 @@ pub struct Service {
 pub struct Listener {
     /// Its name.
     pub name: Spanned<ListenerName>,
-    /// HTTP/1.1 and h2c, detected. Port 0: the system chooses.
+    /// HTTP/1.1 and HTTP/2, told apart. Port 0: the system chooses.
     pub address: Spanned<SocketAddr>,
     /// Absent: off.
     pub proxy_protocol: Option<Spanned<ProxyProtocol>>,
+    /// HTTPS instead of HTTP.
+    pub tls: Option<ListenerTls>,
 }
 
 /// Whether connections begin with a PROXY header, in which a balancer names the client.
@@ -55,8 +59,10 @@ pub enum ProxyProtocol {
 pub struct Upstream {
     /// Its name.
     pub name: Spanned<UpstreamName>,
-    /// `http://host:port`, at least one.
+    /// `http://host:port` or `https://host:port`, at least one.
     pub endpoints: Vec<Spanned<Endpoint>>,
+    /// How those with `https` are known.
+    pub tls: UpstreamTls,
     /// Which protocol goes out.
     pub protocol: Protocol,
     /// To an established connection.
@@ -72,10 +78,21 @@ pub struct Upstream {
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Endpoint {
+    /// Whether TLS is spoken.
+    pub scheme: Scheme,
     /// Host name or address literal.
     pub host: String,
     /// Port.
     pub port: u16,
+}
+
+/// How an endpoint is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS.
+    Https,
 }
 
 /// Protocol towards an upstream.
@@ -128,22 +145,54 @@ impl Upstream {
     pub const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(3_600);
 }
 
-/// `http://127.0.0.1:4789`, `http://[::1]:4789`.
+impl Scheme {
+    const ALL: [Scheme; 2] = [Scheme::Http, Scheme::Https];
+
+    /// `http` or `https`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    const fn prefix(self) -> &'static str {
+        match self {
+            Scheme::Http => "http://",
+            Scheme::Https => "https://",
+        }
+    }
+
+    const fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+impl Endpoint {
+    /// `127.0.0.1:4789`, `[::1]:4789`.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let Self { host, port, .. } = self;
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+}
+
+/// `http://127.0.0.1:4789`, `https://[::1]:4789`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
-        if host.contains(':') { write!(f, "http://[{host}]:{port}") } else { write!(f, "http://{host}:{port}") }
+        write!(f, "{}{}", self.scheme.prefix(), self.authority())
     }
 }
 
 /// Why a text is no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnEndpoint {
-    /// `https://`.
-    #[error("TLS towards upstreams is not yet supported")]
-    Tls,
-    /// No `http://`.
-    #[error("it does not begin with `http://`")]
+    /// Neither `http://` nor `https://`.
+    #[error("it begins neither with `http://` nor with `https://`")]
     Scheme,
     /// No port, or none from 1 to 65535.
     #[error("it has no port from 1 to 65535")]
@@ -159,12 +208,10 @@ pub enum NotAnEndpoint {
 impl FromStr for Endpoint {
     type Err = NotAnEndpoint;
 
-    /// Reads `http://host:port`, and nothing more: paths come from the request, and a user would be a secret in a document.
+    /// Reads `http://host:port` or `https://host:port`, and nothing more: paths come from the request, and a user would be a secret in a document.
     fn from_str(text: &str) -> Result<Self, NotAnEndpoint> {
-        if text.starts_with("https://") {
-            return Err(NotAnEndpoint::Tls);
-        }
-        let authority = text.strip_prefix("http://").ok_or(NotAnEndpoint::Scheme)?;
+        let known = Scheme::ALL.into_iter().find_map(|scheme| Some((scheme, text.strip_prefix(scheme.prefix())?)));
+        let (scheme, authority) = known.ok_or(NotAnEndpoint::Scheme)?;
         if authority.contains(['/', '?', '#', '@']) {
             return Err(NotAnEndpoint::More);
         }
@@ -180,11 +227,17 @@ impl FromStr for Endpoint {
                 .or_else(|_| host.parse::<Host>().map(|host| host.to_string()))
                 .ok(),
         };
-        Ok(Self { host: host.ok_or_else(|| NotAnEndpoint::Host(authority.to_owned()))?, port })
+        Ok(Self { scheme, host: host.ok_or_else(|| NotAnEndpoint::Host(authority.to_owned()))?, port })
     }
 }
 
 impl Service {
+    /// Files with certificates and keys that it names, as they are written.
+    pub fn files(&self) -> impl Iterator<Item = &Spanned<String>> {
+        let listeners = self.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(ListenerTls::files);
+        listeners.chain(self.upstreams.iter().flat_map(|upstream| upstream.tls.files()))
+    }
+
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
         let shared_hosts = map.optional("shared_hosts", |item| value::set(item, "host", value::host));
         let listeners = map.some("listeners", named("listener", "name", Listener::read));
@@ -207,8 +260,9 @@ impl Listener {
         let address = map.required("address", spanned(address));
         let words = [("off", ProxyProtocol::Off), ("required", ProxyProtocol::Required), ("optional", ProxyProtocol::Optional)];
         let proxy_protocol = map.optional("proxy_protocol", spanned(|item| value::word(item, &words)));
+        let tls = map.optional("tls", ListenerTls::read);
         map.finish();
-        Ok(Self { name: name?, address: address?, proxy_protocol: proxy_protocol? })
+        Ok(Self { name: name?, address: address?, proxy_protocol: proxy_protocol?, tls: tls? })
     }
 }
 
@@ -243,10 +297,13 @@ impl Upstream {
         let response_timeout = map.optional("response_timeout", value::some_duration);
         let idle_timeout = map.optional("idle_timeout", value::some_duration);
         let stream_idle_timeout = map.optional("stream_idle_timeout", value::some_duration);
+        let is_plain = endpoints.as_ref().is_ok_and(|all| all.iter().all(|endpoint| endpoint.value.scheme == Scheme::Http));
+        let tls = map.optional("tls", |item| if is_plain { Err(item.refuse(unused_tls())) } else { UpstreamTls::read(item) });
         map.finish();
         Ok(Self {
             name: name?,
             endpoints: endpoints?,
+            tls: tls?.unwrap_or_default(),
             protocol: protocol?.unwrap_or_default(),
             connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
             response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
@@ -256,17 +313,23 @@ impl Upstream {
     }
 }
 
+fn unused_tls() -> Complaint {
+    let complaint = wrong("`tls` says how `https://` endpoints are known, and this upstream has none");
+    complaint.hint("write `https://` where an endpoint speaks TLS, or remove `tls`")
+}
+
 fn endpoint(item: &Item<'_>) -> Outcome<Endpoint> {
     let text = value::string(item)?;
     text.parse().map_err(|why: NotAnEndpoint| {
-        let complaint = wrong(format!("{} is no endpoint: {why}", item.label())).expected("`http://host:port`");
-        let bare = text.trim_start_matches("http://").split(['/', '?', '#']).next().unwrap_or_default();
-        let meant = [format!("http://{bare}"), format!("http://{bare}:80")];
-        let meant = meant.iter().find(|meant| why != NotAnEndpoint::Tls && meant.parse::<Endpoint>().is_ok());
-        item.refuse(match (meant, why) {
-            (Some(meant), _) => complaint.hint(format!("write `{meant}`")),
-            (None, NotAnEndpoint::Tls) => complaint.hint("use `http://` to a peer in the same pod or network"),
-            (None, _) => complaint,
+        let complaint = wrong(format!("{} is no endpoint: {why}", item.label())).expected("`http://host:port` or `https://host:port`");
+        let scheme = if text.starts_with(Scheme::Https.prefix()) { Scheme::Https } else { Scheme::Http };
+        let (prefix, port) = (scheme.prefix(), scheme.default_port());
+        let bare = text.trim_start_matches(prefix).split(['/', '?', '#']).next().unwrap_or_default();
+        let meant = [format!("{prefix}{bare}"), format!("{prefix}{bare}:{port}")];
+        let meant = meant.iter().find(|meant| meant.parse::<Endpoint>().is_ok());
+        item.refuse(match meant {
+            Some(meant) => complaint.hint(format!("write `{meant}`")),
+            None => complaint,
         })
     })
 }
@@ -315,25 +378,29 @@ impl Listener {
             required("name", schema::name("Its name.")),
             required("address", address),
             optional("proxy_protocol", schema::word(proxy, &["off", "required", "optional"])),
+            optional("tls", ListenerTls::schema()),
         ];
-        schema::object("An address requests come in on; HTTP/1.1 and h2c are told apart.", fields)
+        schema::object("An address requests come in on; HTTP/1.1 and HTTP/2 are told apart.", fields)
     }
 }
 
 impl Upstream {
     fn schema() -> Schema {
-        let endpoint = r"^http://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
-        let endpoint = schema::text("Host or address, and port.", endpoint, &["http://127.0.0.1:4789"]);
+        let endpoint = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
+        let endpoint = schema::text("Host or address, and port.", endpoint, &["http://127.0.0.1:4789", "https://api.internal:443"]);
         let fields = vec![
             required("name", schema::name("Its name.")),
             required("endpoints", schema::some(schema::set_of("Endpoints that answer alike.", endpoint))),
+            optional("tls", UpstreamTls::schema()),
             optional("protocol", schema::word("`auto`: gRPC goes out as HTTP/2, the rest as HTTP/1.1.", &["auto", "http1", "http2"])),
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),
             optional("stream_idle_timeout", schema::some_duration("The same for `text/event-stream` and gRPC; left out: 1h.")),
         ];
-        schema::object("A group of endpoints that answer alike.", fields)
+        let upstream = schema::object("A group of endpoints that answer alike.", fields);
+        let encrypted = json!({ "properties": { "endpoints": { "contains": { "pattern": "^https://" } } } });
+        schema::with(schema::with(upstream, "if", json!({ "required": ["tls"] })), "then", encrypted)
     }
 }
 

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::declared::identity::Algorithm;
-pub use crate::declared::service::{Access, Endpoint, Protocol, ProxyProtocol};
+pub use crate::declared::service::{Access, Endpoint, Protocol, ProxyProtocol, Scheme};
+pub use crate::declared::tls::{Alpn, TlsVersion};
 
 /// What no tenant owns.
 #[derive(Debug, PartialEq)]
@@ -59,6 +60,52 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Whether connections begin with a PROXY header.
     pub proxy_protocol: ProxyProtocol,
+    /// HTTPS instead of HTTP.
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS of a listener, its files named only: as [`Issuer::keys`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// At least one; who names no host gets the first.
+    pub certificates: Vec<CertifiedKey>,
+    /// Whether clients show a certificate.
+    pub client_certificates: ClientCertificates,
+    /// What may be spoken over it.
+    pub alpn: Vec<Alpn>,
+    /// The oldest version that is spoken.
+    pub minimum_version: TlsVersion,
+}
+
+/// TLS of an upstream, its files named only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct UpstreamTls {
+    /// Who may vouch for its endpoints; absent: whoever this system trusts.
+    pub roots: Option<Arc<str>>,
+    /// The name its certificate must have, where it is not the endpoint's host.
+    pub server_name: Option<Host>,
+    /// What it is shown when it asks who we are.
+    pub client_certificate: Option<CertifiedKey>,
+}
+
+/// A certificate with its chain, and its private key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertifiedKey {
+    /// Name of the file with the certificate and its chain.
+    pub certificate: Arc<str>,
+    /// Name of the file with the key.
+    pub key: Arc<str>,
+}
+
+/// Whether clients show a certificate; with the name of the file of authorities that are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// It is not asked for.
+    NotAsked,
+    /// Whoever has none may come in too.
+    Optional(Arc<str>),
+    /// Without one there is no connection.
+    Required(Arc<str>),
 }
 
 /// A group of endpoints that answer alike. Two snapshots share it while its declaration does not change, so live state
@@ -71,6 +118,8 @@ pub struct Upstream {
     pub name: UpstreamName,
     /// Its endpoints, at least one.
     pub endpoints: Vec<Endpoint>,
+    /// How those with `https` are known.
+    pub tls: UpstreamTls,
     /// Which protocol goes out.
     pub protocol: Protocol,
     /// To an established connection.

@@ -2,7 +2,7 @@
 
 use crate::exit::Exit;
 use crate::fault::Fault;
-use bulkhead_config::compile::{files_of, misplaced_key_set};
+use bulkhead_config::compile::{Holds, files_of, misplaced_key_set};
 use bulkhead_config::declared::{self, Document, File, Kind};
 use bulkhead_config::diagnostic::Diagnostics;
 use bulkhead_config::protocol::{Offer, Put};
@@ -109,7 +109,8 @@ impl Declared {
 
     /// Every mistake of the readers. A key set that was read for documents has one alone: its name.
     pub(crate) fn mistakes(&self) -> Diagnostics {
-        let key_sets: HashSet<Arc<str>> = self.documents().flat_map(files_of).collect();
+        let named = self.documents().flat_map(files_of);
+        let key_sets: HashSet<Arc<str>> = named.filter(|named| named.holds == Holds::KeySet).map(|named| named.file).collect();
         let mut mistakes = Diagnostics::new();
         for (source, file) in &self.files {
             match key_sets.contains(&source.name) && !file.diagnostics.is_empty() {

@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Documents to serve, a file or a folder [default: DIR/documents]
     #[arg(long, value_name = "PATH")]
     documents: Option<PathBuf>,
-    /// Send the demo's requests there instead of to the bundled service: http://HOST:PORT
+    /// Send the demo's requests there instead of to the bundled service: http://HOST:PORT or https://HOST:PORT
     #[arg(long, value_name = "URL", value_parser = flags::endpoint)]
     upstream: Option<plan::Endpoint>,
     /// Environment; else BULKHEAD_ENV

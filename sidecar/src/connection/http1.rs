@@ -365,7 +365,7 @@ fn problem(unreadable: Unreadable) -> Problem {
 }
 
 /// Sends a last answer to a head that is none.
-async fn say(from: &Downstream, mut socket: Socket, problem: &Problem) {
+pub(super) async fn say(from: &Downstream, mut socket: Socket, problem: &Problem) {
     if let Ok(Ok(())) = from.deadline.limit(LINGER, socket.write_all(&problem.raw())).await {
         linger(from, socket).await;
     }

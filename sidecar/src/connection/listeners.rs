@@ -8,7 +8,7 @@ use super::accept::{self, Accepted, Listening};
 use crate::policy::Live;
 use crate::telemetry::log::{Log, Value};
 use crate::worker::{Mail, Mailbox};
-use bulkhead_config::snapshot::Platform;
+use bulkhead_config::snapshot::{ListenerTls, Platform};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -71,6 +71,7 @@ pub struct Shown {
 #[derive(Debug)]
 struct Open {
     declared: SocketAddr,
+    tls: Option<ListenerTls>,
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     done: oneshot::Receiver<()>,
@@ -111,7 +112,7 @@ impl Listeners {
             if self.is_open(&entrance, address) {
                 continue;
             }
-            match self.listen(&entrance, address).await {
+            match self.listen(&entrance, address, tls(platform, &entrance)).await {
                 Ok(()) => drop(self.failed.remove(&entrance)),
                 Err(cause) => {
                     let why = cause.to_string();
@@ -122,7 +123,23 @@ impl Listeners {
                 }
             }
         }
+        self.renew(platform).await;
         errors
+    }
+
+    /// Lets connections end that began by other demands than are declared now; what comes next meets the new ones.
+    async fn renew(&mut self, platform: &Platform) {
+        let mut outdated = Vec::new();
+        for (entrance, open) in &mut self.open {
+            let tls = tls(platform, entrance);
+            if open.tls != tls {
+                open.tls = tls;
+                outdated.push(Arc::clone(entrance));
+            }
+        }
+        for entrance in outdated {
+            self.close_connections(&entrance).await;
+        }
     }
 
     fn is_open(&self, entrance: &Entrance, declared: SocketAddr) -> bool {
@@ -182,7 +199,7 @@ impl Listeners {
         declared
     }
 
-    async fn listen(&mut self, entrance: &Arc<Entrance>, declared: SocketAddr) -> io::Result<()> {
+    async fn listen(&mut self, entrance: &Arc<Entrance>, declared: SocketAddr, tls: Option<ListenerTls>) -> io::Result<()> {
         let listener = bind(declared)?;
         let address = listener.local_addr()?;
         self.close(entrance).await;
@@ -191,7 +208,7 @@ impl Listeners {
         self.accept(Listening { listener, entrance: Arc::clone(entrance), stop: stopped, done }).await?;
         let more = [("listener", entrance.listener.as_str().into()), ("address", Value::Shown(&address))];
         self.log.info("core.sidecar", None, "a listener is open", &more);
-        self.open.insert(Arc::clone(entrance), Open { declared, address, stop, done: is_done });
+        self.open.insert(Arc::clone(entrance), Open { declared, tls, address, stop, done: is_done });
         Ok(())
     }
 
@@ -217,16 +234,26 @@ impl Listeners {
         Ok(())
     }
 
+    async fn close_connections(&self, entrance: &Arc<Entrance>) {
+        for worker in &self.workers {
+            let _ = worker.mailbox.send(Mail::Close(Arc::clone(entrance))).await;
+        }
+    }
+
     async fn close(&mut self, entrance: &Arc<Entrance>) {
         let Some(open) = self.open.remove(entrance) else { return };
         drop(open.stop);
         // Answered by being dropped.
         let _ = open.done.await;
-        for worker in &self.workers {
-            let _ = worker.mailbox.send(Mail::Close(Arc::clone(entrance))).await;
-        }
+        self.close_connections(entrance).await;
         self.log.info("core.sidecar", None, "a listener is closed", &[("listener", entrance.listener.as_str().into())]);
     }
+}
+
+/// What a listener demands of TLS.
+fn tls(platform: &Platform, entrance: &Entrance) -> Option<ListenerTls> {
+    let service = platform.services().iter().find(|service| service.name == entrance.service)?;
+    service.listeners.iter().find(|listener| listener.name == entrance.listener)?.tls.clone()
 }
 
 /// Gives a socket to the worker with the fewest connections. One whose letters are full is stuck or swamped; then the socket is

@@ -6,13 +6,15 @@
 use super::accept::Accepted;
 use super::protocol::{self, Protocol};
 use super::stream::Outlet;
-use super::{Downstream, http1, http2, proxy_header};
+use super::{Downstream, handshake, http1, http2, proxy_header};
 use crate::problem::{Code, Form, Problem};
 use crate::request;
 use crate::request::body::{Body, Reply};
 use crate::request::respond::Response;
-use crate::socket::Socket;
+use crate::tls::Door;
 use crate::worker::Worker;
+use bulkhead_config::snapshot::{Alpn, Scheme};
+use bytes::Bytes;
 use http::Request;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -27,12 +29,15 @@ use tokio::net::TcpStream;
 /// Takes a connection on.
 pub fn begin(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
     let Accepted { stream, peer, entrance, presence } = accepted;
-    let head_timeout = worker.policy().snapshot.platform().bounds().head_timeout;
-    let from = Rc::new(Downstream::new(entrance, peer, presence, worker.deadline(), head_timeout));
+    let policy = worker.policy();
+    let head_timeout = policy.snapshot.platform().bounds().head_timeout;
+    let door = policy.tls.door(&entrance);
+    let scheme = if matches!(door, Door::Plain) { Scheme::Http } else { Scheme::Https };
+    let from = Rc::new(Downstream::new(entrance, (peer, scheme), presence, worker.deadline(), head_timeout));
     worker.enter(&from);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        if caught(pin!(run(&worker, &from, stream.into()))).await.is_err() {
+        if caught(pin!(run(&worker, &from, door, stream))).await.is_err() {
             worker.panicked(&from.peer().to_string());
         }
         drop(from);
@@ -40,11 +45,18 @@ pub fn begin(worker: &Rc<Worker>, accepted: Accepted<TcpStream>) {
     });
 }
 
-async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, mut socket: Socket) {
-    let Ok(()) = proxy_header::take(worker, from, socket.tcp()).await else { return };
+async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, door: Door, stream: TcpStream) {
+    let Ok(()) = proxy_header::take(worker, from, &stream).await else { return };
+    // Boxed: it is large, and gone before the first request.
+    let Some(mut socket) = Box::pin(handshake::run(worker, from, door, stream)).await else { return };
+    if socket.alpn() == Some(Alpn::H2.as_str().as_bytes()) {
+        return http2::run(worker, from, socket, Bytes::new()).await;
+    }
+    // Over TLS, HTTP/2 must be agreed on (RFC 9113 section 3.2); where nothing was, the first bytes tell as they do in the clear.
+    let is_agreed = socket.alpn().is_some();
     match from.in_time(protocol::detect(&mut socket, worker.buffers())).await {
-        Some(Ok((Protocol::Http1, first))) => http1::run(worker, from, socket, first).await,
-        Some(Ok((Protocol::Http2, first))) => http2::run(worker, from, socket, first.freeze()).await,
+        Some(Ok((Protocol::Http2, first))) if !is_agreed => http2::run(worker, from, socket, first.freeze()).await,
+        Some(Ok((_, first))) => http1::run(worker, from, socket, first).await,
         Some(Err(_)) | None => {}
     }
 }

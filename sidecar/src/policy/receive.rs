@@ -50,13 +50,13 @@ pub(super) struct Change {
 
 impl Receiver {
     /// Goes on after the last revision that an earlier process served.
-    pub(super) fn new(live: Arc<Live>, last_good: LastGood, read_keys: KeyReader) -> Self {
+    pub(super) fn new(live: Arc<Live>, last_good: LastGood, read_keys: KeyReader, keys: KeyFiles) -> Self {
         let epoch = Epoch { incarnation: 1, revision: last_good.revision() };
         Self {
             catalogue: Contained::since(epoch),
             last_good,
             declared: HashMap::new(),
-            keys: KeyFiles::default(),
+            keys,
             read_keys,
             live,
             quarantined: Arc::new([]),
@@ -71,7 +71,6 @@ impl Receiver {
 
     /// Takes an offer. What it declares is served when this returns, but for what is in quarantine.
     pub(super) fn take(&mut self, offer: Offer, now: Now) -> Change {
-        self.keys.take(&offer.files);
         if std::mem::replace(&mut self.has_begun, true) { self.change(offer, now) } else { self.begin(offer, now) }
     }
 
@@ -92,6 +91,7 @@ impl Receiver {
     fn begin(&mut self, offer: Offer, now: Now) -> Change {
         let mut puts: HashMap<DocumentId, Put> = offer.put.into_iter().map(|put| (put.document.id.clone(), put)).collect();
         self.declare(puts.values(), &[]);
+        self.keys.take(&offer.files);
         self.keep_unread(&offer.broken);
         let known: Vec<Part> = self.last_good.ledger.parts().map(|(part, _)| part.clone()).collect();
         let mut news = self.forget_gone(known);
@@ -124,6 +124,7 @@ impl Receiver {
     fn change(&mut self, offer: Offer, now: Now) -> Change {
         let offer = self.spelled_out(offer);
         let mut touched = self.declare(&offer.put, &offer.remove);
+        self.keys.take(&offer.files);
         let mut news = self.forget_gone(touched.iter().cloned());
         let mut outcome = self.catalogue.apply(&offer);
         // Documents that were withheld or failed the compiler, and are others now.
@@ -160,6 +161,7 @@ impl Receiver {
             self.keys.forget_unnamed();
         }
         let mut quarantined = outcome.quarantined;
+        let tls = Arc::clone(self.keys.tls(outcome.snapshot.platform(), now.unix()));
         // A file that is said to be unreadable now is not blamed for what stood in it when it last was readable too.
         let is_new = |keys: &Quarantined| !is_among(&quarantined, &keys.part);
         let keys: Vec<Quarantined> = self.keys.quarantined().filter(is_new).collect();
@@ -171,6 +173,7 @@ impl Receiver {
         let policy = Policy {
             snapshot: outcome.snapshot,
             keys: Arc::clone(self.keys.keys()),
+            tls,
             quarantined: Arc::clone(&quarantined),
             since_unix_ms: now.unix_ms,
         };

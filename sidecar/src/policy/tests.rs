@@ -1,6 +1,7 @@
 //! Lives and deaths of processes over one data directory, told as scripts: what is served after what happened.
 
 use super::folder::Folder;
+use super::key_files::KeyFiles;
 use super::last_good::{LastGood, PROBATION};
 use super::receive::Receiver;
 use super::{Live, Policy, Status, Surroundings, begin};
@@ -83,7 +84,8 @@ impl World {
         assert!(self.process.is_none());
         self.live = Arc::new(Live::from_pointee(Policy::empty()));
         let (last_good, _) = LastGood::open(self.data.path(), PROBATION, self.now);
-        self.process = Some(Receiver::new(Arc::clone(&self.live), last_good, |name| fs::read(name).ok().map(Into::into)));
+        self.process =
+            Some(Receiver::new(Arc::clone(&self.live), last_good, |name| fs::read(name).ok().map(Into::into), KeyFiles::default()));
         self.take();
     }
 
@@ -407,6 +409,7 @@ async fn a_folder_is_followed_from_edit_to_log_metric_and_status() {
         origin: Origin::begin(),
         data_dir: data.path().to_owned(),
         probation: PROBATION,
+        instead: None,
     };
     let Surroundings { live, status, metrics, .. } = surroundings.clone();
     let keeper = begin(surroundings, Folder::watch(documents.path()).unwrap()).await.unwrap();

@@ -82,6 +82,11 @@ catalogue! {
         "Request body too large",
         "The request's body is larger than the service accepts from this tenant.",
         "Send less at once; the operator sets `request.body_bytes_max` in a SecurityPolicy.";
+    /// HTTP in the clear where TLS is spoken.
+    PlainOnTlsPort = "plain_on_tls_port", BAD_REQUEST, "http_request_error",
+        "Plain HTTP on a TLS port",
+        "This port speaks HTTPS, and the request came in the clear.",
+        "Use `https://`; whatever was sent, credentials too, could be read on its way.";
     /// The host is nobody's.
     UnknownTenant = "unknown_tenant", NOT_FOUND, "http_request_denied",
         "Unknown tenant",

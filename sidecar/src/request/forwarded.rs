@@ -87,7 +87,7 @@ pub fn tell(headers: &mut Fields, out: &mut Vec<u8>, found: Found, host: &[u8], 
     write::field(out, b"forwarded", forwarding.forwarded.as_bytes());
     // The first hop knows what the client used; a hop that did not say leaves it to us.
     if !is_of_hop || headers.get(Name::ForwardedProto).is_none() {
-        write::field(out, b"x-forwarded-proto", b"http");
+        write::field(out, b"x-forwarded-proto", from.scheme.as_str().as_bytes());
     }
     if !is_of_hop || headers.get(Name::ForwardedHost).is_none() {
         write::field(out, b"x-forwarded-host", host);

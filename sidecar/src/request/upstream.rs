@@ -43,6 +43,10 @@ pub enum Step {
     Connect,
     /// No connection in time.
     ConnectTimeout,
+    /// Its certificate is not accepted.
+    Certificate,
+    /// No TLS session with it.
+    Tls,
     /// It does not take the request.
     SendTimeout,
     /// It closed the connection instead of answering.
@@ -66,6 +70,8 @@ impl Step {
         "refused",
         "connect",
         "connect_timeout",
+        "tls_certificate",
+        "tls_protocol",
         "send_timeout",
         "closed",
         "protocol",
@@ -89,6 +95,8 @@ impl Step {
             Step::Refused => (Code::UpstreamUnreachable, "connection_refused"),
             Step::Connect => (Code::UpstreamUnreachable, "destination_unavailable"),
             Step::ConnectTimeout => (Code::UpstreamTimeout, "connection_timeout"),
+            Step::Certificate => (Code::UpstreamUnreachable, "tls_certificate_error"),
+            Step::Tls => (Code::UpstreamUnreachable, "tls_protocol_error"),
             Step::SendTimeout => (Code::UpstreamTimeout, "connection_write_timeout"),
             Step::ResponseTimeout => (Code::UpstreamTimeout, "http_response_timeout"),
             Step::Closed => (Code::UpstreamProtocol, "connection_terminated"),
@@ -107,6 +115,8 @@ impl Step {
             Step::Refused => "The service behind this proxy refuses connections.",
             Step::Connect => "There is no connection to the service behind this proxy.",
             Step::ConnectTimeout => "The service behind this proxy did not take a connection in time.",
+            Step::Certificate => "The service behind this proxy shows a certificate that is not accepted.",
+            Step::Tls => "There is no TLS session with the service behind this proxy.",
             Step::SendTimeout => "The service behind this proxy stopped reading the request.",
             Step::Closed => "The service behind this proxy closed the connection without an answer.",
             Step::Protocol => "The answer of the service behind this proxy cannot be understood.",

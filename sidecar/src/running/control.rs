@@ -22,6 +22,7 @@ use crate::telemetry::spool::SpoolError;
 use crate::telemetry::system;
 use crate::worker::{self, Common, Mail, WorkerError};
 use arc_swap::ArcSwap;
+use bulkhead_config::snapshot::Scheme;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -206,6 +207,7 @@ impl Control {
         let live = Arc::new(Live::from_pointee(Policy::empty()));
         let (asker, questions) = resolve::channel();
         tokio::task::spawn_local(resolve::serve(questions));
+        let instead = endpoint.as_ref().filter(|(_, endpoint)| endpoint.scheme == Scheme::Https).map(|(service, _)| service.clone());
         let common = Common {
             origin,
             live: Arc::clone(&live),
@@ -238,6 +240,7 @@ impl Control {
             origin,
             data_dir: data_dir.clone(),
             probation: core.probation(),
+            instead,
         };
         let keeper = policy::begin(surroundings, source).await?;
         let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, log.clone());

@@ -1,7 +1,7 @@
 //! What the flags of `up` take, and what is said of anything else.
 
 use bulkhead_config::settings::Environment;
-use bulkhead_config::snapshot::Endpoint;
+use bulkhead_config::snapshot::{Endpoint, Scheme};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::net::SocketAddr;
 
@@ -18,15 +18,19 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// Reads `http://host:port`.
+/// Reads `http://host:port` or `https://host:port`; without a port it is the scheme's.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
-    let expected = "write http://HOST:PORT, without a path";
+    let expected = "write http://HOST:PORT or https://HOST:PORT, without a path";
     let uri: hyper::Uri = text.parse().map_err(|_| format!("it is no URL; {expected}"))?;
-    match (uri.scheme_str(), uri.authority(), uri.path_and_query().map_or("/", |path| path.as_str())) {
-        (Some("https"), ..) => Err("https to the upstream is not there yet; write http://HOST:PORT".into()),
-        (Some("http"), Some(authority), "/" | "") if !authority.as_str().contains('@') => {
+    let (scheme, port) = match uri.scheme_str() {
+        Some("http") => (Scheme::Http, 80),
+        Some("https") => (Scheme::Https, 443),
+        _ => return Err(expected.into()),
+    };
+    match (uri.authority(), uri.path_and_query().map_or("/", |path| path.as_str())) {
+        (Some(authority), "/" | "") if !authority.as_str().contains('@') => {
             let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-            Ok(Endpoint { host: host.to_owned(), port: authority.port_u16().unwrap_or(80) })
+            Ok(Endpoint { scheme, host: host.to_owned(), port: authority.port_u16().unwrap_or(port) })
         }
         _ => Err(expected.into()),
     }
@@ -52,7 +56,8 @@ mod tests {
             ("http://app.internal:3000/", Some(("app.internal", 3000))),
             ("http://localhost", Some(("localhost", 80))),
             ("http://[::1]:3000", Some(("::1", 3000))),
-            ("https://app:443", None),
+            ("https://app", Some(("app", 443))),
+            ("ftp://app:21", None),
             ("http://app:3000/base", None),
             ("http://app:3000/?q=1", None),
             ("http://user@app:3000", None),

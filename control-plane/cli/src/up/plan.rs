@@ -11,6 +11,8 @@ use bulkhead_config::settings::Environment;
 use bulkhead_sidecar::connection::Entrance;
 use std::net::SocketAddr;
 
+use bulkhead_config::snapshot::Scheme;
+
 pub(super) use bulkhead_config::snapshot::Endpoint;
 
 /// Name of the demo's Service.
@@ -76,7 +78,7 @@ impl Plan {
     /// Sends the service's requests to where the bundled service listens, if that is not where the documents say.
     pub(super) fn demo_is_at(&mut self, address: SocketAddr) {
         if let (true, Some(service)) = (self.demo_moved, &self.service) {
-            let endpoint = Endpoint { host: address.ip().to_string(), port: address.port() };
+            let endpoint = Endpoint { scheme: Scheme::Http, host: address.ip().to_string(), port: address.port() };
             self.endpoint = Some((service.clone(), endpoint));
         }
     }

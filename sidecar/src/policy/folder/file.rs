@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Bytes of a key set: hundreds of keys.
+/// Bytes of a file that documents name: hundreds of keys or certificates.
 pub(crate) const KEY_FILE_BYTES_MAX: usize = 1 << 20;
 
 /// What tells two contents apart.
@@ -109,6 +109,6 @@ impl Contents {
 
     /// Names of the files that the documents refer to, as the compiled policy asks for them.
     pub(crate) fn names(&self) -> Vec<Arc<str>> {
-        self.puts.iter().flat_map(|put| files_of(&put.document)).collect()
+        self.puts.iter().flat_map(|put| files_of(&put.document)).map(|named| named.file).collect()
     }
 }

@@ -46,7 +46,7 @@ struct Seen {
     /// By identity.
     holds: Vec<(DocumentId, Held)>,
     mistakes: Diagnostics,
-    /// Key sets that its documents name.
+    /// Files that its documents name: key sets, certificates, keys.
     keys: Vec<Arc<str>>,
 }
 
@@ -61,7 +61,7 @@ enum Held {
     Hidden,
 }
 
-/// A key set that documents name.
+/// A file that documents name.
 #[derive(Default)]
 struct KeyFile {
     stamp: Option<Stamp>,
@@ -253,7 +253,7 @@ impl Scan {
         }
     }
 
-    /// Reads the key sets that documents name and that may have changed.
+    /// Reads the files that documents name and that may have changed.
     fn tell_keys(&mut self, enter: &mut dyn FnMut(&Path, &Metadata), offer: &mut Offer) {
         let named: BTreeSet<Arc<str>> = self.files.values().flat_map(|seen| seen.keys.iter().cloned()).collect();
         self.keys.retain(|name, _| named.contains(name));
@@ -452,5 +452,9 @@ fn empty(shown: &Arc<str>) -> Diagnostic {
 }
 
 fn keys_unreadable(name: &Arc<str>, why: &str) -> Diagnostic {
-    file::mistake(name, format!("this key set cannot be read: {why}"), "tokens are verified with the keys that were read last, if any")
+    file::mistake(
+        name,
+        format!("documents name it, and it cannot be read: {why}"),
+        "what was read from it last is still used, if anything was",
+    )
 }

@@ -1,12 +1,13 @@
-//! Connect: one socket to an endpoint, within the upstream's connect timeout, resolution included.
+//! Connect: one socket to an endpoint, within the upstream's connect timeout, resolution and handshake included.
 //!
 //! Cost: per connection to an upstream, not per request.
 
-use super::{Failed, Step};
+use super::{Failed, Step, Wire};
 use crate::deadline::Deadline;
 use crate::socket::Socket;
+use crate::tls::{self, NotConnected};
 use crate::worker::Worker;
-use bulkhead_config::snapshot::{Endpoint, Upstream};
+use bulkhead_config::snapshot::{Endpoint, Scheme, Upstream};
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
@@ -14,23 +15,46 @@ use tokio::net::TcpStream;
 /// Addresses of one name that are tried in turn.
 const ADDRESSES_MAX: usize = 4;
 
-/// A connection to `endpoint`.
+/// A connection to `endpoint`, for requests that go out as `wire`.
 ///
 /// # Errors
 /// The step that failed.
-pub(super) async fn connect(worker: &Worker, upstream: &Upstream, endpoint: &Endpoint, deadline: &Deadline) -> Result<Socket, Failed> {
-    let within = deadline.limit(upstream.connect_timeout, resolve_and_dial(worker, endpoint));
-    within.await.unwrap_or_else(|_| Err(Failed::at(Step::ConnectTimeout)))
+pub(super) async fn connect(
+    worker: &Worker,
+    upstream: &Upstream,
+    endpoint: &Endpoint,
+    wire: Wire,
+    deadline: &Deadline,
+) -> Result<Socket, Failed> {
+    let connecting = async {
+        let stream = resolve_and_dial(worker, endpoint).await?;
+        match endpoint.scheme {
+            Scheme::Http => Ok(stream.into()),
+            Scheme::Https => {
+                let policy = worker.policy();
+                let shaken = tls::connect(&policy.tls, &upstream.tls, &endpoint.host, wire, stream).await;
+                shaken.map(Socket::from).map_err(|why| Failed::because(step(&why), why))
+            }
+        }
+    };
+    deadline.limit(upstream.connect_timeout, connecting).await.unwrap_or_else(|_| Err(Failed::at(Step::ConnectTimeout)))
 }
 
-async fn resolve_and_dial(worker: &Worker, endpoint: &Endpoint) -> Result<Socket, Failed> {
+fn step(why: &NotConnected) -> Step {
+    match why {
+        NotConnected::Certificate(_) => Step::Certificate,
+        NotConnected::Unready | NotConnected::Protocol(_) => Step::Tls,
+    }
+}
+
+async fn resolve_and_dial(worker: &Worker, endpoint: &Endpoint) -> Result<TcpStream, Failed> {
     let addresses = worker.resolver().addresses(&endpoint.host, worker.now()).await;
     let addresses = addresses.map_err(|why| Failed::because(Step::Resolve, why))?;
     let mut last = Failed::at(Step::Connect);
     for address in addresses.iter().take(ADDRESSES_MAX) {
         let address = SocketAddr::new(*address, endpoint.port);
         match dial(address).await {
-            Ok(stream) => return Ok(stream.into()),
+            Ok(stream) => return Ok(stream),
             Err(error) => last = Failed::because(step_of(&error), format!("{address}: {error}")),
         }
     }

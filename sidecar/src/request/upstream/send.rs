@@ -18,8 +18,8 @@ use crate::request::outgoing::Outgoing;
 use crate::request::{Refusal, grpc};
 use crate::socket::Socket;
 use crate::worker::Worker;
-use bulkhead_config::snapshot::{Bounds, Upstream};
-use http::{Request, StatusCode};
+use bulkhead_config::snapshot::{Bounds, Scheme, Upstream};
+use http::{Request, StatusCode, Uri};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +51,16 @@ pub async fn forward(
     match wire {
         Wire::Http1 => forward.by_http1(endpoint, request).await,
         Wire::Http2 => Box::pin(forward.by_http2(endpoint, request, grpc_timeout)).await,
+    }
+}
+
+/// Says in a request over HTTP/2 how its endpoint is spoken to (`:scheme`, RFC 9113 section 8.3.1).
+fn name_scheme(uri: &mut Uri, scheme: Scheme) {
+    if scheme == Scheme::Https {
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.scheme = Some(http::uri::Scheme::HTTPS);
+        // It had a scheme, so it has all that goes with one.
+        *uri = Uri::from_parts(parts).unwrap_or_default();
     }
 }
 
@@ -140,7 +150,7 @@ impl Forward<'_> {
         let kept = if which == Use::Kept { endpoint.take_idle() } else { None };
         let mut link = match kept {
             Some(link) => link,
-            None => match Box::pin(self.connect(&endpoint, &deadline)).await {
+            None => match Box::pin(self.connect(&endpoint, Wire::Http1, &deadline)).await {
                 Ok(stream) => Link::new(stream),
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
@@ -161,13 +171,14 @@ impl Forward<'_> {
         }
     }
 
-    async fn over_http2(&self, endpoint: InUse, request: Request<Lent>, call: &mut Call) -> Attempt<Request<Lent>> {
+    async fn over_http2(&self, endpoint: InUse, mut request: Request<Lent>, call: &mut Call) -> Attempt<Request<Lent>> {
         let idle = self.worker.deadline();
-        let open = async || Connection::begin(self.connect(&endpoint, &idle).await?).await;
+        let open = async || Connection::begin(self.connect(&endpoint, Wire::Http2, &idle).await?).await;
         let stream = match endpoint.stream(call.failed.as_ref(), open).await {
             Ok(stream) => stream,
             Err(failed) => return Attempt::Again(request, failed, endpoint),
         };
+        name_scheme(request.uri_mut(), endpoint.endpoint.scheme);
         match http2::exchange(&stream, request, &call.kept, &self.waits(&idle), call.deadline.as_ref()).await {
             Ok(response) => {
                 let authority = Rc::clone(&endpoint.authority);
@@ -187,8 +198,8 @@ impl Forward<'_> {
         }
     }
 
-    async fn connect(&self, endpoint: &InUse, deadline: &Deadline) -> Result<Socket, Failed> {
-        let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.endpoint, deadline).await;
+    async fn connect(&self, endpoint: &InUse, wire: Wire, deadline: &Deadline) -> Result<Socket, Failed> {
+        let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.endpoint, wire, deadline).await;
         if connected.is_err() {
             endpoint.avoid();
         }

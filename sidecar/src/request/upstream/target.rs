@@ -122,7 +122,7 @@ impl Target {
         let state = |endpoint: &Endpoint| {
             Rc::new(EndpointState {
                 endpoint: endpoint.clone(),
-                authority: endpoint.to_string().trim_start_matches("http://").into(),
+                authority: endpoint.authority().into(),
                 in_flight: Cell::new(0),
                 avoided_until: Cell::new(0),
                 idle: RefCell::default(),
@@ -307,14 +307,15 @@ fn turns(time: Duration) -> u64 {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use bulkhead_config::snapshot::Protocol;
+    use bulkhead_config::snapshot::{Protocol, Scheme, UpstreamTls};
 
     fn target(endpoints: u16) -> (Target, Rc<Wheel>) {
         let wheel = Wheel::new();
         let upstream = Upstream {
             service: "demo".parse().unwrap(),
             name: "app".parse().unwrap(),
-            endpoints: (0..endpoints).map(|port| Endpoint { host: "app".to_owned(), port }).collect(),
+            endpoints: (0..endpoints).map(|port| Endpoint { scheme: Scheme::Http, host: "app".to_owned(), port }).collect(),
+            tls: UpstreamTls::default(),
             protocol: Protocol::Auto,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
