@@ -18,6 +18,7 @@ mod streams;
 mod tls;
 mod up;
 mod upstream;
+mod upstream_tls;
 mod websocket;
 
 /// A file that is not listed above would never run.

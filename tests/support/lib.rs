@@ -16,6 +16,6 @@ pub use client::{Answer, Client, Connection, exchange};
 pub use frames::{Frame, Http2, PREFACE, block, flag, kind};
 pub use issuer::{Algorithm, Issuer};
 pub use origin::{Origin, Received, Reply};
-pub use pki::{Certified, Pki, TlsClient, TlsStream, connect};
+pub use pki::{Certified, Farewell, Pki, TlsClient, TlsOrigin, TlsStream, connect};
 pub use process::{Process, binary, eventually};
 pub use world::{World, samples};

@@ -4,10 +4,11 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedProtocolVersion};
-use std::io;
-use std::net::{SocketAddr, TcpStream};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,11 +101,81 @@ impl Pki {
         TlsClient { roots: self.roots(), shown: None, versions: vec![&TLS13, &TLS12], alpn: Vec::new() }
     }
 
+    /// A server that shows this certificate and asks for one of this authority.
+    pub fn server_asking(&self, certified: &Certified) -> ServerConfig {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), Arc::clone(&provider)).build().expect("an authority");
+        let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12]).expect("both versions");
+        builder.with_client_cert_verifier(verifier).with_single_cert(vec![certified.der()], certified.private()).expect("a key that fits")
+    }
+
     /// A server that shows this certificate.
     pub fn server(certified: &Certified) -> ServerConfig {
         let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let builder = builder.with_protocol_versions(&[&TLS13, &TLS12]).expect("both versions");
         builder.with_no_client_auth().with_single_cert(vec![certified.der()], certified.private()).expect("a key that fits")
+    }
+}
+
+/// A server that answers every request over TLS, and says over which protocol and to whom.
+pub struct TlsOrigin {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl TlsOrigin {
+    /// Shows this certificate, asks nobody for one.
+    pub fn start(certified: &Certified) -> Self {
+        Self::with(Pki::server(certified), b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret", Farewell::Said)
+    }
+
+    /// Answers each request with these bytes; after the first it ends the connection if they name no length.
+    pub fn with(config: ServerConfig, answer: &'static [u8], farewell: Farewell) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let config = Arc::new(config);
+        // Ends with the test process: nothing is left to stop.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let config = Arc::clone(&config);
+                std::thread::spawn(move || serve(config, stream, answer, farewell));
+            }
+        });
+        Self { address }
+    }
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// With `close_notify`.
+    Said,
+    /// As if it had been cut.
+    Left,
+}
+
+fn serve(config: Arc<ServerConfig>, tcp: TcpStream, answer: &[u8], farewell: Farewell) -> io::Result<()> {
+    let mut stream = StreamOwned::new(ServerConnection::new(config).map_err(io::Error::other)?, tcp);
+    let mut seen = Vec::new();
+    loop {
+        let mut chunk = [0; 4 << 10];
+        let length = stream.read(&mut chunk)?;
+        if length == 0 {
+            return Ok(());
+        }
+        seen.extend_from_slice(&chunk[..length]);
+        if seen.ends_with(b"\r\n\r\n") {
+            seen.clear();
+            stream.write_all(answer)?;
+            if !answer.windows(14).any(|window| window == b"content-length") {
+                if farewell == Farewell::Said {
+                    stream.conn.send_close_notify();
+                    stream.flush()?;
+                }
+                return Ok(());
+            }
+        }
     }
 }
 
