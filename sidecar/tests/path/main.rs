@@ -10,3 +10,5 @@ mod failing;
 mod answers;
 mod bodies;
 mod ending;
+mod grpc;
+mod upstream_http2;

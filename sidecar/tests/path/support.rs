@@ -270,3 +270,52 @@ impl Client {
         Answer { status, head, body }
     }
 }
+
+/// A client of HTTP/2 at the sidecar's listener.
+pub(crate) async fn http2_client(to: SocketAddr) -> h2::client::SendRequest<bytes::Bytes> {
+    let (sender, connection) = within(h2::client::handshake(TcpStream::connect(to).await.unwrap())).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    sender
+}
+
+/// An upstream of HTTP/2: every connection is given to `serve`, with its number.
+pub(crate) async fn http2_upstream<F: Future<Output = ()> + Send + 'static>(
+    serve: impl Fn(usize, TcpStream) -> F + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let Ok((stream, _)) = listener.accept().await else { return };
+            tokio::spawn(serve(number, stream));
+        }
+    });
+    address
+}
+
+/// Answers every request of a connection with its body.
+pub(crate) async fn http2_echo(stream: TcpStream) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        tokio::spawn(async move {
+            let mut body = request.into_body();
+            let mut send = respond.send_response(http::Response::new(()), false).unwrap();
+            while let Some(Ok(data)) = body.data().await {
+                body.flow_control().release_capacity(data.len()).unwrap();
+                send.send_data(data, false).unwrap();
+            }
+            let _ = send.send_data(bytes::Bytes::new(), true);
+        });
+    }
+}
+
+/// All data of a body.
+pub(crate) async fn whole(body: &mut h2::RecvStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(data) = within(body.data()).await {
+        let data = data.unwrap();
+        body.flow_control().release_capacity(data.len()).unwrap();
+        all.extend_from_slice(&data);
+    }
+    all
+}

@@ -50,6 +50,12 @@ enum Piece {
     Trailers(HeaderMap),
 }
 
+/// The body does not come to its end. The engine resets the stream by the reason that it finds here; why stands in the body's
+/// progress.
+#[derive(Debug, thiserror::Error)]
+#[error("the request is given up")]
+pub(super) struct Cancelled(#[source] h2::Error);
+
 /// A request as it is given to the engine, and what is kept of it.
 pub(super) fn lend(request: Request<Upload>) -> (Request<Lent>, Kept) {
     let (parts, upload) = request.into_parts();
@@ -121,9 +127,9 @@ impl Piece {
 
 impl http_body::Body for Lent {
     type Data = Bytes;
-    type Error = Abort;
+    type Error = Cancelled;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cancelled>>> {
         let this = self.get_mut();
         let Some(held) = &this.held else { return Poll::Ready(None) };
         let mut held = held.borrow_mut();
@@ -137,7 +143,7 @@ impl http_body::Body for Lent {
         }
         let frame = held.poll_fresh(cx);
         this.given = held.pieces.len();
-        frame
+        frame.map(|frame| frame.map(|frame| frame.map_err(|_| Cancelled(h2::Reason::CANCEL.into()))))
     }
 
     fn is_end_stream(&self) -> bool {
