@@ -13,6 +13,7 @@ use bulkhead_config::declared::Kind;
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::protocol::{Part, Quarantined};
 use bulkhead_config::settings;
+use bulkhead_config::snapshot::Snapshot;
 use references::{Known, Reference, Standing};
 use render::Weight;
 use serde_json::Value;
@@ -22,6 +23,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod certificates;
 mod key_sets;
 mod references;
 pub(crate) mod render;
@@ -85,8 +87,9 @@ fn check(sources: Vec<Source>) -> Found {
         }
     }
     mistakes.append(declared.mistakes());
-    let (warnings, mut unchecked) = compile(&declared, &mut mistakes);
+    let (snapshot, mut warnings, mut unchecked) = compile(&declared, &mut mistakes);
     unchecked.append(&mut key_sets::check(&declared, &mut mistakes));
+    unchecked.append(&mut certificates::check(&declared, &snapshot, &mut mistakes, &mut warnings));
     mistakes.sort();
     Found { declared, others, mistakes, warnings, unchecked }
 }
@@ -125,12 +128,12 @@ impl Other {
     }
 }
 
-/// What the documents mean together. Gives the warnings, and what only the rest of the set could answer.
-fn compile(declared: &Declared, mistakes: &mut Diagnostics) -> (Diagnostics, Vec<Unchecked>) {
+/// What the documents mean together. Gives it, the warnings, and what only the rest of the set could answer.
+fn compile(declared: &Declared, mistakes: &mut Diagnostics) -> (Arc<Snapshot>, Diagnostics, Vec<Unchecked>) {
     let whole = is_whole(declared);
     let references = references(declared);
     let standing: HashMap<_, _> = references.iter().map(|(reference, standing)| ((&reference.file, reference.span), *standing)).collect();
-    let Outcome { quarantined, warnings, .. } = Catalogue::new().apply(&declared.offer());
+    let Outcome { snapshot, quarantined, warnings, .. } = Catalogue::new().apply(&declared.offer());
     let no_platform = quarantined.iter().any(|held| held.part == Part::Platform);
     for Quarantined { part, diagnostics, .. } in quarantined {
         // What follows from another mistake, or from not seeing everything, is none of its own.
@@ -143,11 +146,11 @@ fn compile(declared: &Declared, mistakes: &mut Diagnostics) -> (Diagnostics, Vec
         diagnostics.into_iter().filter(|mistake| !follows(mistake)).for_each(|mistake| mistakes.push(mistake));
     }
     if whole {
-        return (warnings, Vec::new());
+        return (snapshot, warnings, Vec::new());
     }
     // Of a part, most warnings would only say that the rest is not there.
     let absent = references.into_iter().filter(|(_, standing)| *standing == Standing::Absent);
-    (Diagnostics::new(), absent.map(|(reference, _)| reference.into()).collect())
+    (snapshot, Diagnostics::new(), absent.map(|(reference, _)| reference.into()).collect())
 }
 
 /// Every reference, and whether what it means is in the set.
