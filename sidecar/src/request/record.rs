@@ -339,9 +339,13 @@ impl Drop for Record {
             let status = status.map_or(StatusClass::None, StatusClass::from);
             tenant.series.record((&self.method).into(), status, latency);
         }
+        let mut access_log = self.worker.access_log();
+        if !access_log.is_on() {
+            return;
+        }
         let policy = self.tenant.as_ref().map(|tenant| &**tenant.slice.policy());
         let proof = self.proof.as_ref();
-        self.worker.access_log().append(&Entry {
+        access_log.append(&Entry {
             unix_ms: now.unix_ms,
             latency,
             tenant: self.tenant.as_ref().map(|tenant| tenant.slice.id()),

@@ -138,6 +138,12 @@ const QUEUE_BUFFERS: usize = 64;
 const BUFFERS_KEPT: usize = 4;
 
 impl AccessLogBuffer {
+    /// Whether anybody wants lines.
+    #[must_use]
+    pub fn is_on(&self) -> bool {
+        self.spool.is_some()
+    }
+
     /// Appends one line.
     pub fn append(&mut self, entry: &Entry<'_>) {
         if self.spool.is_none() {
