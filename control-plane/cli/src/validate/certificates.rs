@@ -14,11 +14,11 @@ use std::io;
 use std::sync::Arc;
 
 /// Where a document names a file.
-type Places<'a> = HashMap<Arc<str>, (&'a Document, &'a Spanned<String>)>;
+type Place<'a> = (&'a Document, &'a Spanned<String>);
 
 /// Checks every such file; gives those that are not here. They are often made where they are served, so that is no mistake.
 pub(super) fn check(declared: &Declared, snapshot: &Snapshot, mistakes: &mut Diagnostics, warnings: &mut Diagnostics) -> Vec<Unchecked> {
-    let places: Places<'_> = declared.documents().flat_map(named).collect();
+    let places: HashMap<Arc<str>, Place<'_>> = declared.documents().flat_map(named).collect();
     let (mut contents, mut absent) = (Contents::new(), Vec::new());
     for (file, (document, written)) in &places {
         match fs::read(&**file) {
@@ -44,7 +44,7 @@ pub(super) fn check(declared: &Declared, snapshot: &Snapshot, mistakes: &mut Dia
     absent
 }
 
-fn named(document: &Document) -> Vec<(Arc<str>, (&Document, &Spanned<String>))> {
+fn named(document: &Document) -> Vec<(Arc<str>, Place<'_>)> {
     match &document.body {
         Body::Service(service) => {
             service.files().map(|written| (resolve(&document.origin.file, &written.value), (document, written))).collect()
