@@ -91,6 +91,39 @@ async fn a_tunnel_that_would_be_refused_by_now_is_cut_on_both_sides() {
 }
 
 #[tokio::test]
+async fn a_word_of_ours_never_stands_in_the_middle_of_a_frame() {
+    // A text frame of four bytes, of which the service sends some; the rest comes when its client's side ends, or never.
+    for (begun, rest, expected) in [
+        (&b"\x81\x04ab"[..], &b"cd"[..], &b"cd\x88\x12\x03\xf0tenant_suspended"[..]),
+        (b"\x81", b"\x04abcd", b"\x04abcd\x88\x12\x03\xf0tenant_suspended"),
+        (b"\x81\x04ab", b"", b""),
+    ] {
+        let origin = upstream(move |mut connection| async move {
+            if connection.head().await.is_some() {
+                connection.send_raw(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\n\r\n").await;
+                connection.send_raw(begun).await;
+                let mut all = connection.bytes(usize::MAX).await;
+                assert_eq!(all.split_off(2), b"", "the close frame of ours begins where the client's last frame ended");
+                connection.send_raw(rest).await;
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+        let world = World::start(&[origin], "", OTHER).await;
+        let mut client = world.client().await;
+        client.send(&format!("GET /events HTTP/1.1\nHost: acme.test\nX-Api-Key: {KEY}\nConnection: upgrade\nUpgrade: websocket\n\n")).await;
+        assert!(client.head().await.unwrap().starts_with("HTTP/1.1 101"));
+        assert_eq!(client.bytes(begun.len()).await, begun);
+        // The client is in the middle of a frame as well, so nothing of ours can follow there.
+        client.send_raw(b"\x81\x84").await;
+        edit(&world, origin, REVOCATIONS[0].0, REVOCATIONS[0].1);
+        let got = client.bytes(usize::MAX).await;
+        // The rest of a frame is waited for half a second only, which a busy machine may take.
+        assert!(got == expected || got.is_empty(), "{:?}", String::from_utf8_lossy(&got));
+    }
+}
+
+#[tokio::test]
 async fn what_waits_long_for_its_upstream_is_refused_once_it_would_be() {
     let (silent, mut heads) = {
         let (sender, heads) = tokio::sync::mpsc::unbounded_channel();
