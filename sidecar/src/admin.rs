@@ -9,6 +9,7 @@ mod socket;
 mod token;
 
 pub use explain::Replay;
+pub(crate) use socket::listen;
 pub use socket::{Socket, SocketError};
 pub use token::{Token, TokenError};
 
@@ -93,8 +94,7 @@ impl Loopback {
 }
 
 /// Answers on the socket, and on the port if there is one, until it is dropped.
-pub async fn run<S: Sidecar>(socket: Socket, loopback: Option<Loopback>, admin: Admin<S>) {
-    let admin = Arc::new(admin);
+pub async fn run<S: Sidecar>(socket: Socket, loopback: Option<Loopback>, admin: Arc<Admin<S>>) {
     let Socket { listener, hold: _hold } = socket;
     let on_socket = serve(listener, Arc::clone(&admin));
     match loopback {
@@ -306,7 +306,7 @@ mod tests {
                 log: Log::start(Sink::Other(Box::new(std::io::sink())), Level::Info).unwrap(),
                 origin: Origin::begin(),
             };
-            tokio::spawn(run(socket, Some(loopback), admin));
+            tokio::spawn(run(socket, Some(loopback), Arc::new(admin)));
             Self { folder, port, drained }
         }
 

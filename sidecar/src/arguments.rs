@@ -16,6 +16,7 @@ Usage: bulkhead-sidecar --documents PATH --data-dir DIR [OPTION]...
 
   --documents PATH         file or folder of documents; watched
   --data-dir DIR           for the admin socket, addresses.json and the last-known-good policy
+  --take-over DIR          takes the place of the sidecar that runs with this data directory
   --env dev|staging|prod   picks the built-in settings [default: $BULKHEAD_ENV, else dev]
   --settings FILE          core.yaml over them; read again when it changes and on SIGHUP
   --set core.KEY=VALUE     one setting over all others; may stand several times
@@ -70,9 +71,10 @@ pub(crate) enum Mistake {
     Settings(#[from] SettingsError),
 }
 
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 13] = [
     "--documents",
     "--data-dir",
+    "--take-over",
     "--env",
     "--settings",
     "--set",
@@ -118,8 +120,9 @@ impl Arguments {
         let mut path = |option| given.remove(option).map(PathBuf::from);
         let documents = path("--documents").ok_or(Mistake::Missing("--documents"))?;
         let data_dir = path("--data-dir").ok_or(Mistake::Missing("--data-dir"))?;
-        let source = SettingsSource { environment, file: path("--settings"), variables, flags };
-        let mut settings = Settings::load(data_dir, source)?;
+        let (file, take_over) = (path("--settings"), path("--take-over"));
+        let mut settings = Settings::load(data_dir, SettingsSource { environment, file, variables, flags })?;
+        settings.take_over = take_over;
         if let Some(address) = given.get("--probe-address") {
             settings.probe_address = parse("--probe-address", address)?;
         }
@@ -181,6 +184,8 @@ mod tests {
         for (words, said) in [
             (&["--documents", "d", "--data-dir", "x"][..], None),
             (&["--documents=d", "--data-dir=x", "--workers=2", "--log-level=warn", "--drain-deadline=5s", "--access-log=-"], None),
+            (&["--documents=d", "--data-dir=x", "--take-over=x"], None),
+            (&["--documents=d", "--data-dir=x", "--take-over"], Some("`--take-over` needs a value")),
             (&["--help"], None),
             (&["--documents", "d"], Some("`--data-dir` is missing")),
             (&["--documents"], Some("`--documents` needs a value")),

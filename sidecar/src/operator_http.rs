@@ -126,10 +126,21 @@ impl From<Problem> for Answer {
 
 /// Accepts and answers until it is dropped, and every open connection with it.
 pub(crate) async fn serve<L: Listener, H: Handler>(listener: L, handler: Arc<H>) {
+    serve_until(listener, handler, std::future::pending()).await;
+}
+
+/// Answers until `stop` is ready: then what is open is answered, and nobody else.
+pub(crate) async fn serve_until<L: Listener, H: Handler>(listener: L, handler: Arc<H>, stop: impl Future<Output = ()>) {
     let mut tasks = JoinSet::new();
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    let mut stop = std::pin::pin!(stop);
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
             Ok(stream) => stream,
             Err(_) => {
                 // Out of descriptors, or the client is gone already: neither gets better by asking at once.
@@ -146,6 +157,8 @@ pub(crate) async fn serve<L: Listener, H: Handler>(listener: L, handler: Arc<H>)
         }
         open.push_back(tasks.spawn(exchange(stream, Arc::clone(&handler))));
     }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin + Send, H: Handler>(stream: S, handler: Arc<H>) {

@@ -19,6 +19,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 mod watch;
@@ -124,6 +125,15 @@ pub struct Keeper<S> {
     clock: Clock,
 }
 
+/// Asks whoever follows the policy to leave the data directory to another process. What is served stays.
+#[derive(Debug)]
+pub struct Pause {
+    /// Told once it is left.
+    pub left: oneshot::Sender<()>,
+    /// Tells when it is had again; dropped when it never will be.
+    pub back: oneshot::Receiver<()>,
+}
+
 /// Why no policy is served.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
@@ -159,11 +169,12 @@ pub async fn begin<S: PolicySource>(surroundings: Surroundings, mut source: S) -
 }
 
 impl<S: PolicySource> Keeper<S> {
-    /// Follows the source until `stop` is ready, then ends in order: the next start has nothing to suspect.
+    /// Follows the source until `stop` is ready, then ends in order: the next start has nothing to suspect. A pause is made between
+    /// two changes; what the source says meanwhile is taken in after it.
     ///
     /// # Errors
     /// On a defect of ours: what is served stays, and changes are taken in no more.
-    pub async fn follow(mut self, stop: impl Future<Output = ()>) -> Result<(), PolicyError> {
+    pub async fn follow(mut self, stop: impl Future<Output = ()>, mut pauses: mpsc::Receiver<Pause>) -> Result<(), PolicyError> {
         let mut stop = std::pin::pin!(stop);
         let mut has_ended = false;
         loop {
@@ -172,6 +183,11 @@ impl<S: PolicySource> Keeper<S> {
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
+                Some(pause) = pauses.recv() => tokio::select! {
+                    biased;
+                    () = &mut stop => return Ok(()),
+                    done = self.pause(pause) => done?,
+                },
                 offer = self.source.next(), if !has_ended => match offer {
                     Some(offer) => self.take(offer).await?,
                     None => {
@@ -183,6 +199,16 @@ impl<S: PolicySource> Keeper<S> {
                 () = tokio::time::sleep(SWEEP), if !self.retired.is_empty() => self.sweep(),
             }
         }
+    }
+
+    async fn pause(&mut self, pause: Pause) -> Result<(), PolicyError> {
+        self.work(|receiver, clock| receiver.let_go(clock.now())).await?;
+        // Whoever asked may be gone, and with it what it had to say.
+        let _ = pause.left.send(());
+        if pause.back.await.is_err() {
+            return std::future::pending().await;
+        }
+        self.work(|receiver, clock| receiver.take_back(clock.now())).await
     }
 
     async fn take(&mut self, offer: Offer) -> Result<(), PolicyError> {

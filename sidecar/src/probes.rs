@@ -4,7 +4,7 @@
 //! `/metrics`. Upstreams are never asked: a broken upstream must not take the pod's sidecar out of service.
 
 use crate::clock::{Clock, Origin};
-use crate::operator_http::{Answer, Handler, Problem, Request, parameters, serve};
+use crate::operator_http::{Answer, Handler, Problem, Request, parameters, serve_until};
 use crate::telemetry::metrics::{self, Metrics};
 use http::{Method, StatusCode};
 use std::sync::Arc;
@@ -59,9 +59,9 @@ pub struct Probes {
     pub origin: Origin,
 }
 
-/// Answers probes on a socket until it is dropped.
-pub async fn run(listener: tokio::net::TcpListener, probes: Probes) {
-    serve(listener, Arc::new(probes)).await;
+/// Answers probes on a socket until `stop` is ready.
+pub async fn run(listener: tokio::net::TcpListener, probes: Probes, stop: impl Future<Output = ()>) {
+    serve_until(listener, Arc::new(probes), stop).await;
 }
 
 const PATHS: &str = "/livez, /startupz, /readyz, /metrics";
@@ -184,7 +184,7 @@ mod tests {
             };
             let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::new(counted).unwrap()));
             let probes = Probes { health: Arc::clone(&health), metrics: Arc::clone(&metrics), origin };
-            tokio::spawn(run(listener, probes));
+            tokio::spawn(run(listener, probes, std::future::pending()));
             Self { health, metrics, address }
         }
 

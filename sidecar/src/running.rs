@@ -5,8 +5,11 @@
 
 mod control;
 mod for_admin;
+mod hand_over;
+mod probing;
 
 pub use control::StartError;
+pub use hand_over::TakeOverError;
 
 use crate::connection::Entrance;
 use crate::policy::settings_watch::Current;
@@ -89,7 +92,7 @@ impl Running {
         &self.shared.log
     }
 
-    /// Waits until somebody asked over the admin socket for a drain.
+    /// Waits until somebody asked over the admin socket for a drain, or another process has taken over.
     pub async fn drain_wanted(&self) {
         // If the control thread is gone, there is nothing to wait for.
         let _ = self.drain_wanted.clone().wait_for(|wanted| *wanted).await;

@@ -19,6 +19,8 @@ const WORKERS_MAX: usize = 2;
 pub struct Settings {
     /// Where it keeps its admin socket, its token, its addresses and the last-known-good policy. Made if it is not there.
     pub data_dir: PathBuf,
+    /// Takes the place of the sidecar that runs with this data directory, usually the same one.
+    pub take_over: Option<PathBuf>,
     /// Where probes and metrics are served; port 0: any free one.
     pub probe_address: SocketAddr,
     /// Opens the admin on this port of loopback too; 0: any free one.
@@ -46,6 +48,7 @@ impl Settings {
         let core = source.load()?;
         Ok(Self {
             data_dir,
+            take_over: None,
             probe_address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, PROBE_PORT)),
             admin_port: None,
             listen: Vec::new(),

@@ -93,6 +93,19 @@ impl World {
         self.until_ready();
     }
 
+    /// A second sidecar process, started to take the place of the first, with further arguments.
+    pub fn successor(&self, more: &[&str]) -> Process {
+        let mut arguments = self.arguments.clone();
+        arguments.extend(["--take-over".to_owned(), self.data().display().to_string()]);
+        arguments.extend(more.iter().map(ToString::to_string));
+        spawn(self.folder.path(), &arguments)
+    }
+
+    /// The sidecar process from now on; the one before it.
+    pub fn follow(&mut self, process: Process) -> Process {
+        std::mem::replace(&mut self.process, process)
+    }
+
     /// Where requests go in.
     pub fn address(&self) -> SocketAddr {
         let listener = &self.addresses()["listeners"][0]["address"];
@@ -122,10 +135,14 @@ impl World {
         self.client(host).bearer(&self.issuer.token(tenant, roles))
     }
 
+    /// Where probes and metrics are.
+    pub fn probes(&self) -> SocketAddr {
+        self.addresses()["probes"].as_str().expect("an address").parse().expect("an address")
+    }
+
     /// One request to the probes and metrics address.
     pub fn probe(&self, target: &str) -> Answer {
-        let address = self.addresses()["probes"].as_str().expect("an address").parse().expect("an address");
-        Client::new(address, "localhost").get(target)
+        Client::new(self.probes(), "localhost").get(target)
     }
 
     /// One request to the admin socket.

@@ -111,7 +111,7 @@ fn lock(data_dir: &Path) -> io::Result<Option<File>> {
 }
 
 /// Between `bind` and `listen` nobody can connect: the mode is right before the first connection, whatever the umask is.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.bind(&socket2::SockAddr::unix(path)?)?;
     fs::set_permissions(path, Permissions::from_mode(0o600))?;

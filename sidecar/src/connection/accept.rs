@@ -47,7 +47,7 @@ pub struct Listening {
     pub listener: std::net::TcpListener,
     /// Which one it is.
     pub entrance: Arc<Entrance>,
-    /// Ends it, when sent or dropped.
+    /// Ends it, when dropped; when sent, what is queued is left to the other process that has this socket.
     pub stop: oneshot::Receiver<()>,
     /// Dropped when it has ended.
     pub done: oneshot::Sender<()>,
@@ -198,7 +198,7 @@ impl Sources {
     }
 }
 
-/// Accepts until told to stop; then takes what is queued already, and closes. What one client may hold is no measure for trusted
+/// Accepts until told to stop; then takes what is queued already, unless that is another process's, and closes. What one client may hold is no measure for trusted
 /// hops, and the policy that says who they are may change meanwhile.
 pub async fn run(listening: Listening, log: &Log, is_hop: impl Fn(IpAddr) -> bool, hand_over: impl Fn(Accepted<TcpStream>)) {
     let Listening { listener, entrance, mut stop, done } = listening;
@@ -207,10 +207,10 @@ pub async fn run(listening: Listening, log: &Log, is_hop: impl Fn(IpAddr) -> boo
         Err(error) => return log.error("core.sidecar", None, "a listener cannot be waited for", &[("cause", Value::Shown(&error))]),
     };
     let acceptor = Acceptor { entrance, sources: Arc::default(), log, is_troubled: Cell::new(false), is_hop, hand_over };
-    loop {
+    let is_left = loop {
         let accepted = tokio::select! {
             biased;
-            _ = &mut stop => break,
+            stopped = &mut stop => break stopped.is_ok(),
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -222,8 +222,8 @@ pub async fn run(listening: Listening, log: &Log, is_hop: impl Fn(IpAddr) -> boo
             // The client left while it was queued, or the network did (accept(2), "Error handling").
             Err(_) => {}
         }
-    }
-    if let Ok(listener) = listener.into_std() {
+    };
+    if !is_left && let Ok(listener) = listener.into_std() {
         acceptor.empty(&listener);
     }
     drop(done);

@@ -68,11 +68,33 @@ pub struct Shown {
     pub listens: Result<SocketAddr, String>,
 }
 
+/// A socket that listens already, and nobody accepts from.
+#[derive(Debug)]
+pub struct AtHand {
+    /// Which listener it is for; it may serve another one at its address.
+    pub entrance: Arc<Entrance>,
+    /// The address that was declared for it.
+    pub declared: SocketAddr,
+    /// The socket.
+    pub listener: TcpListener,
+}
+
+/// What becomes of connections that are queued when a listener ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queued {
+    /// They are served.
+    Served,
+    /// They are the other process's that has the socket too.
+    Left,
+}
+
 #[derive(Debug)]
 struct Open {
     declared: SocketAddr,
     tls: Option<ListenerTls>,
     address: SocketAddr,
+    /// The same socket once more, for a process that takes over.
+    socket: TcpListener,
     stop: oneshot::Sender<()>,
     done: oneshot::Receiver<()>,
 }
@@ -84,6 +106,7 @@ pub struct Listeners {
     live: Arc<Live>,
     /// Addresses that stand in place of declared ones.
     instead: Vec<(Entrance, SocketAddr)>,
+    at_hand: Vec<AtHand>,
     open: BTreeMap<Arc<Entrance>, Open>,
     failed: BTreeMap<Arc<Entrance>, (SocketAddr, String)>,
     log: Log,
@@ -92,8 +115,23 @@ pub struct Listeners {
 impl Listeners {
     /// None open.
     #[must_use]
-    pub fn new(workers: Vec<Place>, live: Arc<Live>, instead: Vec<(Entrance, SocketAddr)>, log: Log) -> Self {
-        Self { workers, live, instead, open: BTreeMap::new(), failed: BTreeMap::new(), log }
+    pub fn new(workers: Vec<Place>, live: Arc<Live>, instead: Vec<(Entrance, SocketAddr)>, at_hand: Vec<AtHand>, log: Log) -> Self {
+        Self { workers, live, instead, at_hand, open: BTreeMap::new(), failed: BTreeMap::new(), log }
+    }
+
+    /// Binds what is declared and not at hand, so that [`Listeners::follow`] has nothing left to fail at. Nothing is accepted yet.
+    ///
+    /// # Errors
+    /// The first listener that cannot be had.
+    pub fn prepare(&mut self, platform: &Platform) -> Result<(), ListenError> {
+        for (entrance, declared) in self.declared(platform) {
+            let bound = self.take_at_hand(&entrance, declared).map_or_else(|| bind(declared), Ok);
+            match bound {
+                Ok(listener) => self.at_hand.push(AtHand { entrance, declared, listener }),
+                Err(cause) => return Err(ListenError { entrance, address: declared, cause }),
+            }
+        }
+        Ok(())
     }
 
     /// Opens what is declared and not open, closes what is open and no longer declared. What cannot be opened is tried again
@@ -123,6 +161,8 @@ impl Listeners {
                 }
             }
         }
+        // What nobody declares is closed.
+        self.at_hand.clear();
         self.renew(platform).await;
         errors
     }
@@ -181,10 +221,34 @@ impl Listeners {
 
     /// Takes what is queued everywhere, then closes all.
     pub async fn close_all(&mut self) {
+        self.end_all(Queued::Served).await;
+    }
+
+    /// Accepts nothing more: what is queued is another process's, which has the same sockets.
+    pub async fn leave_all(&mut self) {
+        self.end_all(Queued::Left).await;
+    }
+
+    async fn end_all(&mut self, queued: Queued) {
         let all: Vec<_> = self.open.keys().cloned().collect();
         for entrance in all {
-            self.close(&entrance).await;
+            self.end(&entrance, queued).await;
         }
+    }
+
+    /// Every open socket once more, with the address that was declared for it.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<(Arc<Entrance>, SocketAddr, TcpListener)> {
+        let socket = |(entrance, open): (&Arc<Entrance>, &Open)| Some((Arc::clone(entrance), open.declared, open.socket.try_clone().ok()?));
+        self.open.iter().filter_map(socket).collect()
+    }
+
+    /// The socket that was made for this listener and address, or one that listens there for another.
+    fn take_at_hand(&mut self, entrance: &Entrance, declared: SocketAddr) -> Option<TcpListener> {
+        let is_own = |at_hand: &AtHand| *at_hand.entrance == *entrance && at_hand.declared == declared;
+        let is_there = |at_hand: &AtHand| at_hand.listener.local_addr().is_ok_and(|address| address == declared);
+        let at = self.at_hand.iter().position(is_own).or_else(|| self.at_hand.iter().position(is_there))?;
+        Some(self.at_hand.swap_remove(at).listener)
     }
 
     fn declared(&self, platform: &Platform) -> BTreeMap<Arc<Entrance>, SocketAddr> {
@@ -200,15 +264,15 @@ impl Listeners {
     }
 
     async fn listen(&mut self, entrance: &Arc<Entrance>, declared: SocketAddr, tls: Option<ListenerTls>) -> io::Result<()> {
-        let listener = bind(declared)?;
-        let address = listener.local_addr()?;
+        let listener = self.take_at_hand(entrance, declared).map_or_else(|| bind(declared), Ok)?;
+        let (address, socket) = (listener.local_addr()?, listener.try_clone()?);
         self.close(entrance).await;
         let (stop, stopped) = oneshot::channel();
         let (done, is_done) = oneshot::channel();
         self.accept(Listening { listener, entrance: Arc::clone(entrance), stop: stopped, done }).await?;
         let more = [("listener", entrance.listener.as_str().into()), ("address", Value::Shown(&address))];
         self.log.info("core.sidecar", None, "a listener is open", &more);
-        self.open.insert(Arc::clone(entrance), Open { declared, tls, address, stop, done: is_done });
+        self.open.insert(Arc::clone(entrance), Open { declared, tls, address, socket, stop, done: is_done });
         Ok(())
     }
 
@@ -241,10 +305,20 @@ impl Listeners {
     }
 
     async fn close(&mut self, entrance: &Arc<Entrance>) {
-        let Some(open) = self.open.remove(entrance) else { return };
-        drop(open.stop);
+        self.end(entrance, Queued::Served).await;
+    }
+
+    async fn end(&mut self, entrance: &Arc<Entrance>, queued: Queued) {
+        let Some(Open { socket, stop, done, .. }) = self.open.remove(entrance) else { return };
+        // Before the other one: whoever connects after the queue was emptied must be refused, not reset.
+        drop(socket);
+        match queued {
+            Queued::Served => drop(stop),
+            // Where nobody waits for it, nobody accepts.
+            Queued::Left => drop(stop.send(())),
+        }
         // Answered by being dropped.
-        let _ = open.done.await;
+        let _ = done.await;
         self.close_connections(entrance).await;
         self.log.info("core.sidecar", None, "a listener is closed", &[("listener", entrance.listener.as_str().into())]);
     }
@@ -285,6 +359,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
+    use crate::telemetry::log::Level;
+    use crate::telemetry::spool::Sink;
 
     #[test]
     fn accepted_sockets_inherit_nodelay() {
@@ -298,6 +375,25 @@ mod tests {
         };
         assert!(accepted.nodelay().unwrap());
         drop(client);
+    }
+
+    #[test]
+    fn a_socket_at_hand_serves_its_own_listener_or_one_at_its_address() {
+        let entrance = |name: &str| Arc::new(Entrance { service: "demo".parse().unwrap(), listener: name.parse().unwrap() });
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (first, second) = (bind(any).unwrap(), bind(any).unwrap());
+        let (first_at, second_at) = (first.local_addr().unwrap(), second.local_addr().unwrap());
+        let at_hand = vec![
+            AtHand { entrance: entrance("a"), declared: any, listener: first },
+            AtHand { entrance: entrance("b"), declared: second_at, listener: second },
+        ];
+        let log = Log::start(Sink::Other(Box::new(io::sink())), Level::Info).unwrap();
+        let mut listeners = Listeners::new(Vec::new(), Arc::new(Live::from_pointee(Policy::empty())), Vec::new(), at_hand, log);
+        let mut take = |name: &str, declared| listeners.take_at_hand(&entrance(name), declared).map(|taken| taken.local_addr().unwrap());
+        assert_eq!(take("c", any), None, "any free port is none that another listener was given");
+        assert_eq!(take("c", second_at), Some(second_at), "it has another name now");
+        assert_eq!(take("a", any), Some(first_at));
+        assert_eq!(take("a", any), None);
     }
 
     #[test]

@@ -35,8 +35,10 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub(crate) struct LastGood {
     pub(crate) ledger: Ledger,
     journal: Option<Journal>,
-    /// The mark that this process runs, removed when this is dropped in order; or why there is none.
-    running: Result<Running, String>,
+    folder: PathBuf,
+    /// The mark that this process runs, removed when this is dropped in order, or why there is none; nothing while the folder is
+    /// another process's.
+    running: Option<Result<Running, String>>,
     /// Why nothing is kept.
     trouble: Option<String>,
     /// The last revision that was served from this folder.
@@ -61,8 +63,7 @@ impl LastGood {
     pub(crate) fn open(data_dir: &Path, probation: Duration, now: Now) -> (Self, Findings) {
         let folder = data_dir.join("policy");
         let mut trouble = fs::create_dir_all(&folder).err().map(|error| at(&folder, &error));
-        let marker = folder.join("running");
-        let is_unclean = marker.exists();
+        let is_unclean = Running::at(&folder).exists();
         let (journal, recovered) = match Journal::open(&folder) {
             Ok((journal, recovered)) => (Some(journal), recovered),
             Err(error) => {
@@ -70,14 +71,14 @@ impl LastGood {
                 (None, Recovered::default())
             }
         };
-        let running = Running::mark(marker, now).map_err(|error| at(&folder, &error));
+        let running = Some(Running::mark(&folder, now));
         let revision = recovered.records.iter().map(|record| record.revision).max().unwrap_or(0);
         let ended = if is_unclean { End::Unclean } else { End::Clean };
         let (ledger, changed) = Ledger::open(latest(recovered.records), ended, probation);
         let findings =
             Findings { is_unclean, is_lost: ledger.is_blank() && (is_unclean || !recovered.damage.is_empty()), damage: recovered.damage };
         let is_first_start = ledger.is_blank();
-        let mut last_good = Self { ledger, journal, running, trouble, revision, is_first_start };
+        let mut last_good = Self { ledger, journal, folder, running, trouble, revision, is_first_start };
         if !findings.damage.is_empty() {
             last_good.rewrite(now);
         }
@@ -89,7 +90,23 @@ impl LastGood {
 
     /// Why nothing is kept on disk, if so.
     pub(crate) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref().or(self.running.as_ref().err().map(String::as_str))
+        let unmarked = self.running.as_ref().and_then(|running| running.as_ref().err());
+        self.trouble.as_deref().or(unmarked.map(String::as_str))
+    }
+
+    /// Leaves the folder to another process, as if this one had ended in order. Nothing may be recorded until it is taken back.
+    pub(crate) fn let_go(&mut self, now: Now) {
+        self.sync(now);
+        if let Some(journal) = &mut self.journal {
+            journal.close();
+        }
+        self.running = None;
+    }
+
+    /// Has the folder again, as if nobody else had had it: what stands there gives way to what this process knows.
+    pub(crate) fn take_back(&mut self, now: Now) {
+        self.running = Some(Running::mark(&self.folder, now));
+        self.rewrite(now);
     }
 
     /// Time until there is something to do: what the ledger waits for, or another try to keep what could not be kept.
@@ -169,7 +186,16 @@ fn at(folder: &Path, error: &io::Error) -> String {
 struct Running(PathBuf);
 
 impl Running {
-    fn mark(path: PathBuf, now: Now) -> io::Result<Self> {
+    fn at(folder: &Path) -> PathBuf {
+        folder.join("running")
+    }
+
+    fn mark(folder: &Path, now: Now) -> Result<Self, String> {
+        let marked = Self::write(Self::at(folder), now);
+        marked.map_err(|error| at(folder, &error))
+    }
+
+    fn write(path: PathBuf, now: Now) -> io::Result<Self> {
         let mut file = File::create(&path)?;
         writeln!(file, "{{\"since_unix_ms\":{}}}", now.unix_ms)?;
         file.sync_all()?;

@@ -69,6 +69,16 @@ impl Receiver {
         &self.last_good
     }
 
+    /// Leaves the data directory to another process. Nothing may be taken in until it is taken back.
+    pub(super) fn let_go(&mut self, now: Now) {
+        self.last_good.let_go(now);
+    }
+
+    /// Has the data directory again.
+    pub(super) fn take_back(&mut self, now: Now) {
+        self.last_good.take_back(now);
+    }
+
     /// Takes an offer. What it declares is served when this returns, but for what is in quarantine.
     pub(super) fn take(&mut self, offer: Offer, now: Now) -> Change {
         if std::mem::replace(&mut self.has_begun, true) { self.change(offer, now) } else { self.begin(offer, now) }

@@ -417,7 +417,7 @@ async fn a_folder_is_followed_from_edit_to_log_metric_and_status() {
     assert_eq!(version(), "v1");
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let following = tokio::spawn(keeper.follow(async { drop(stopped.await) }));
+    let following = tokio::spawn(keeper.follow(async { drop(stopped.await) }, tokio::sync::mpsc::channel(1).1));
     write("a", &document("a", "v2"));
     until(|| version() == "v2").await;
     write("a", &format!("{}colour: blue\n", document("a", "v3")));

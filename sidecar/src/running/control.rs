@@ -1,14 +1,16 @@
 //! The control thread: everything that serves no request.
 
 use super::for_admin::{ForAdmin, listeners_json};
+use super::hand_over::{Ask, Desk, Giver, TakeOver, TakeOverError, Taken, Which};
+use super::probing::Probing;
 use super::{Addresses, Entrance};
-use crate::admin::{self, Admin, Loopback, Socket, SocketError, Token, TokenError};
+use crate::admin::{Admin, Loopback, Socket, SocketError, Token, TokenError};
 use crate::clock::{Clock, Origin};
-use crate::connection::listeners::{ListenError, Listeners, Place, remedy};
+use crate::connection::listeners::{AtHand, ListenError, Listeners, Place, remedy};
 use crate::connection::proxy_header::Refused;
 use crate::policy::settings_watch::{self, Current, Hands};
-use crate::policy::{self, Live, Policy, PolicyError, PolicySource, Status, Surroundings};
-use crate::probes::{self, Health, Probes};
+use crate::policy::{self, Live, Pause, Policy, PolicyError, PolicySource, Status, Surroundings};
+use crate::probes::{Health, Probes};
 use crate::problem::Code;
 use crate::request::authn::Strangers;
 use crate::request::quota::Book;
@@ -30,7 +32,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -69,6 +70,9 @@ pub enum StartError {
     /// A log.
     #[error(transparent)]
     Log(#[from] SpoolError),
+    /// The sidecar whose place it is to take.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] SocketError),
@@ -137,9 +141,9 @@ pub(super) fn run(
     };
     LocalSet::new().block_on(&runtime, async {
         match Control::start(settings, source, drain_wanted).await {
-            Ok((control, keeper)) => {
+            Ok((control, begun)) => {
                 if started.send(Ok(control.shared())).is_ok() {
-                    control.serve(keeper, orders).await;
+                    control.serve(begun, orders).await;
                 }
             }
             Err(error) => drop(started.send(Err(error))),
@@ -149,10 +153,25 @@ pub(super) fn run(
     runtime.shutdown_timeout(FLUSH);
 }
 
+/// What has begun with a sidecar, besides the control thread itself.
+struct Begun<S> {
+    keeper: policy::Keeper<S>,
+    /// For the keeper.
+    pauses: mpsc::Receiver<Pause>,
+    /// For the control thread.
+    asks: mpsc::Receiver<Ask>,
+}
+
 /// What the control thread holds.
 struct Control {
     addresses: Addresses,
     data_dir: PathBuf,
+    /// Whether the data directory is this process's.
+    is_in_charge: bool,
+    /// Whether another process has taken over.
+    has_gone: bool,
+    drain_wanted: watch::Sender<bool>,
+    probing: Probing,
     live: Arc<Live>,
     settings: Arc<Current>,
     health: Arc<Health>,
@@ -172,15 +191,21 @@ impl Control {
         settings: Settings,
         source: S,
         drain_wanted: watch::Sender<bool>,
-    ) -> Result<(Self, policy::Keeper<S>), StartError> {
+    ) -> Result<(Self, Begun<S>), StartError> {
         let workers = settings.workers();
-        let Settings { data_dir, probe_address, admin_port, listen, endpoint, access_log, log, core, source: settings_source } = settings;
+        let Settings { data_dir, take_over, probe_address, admin_port, listen, endpoint, access_log, log, core, source: settings_source } =
+            settings;
         prepare(&data_dir)?;
         let origin = Origin::begin();
         let log = Log::start(log, core.log_level().as_str().parse().unwrap_or(Level::Info))?;
         let access_log = match access_log {
             Some(sink) => AccessLog::start(sink, &log)?,
             None => AccessLog::off(),
+        };
+        // What fails from here on is dropped in the reverse order: the data directory is free before the old process looks.
+        let (taking, mut taken) = match &take_over {
+            Some(running) => TakeOver::begin(running).await.map(|(taking, taken)| (Some(taking), taken))?,
+            None => (None, Vec::new()),
         };
         let socket = Socket::open(&data_dir)?;
         let loopback = match admin_port {
@@ -198,8 +223,13 @@ impl Control {
         tokio::task::spawn_local(system::watch(Arc::clone(&metrics), data_dir.clone()));
 
         let health = Arc::new(Health::default());
-        let probing = Probes { health: Arc::clone(&health), metrics: Arc::clone(&metrics), origin };
-        let probes = open_probes(probe_address, probing).await?;
+        let probes = Probes { health: Arc::clone(&health), metrics: Arc::clone(&metrics), origin };
+        let mut probing =
+            Probing::open(probe_address, &mut taken, probes).map_err(|cause| StartError::Probes { address: probe_address, cause })?;
+        // Where another process still serves, it answers: this one would say that it is not ready.
+        if taking.is_none() {
+            probing.start();
+        }
 
         let book = Arc::new(Book::new());
         let used = Arc::clone(&book);
@@ -243,32 +273,57 @@ impl Control {
             instead,
         };
         let keeper = policy::begin(surroundings, source).await?;
-        let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, log.clone());
+        let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, at_hand(taken), log.clone());
         let policy = live.load_full();
+        listeners.prepare(policy.snapshot.platform())?;
+        if let Some(taking) = taking {
+            taking.finish(&log).await?;
+        }
         if let Some(error) = listeners.follow(policy.snapshot.platform()).await.into_iter().next() {
             return Err(error.into());
         }
         health.serves(policy.snapshot.platform().services().len());
+        probing.start();
 
         let shown = Arc::new(ArcSwap::from_pointee(listeners_json(&listeners.shown())));
         let admin_port = loopback.as_ref().map(Loopback::address);
-        let addresses = Addresses { listeners: addresses_of(&listeners), probes, admin: socket.path().to_owned(), admin_port };
+        let addresses =
+            Addresses { listeners: addresses_of(&listeners), probes: probing.address(), admin: socket.path().to_owned(), admin_port };
         let sidecar = ForAdmin {
             status,
             live: Arc::clone(&live),
             listeners: Arc::clone(&shown),
             settings: Arc::clone(&current),
             workers: places.iter().map(|place| place.mailbox.clone()).collect(),
-            drain_wanted,
+            drain_wanted: drain_wanted.clone(),
             origin,
         };
-        let admin = Admin { sidecar, health: Arc::clone(&health), metrics, log: log.clone(), origin };
-        tokio::task::spawn_local(admin::run(socket, loopback, admin));
-        let clock = Clock::new(origin);
-        let control =
-            Self { addresses, data_dir, live, settings: current, health, listeners, shown, places, threads, book, clock, log, access_log };
+        let admin = Arc::new(Admin { sidecar, health: Arc::clone(&health), metrics, log: log.clone(), origin });
+        let mut desk = Desk { data_dir: data_dir.clone(), port: admin_port.map(|address| address.port()), admin, open: None };
+        desk.open(socket, loopback);
+        let ((pausing, pauses), (asking, asks)) = (mpsc::channel(1), mpsc::channel(1));
+        tokio::task::spawn_local(Giver { desk, pauses: pausing, asks: asking, log: log.clone() }.run());
+        let control = Self {
+            addresses,
+            data_dir,
+            is_in_charge: true,
+            has_gone: false,
+            drain_wanted,
+            probing,
+            live,
+            settings: current,
+            health,
+            listeners,
+            shown,
+            places,
+            threads,
+            book,
+            clock: Clock::new(origin),
+            log,
+            access_log,
+        };
         control.write_addresses();
-        Ok((control, keeper))
+        Ok((control, Begun { keeper, pauses, asks }))
     }
 
     fn shared(&self) -> Shared {
@@ -277,12 +332,13 @@ impl Control {
     }
 
     /// Follows the policy until told to end, then ends.
-    async fn serve<S: PolicySource>(mut self, keeper: policy::Keeper<S>, mut orders: mpsc::Receiver<Order>) {
+    async fn serve<S: PolicySource>(mut self, begun: Begun<S>, mut orders: mpsc::Receiver<Order>) {
+        let Begun { keeper, pauses, mut asks } = begun;
         let (stop, stopped) = oneshot::channel::<()>();
         let log = self.log.clone();
         let following = tokio::task::spawn_local(async move {
             let stopped = async { drop(stopped.await) };
-            if let Err(error) = keeper.follow(stopped).await {
+            if let Err(error) = keeper.follow(stopped, pauses).await {
                 log.error(
                     "core.config",
                     None,
@@ -298,6 +354,7 @@ impl Control {
         let order = loop {
             tokio::select! {
                 order = orders.recv() => break order,
+                Some(ask) = asks.recv() => self.answer(ask).await,
                 _ = looks.tick() => {
                     look += 1;
                     self.look(look, &mut seen).await;
@@ -317,6 +374,32 @@ impl Control {
         done.map(|done| done.send(cut));
     }
 
+    /// What a hand-over asks.
+    async fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Sockets(answer) => {
+                let probes = self.probing.socket().into_iter().map(|(declared, socket)| (Which::Probes, declared, socket));
+                let listeners = self.listeners.sockets().into_iter();
+                let listeners = listeners.map(|(entrance, declared, socket)| (Which::Listener(entrance), declared, socket));
+                // Nobody waits any more where the new process has gone meanwhile.
+                let _ = answer.send(probes.chain(listeners).collect());
+            }
+            Ask::InCharge(is_in_charge) => {
+                self.is_in_charge = is_in_charge;
+                if is_in_charge {
+                    self.write_addresses();
+                }
+            }
+            Ask::Gone => {
+                self.has_gone = true;
+                self.probing.leave();
+                self.listeners.leave_all().await;
+                // Nobody waits for it while the process ends anyway.
+                let _ = self.drain_wanted.send(true);
+            }
+        }
+    }
+
     async fn look(&mut self, look: u64, seen: &mut Arc<Policy>) {
         let now = self.live.load_full();
         let changed = !Arc::ptr_eq(&now, seen);
@@ -325,7 +408,7 @@ impl Control {
             self.health.serves(seen.snapshot.platform().services().len());
         }
         let retry = self.listeners.lacks_some() && look.is_multiple_of(10);
-        if changed || retry {
+        if (changed || retry) && !self.has_gone {
             self.follow(seen).await;
         }
         if look.is_multiple_of(LOOKS_PER_SWEEP) {
@@ -342,13 +425,18 @@ impl Control {
         self.shown.store(Arc::new(listeners_json(&self.listeners.shown())));
         if addresses != self.addresses.listeners {
             self.addresses.listeners = addresses;
-            self.write_addresses();
+            if self.is_in_charge {
+                self.write_addresses();
+            }
         }
     }
 
     /// Takes nothing new and waits for what is being answered; tells how many connections were cut.
     async fn drain(&mut self, within: Duration) -> usize {
-        self.health.drains();
+        // Whoever asks for readiness is answered by the process that has taken over, or was accepted while this one was ready.
+        if !self.has_gone {
+            self.health.drains();
+        }
         self.log.info("core.sidecar", None, "draining", &[("deadline_ms", within.into())]);
         // A worker that is stuck answers nothing; it must not keep the process from ending.
         let _ = timeout(FLUSH, self.listeners.close_all()).await;
@@ -381,7 +469,9 @@ impl Control {
     }
 
     async fn end(&mut self, cut: usize) {
-        let _ = std::fs::remove_file(self.data_dir.join(ADDRESSES));
+        if self.is_in_charge {
+            let _ = std::fs::remove_file(self.data_dir.join(ADDRESSES));
+        }
         self.log.info("core.sidecar", None, "ended", &[("connections_cut", cut.into())]);
         self.access_log.flush(FLUSH).await;
         self.log.flush(FLUSH).await;
@@ -421,12 +511,13 @@ async fn open_loopback(port: u16, data_dir: &Path) -> Result<Loopback, StartErro
     Loopback::open(port, token).await.map_err(|cause| StartError::AdminPort { port, cause })
 }
 
-async fn open_probes(address: SocketAddr, probes: Probes) -> Result<SocketAddr, StartError> {
-    let failed = |cause| StartError::Probes { address, cause };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let local = listener.local_addr().map_err(failed)?;
-    tokio::task::spawn_local(probes::run(listener, probes));
-    Ok(local)
+/// Sockets of listeners that were taken over.
+fn at_hand(taken: Vec<Taken>) -> Vec<AtHand> {
+    let of_listener = |Taken { which, declared, listener }| match which {
+        Which::Listener(entrance) => Some(AtHand { entrance, declared, listener }),
+        Which::Probes => None,
+    };
+    taken.into_iter().filter_map(of_listener).collect()
 }
 
 fn spawn_workers(count: usize, common: &Common) -> Result<(Vec<Place>, Vec<JoinHandle<()>>), WorkerError> {

@@ -119,6 +119,11 @@ impl Journal {
         self.file.as_mut().map_or(Ok(()), |file| file.sync_data())
     }
 
+    /// Lets go of the file: it is another process's, until [`Journal::rewrite`] makes it anew.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Whether it is time to rewrite.
     pub(crate) fn is_overgrown(&self, now_ms: u64) -> bool {
         let quiet = now_ms.saturating_sub(self.last_ms) > u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);

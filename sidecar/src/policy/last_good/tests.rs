@@ -155,6 +155,30 @@ fn what_a_full_disk_did_not_take_is_tried_again_until_it_is_kept() {
     assert_eq!(recovered.records.len(), 1);
 }
 
+#[test]
+fn a_folder_that_is_let_go_looks_ended_in_order_and_is_had_back_whoever_died_in_it() {
+    let (dir, now) = (tempfile::tempdir().unwrap(), Now { mono_ns: 0, unix_ms: 1_790_000_000_000 });
+    let running = dir.path().join("policy/running");
+    let (mut last_good, _) = LastGood::open(dir.path(), PROBATION, now);
+    last_good.ledger.activate(&Part::Platform, &texts("r", "new"), now);
+    last_good.record(&[Part::Platform], 1, now);
+    last_good.let_go(now);
+    assert!(!running.exists() && last_good.trouble().is_none());
+
+    let (other, findings) = LastGood::open(dir.path(), PROBATION, now);
+    assert!(!findings.is_unclean);
+    assert_eq!(other.ledger.entry(&Part::Platform), last_good.ledger.entry(&Part::Platform));
+    // As the death of its process would, it leaves the mark behind, and half a line.
+    std::mem::forget(other);
+    fs::write(dir.path().join("policy/journal"), "half a li").unwrap();
+
+    last_good.take_back(now);
+    assert!(running.exists() && last_good.trouble().is_none());
+    drop(last_good);
+    let (_, findings) = LastGood::open(dir.path(), PROBATION, now);
+    assert_eq!(findings, super::Findings::default());
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
