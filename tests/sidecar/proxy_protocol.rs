@@ -1,7 +1,8 @@
 //! PROXY headers: who a trusted hop names is the client everywhere, and nobody else names anybody.
 
-use bulkhead_tests::{Connection, Origin, World, eventually};
+use bulkhead_tests::{Connection, Origin, Pki, World, eventually, exchange};
 use std::net::IpAddr;
+use std::path::Path;
 
 /// The balancer: a loopback address of its own.
 const HOP: [u8; 4] = [127, 0, 0, 9];
@@ -12,7 +13,13 @@ const LOCAL: &[u8] = &[13, 10, 13, 10, 0, 13, 10, 81, 85, 73, 84, 10, 0x20, 0, 0
 
 /// The demo behind a balancer whose listener says `proxy_protocol: MODE`.
 fn world(mode: &str) -> World {
+    with(mode, |_| {})
+}
+
+/// Likewise, with what the listener needs besides in that folder.
+fn with(mode: &str, files: impl FnOnce(&Path)) -> World {
     World::with_arguments(Origin::start(), &["--workers", "2"], |documents| {
+        files(documents);
         let file = documents.join("platform.yaml");
         let text = std::fs::read_to_string(&file).unwrap();
         let listener = text.replacen("address: 127.0.0.1:0", &format!("proxy_protocol: {mode}\n    address: 127.0.0.1:0"), 1);
@@ -70,6 +77,23 @@ fn a_header_may_come_in_pieces() {
         }
         assert_eq!(connection.send("GET", "/v1/items", b"").status, 200);
         assert_eq!(world.origin.last().headers("x-forwarded-for"), ["203.0.113.7"]);
+    }
+}
+
+#[test]
+fn the_header_comes_before_the_handshake_of_tls() {
+    let pki = Pki::new();
+    let certified = pki.certify(&["acme.localhost"]);
+    let tls = "required\n    tls: { certificates: [{ certificate: { file: a.pem }, key: { file: a.key } }] }";
+    let world = with(tls, |documents| certified.write(documents, "a"));
+    for header in [V1, V2] {
+        let mut connection = from(&world, HOP);
+        connection.write(header).unwrap();
+        let mut session = rustls::ClientConnection::new(pki.client().config(), "acme.localhost".try_into().unwrap()).unwrap();
+        let stream = rustls::Stream::new(&mut session, connection.stream());
+        let answer = exchange::once(stream, "GET /healthz HTTP/1.1\r\nhost: acme.localhost\r\n\r\n").unwrap();
+        assert_eq!(answer.status, 200);
+        assert_eq!(world.origin.last().headers("forwarded"), ["for=203.0.113.7;proto=https"]);
     }
 }
 
