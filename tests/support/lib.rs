@@ -6,6 +6,7 @@
 
 mod client;
 mod frames;
+mod grpc;
 mod issuer;
 mod origin;
 mod pki;
@@ -14,8 +15,9 @@ mod world;
 
 pub use client::{Answer, Client, Connection, exchange};
 pub use frames::{Frame, Http2, PREFACE, block, flag, kind};
+pub use grpc::{GrpcClient, GrpcService};
 pub use issuer::{Algorithm, Issuer};
 pub use origin::{Origin, Received, Reply};
 pub use pki::{Certified, Farewell, Pki, TlsClient, TlsOrigin, TlsStream, connect};
-pub use process::{Process, binary, eventually};
+pub use process::{Process, binary, eventually, python};
 pub use world::{World, samples};

@@ -20,6 +20,25 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// A Python in which this package can be imported.
+///
+/// # Panics
+/// When it is not there, with the commands that install it.
+pub fn python(package: &str) -> PathBuf {
+    let here = std::env::current_exe().expect("a running test has a path");
+    // target/<profile>/deps/sidecar-… → target/venv
+    let target = here.ancestors().nth(3).expect("tests lie in target/<profile>/deps");
+    let python = target.join("venv/bin/python");
+    let has = Command::new(&python).args(["-c", &format!("import importlib.metadata as m; m.version('{package}')")]).output();
+    assert!(
+        has.is_ok_and(|output| output.status.success()),
+        "{} has no {package}; run: ./test integration, or: python3 -m venv {venv} && {venv}/bin/pip install {package}",
+        python.display(),
+        venv = target.join("venv").display(),
+    );
+    python
+}
+
 /// Waits until `probe` gives something.
 ///
 /// # Panics
