@@ -130,9 +130,13 @@ fn follow(mut scan: Scan, mut watch: Watch, offers: &mpsc::Sender<Offer>, blind:
     }
 }
 
-/// Watches the place where the folder stands, so that its own coming and going shows.
+/// Watches the place where the folder stands, so that its own coming and going shows. A folder that is there, and no link, tells of
+/// its going itself; beside it logs may be written, and each line would wake us.
 fn watch_above(root: &Path, watch: &mut Watch) {
     let Ok(root) = std::path::absolute(root) else { return };
+    if root.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return;
+    }
     let (Some(above), Some(name)) = (root.parent(), root.file_name()) else { return };
     if let Ok(metadata) = above.metadata() {
         // Beside a single file the links that lead to it may change under any name.
