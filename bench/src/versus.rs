@@ -17,6 +17,8 @@ use std::process::Command;
 use step::{Error, Steps};
 use targets::Comparison;
 
+/// The run without a proxy.
+const DIRECT: &str = "direct";
 /// Name of our subject in `subjects/bulkhead.json`, thus in every table.
 const OURS: &str = "bulkhead";
 
@@ -186,11 +188,15 @@ impl Harness {
     }
 
     fn compare(&self, options: &Options) -> Command {
+        let mut only = options.only.clone();
+        // What a proxy adds to a latency is told by the way without one.
+        if options.scenario.iter().any(|scenario| scenario.ends_with("rate") || scenario == "all")
+            && !only.iter().any(|peer| peer == DIRECT)
+        {
+            only.push(DIRECT.to_owned());
+        }
         let mut command = Command::new("python3");
-        command
-            .arg(self.folder.join("compare.py"))
-            .args(["--scenario", &options.scenario.join(",")])
-            .args(["--only", &options.only.join(",")]);
+        command.arg(self.folder.join("compare.py")).args(["--scenario", &options.scenario.join(",")]).args(["--only", &only.join(",")]);
         command
     }
 }

@@ -1,7 +1,7 @@
 //! The figures `compare.py` wrote: medians by scenario and proxy, and who was left out.
 
-use super::OURS;
 use super::step::Error;
+use super::{DIRECT, OURS};
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -17,10 +17,26 @@ pub(crate) enum Measure {
     ColdStart,
     IdleMemory,
     IdleConnections,
+    /// What a proxy adds to the median, in open-loop scenarios.
+    AddedMedian,
+    /// The 99th percentile, in open-loop scenarios.
+    Slowest,
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 4] = [Self::CpuPerRequest, Self::ColdStart, Self::IdleMemory, Self::IdleConnections];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::CpuPerRequest, Self::ColdStart, Self::IdleMemory, Self::IdleConnections, Self::AddedMedian, Self::Slowest];
+
+    /// Whether it means something in this scenario: in a closed loop a latency is only the inverse of the throughput.
+    fn fits(self, scenario: &str) -> bool {
+        let is_open_loop = scenario.ends_with("rate");
+        match self {
+            Self::AddedMedian | Self::Slowest => is_open_loop,
+            // At a low rate it measures who wakes whom.
+            Self::CpuPerRequest => !is_open_loop,
+            Self::ColdStart | Self::IdleMemory | Self::IdleConnections => true,
+        }
+    }
 
     fn key(self) -> &'static str {
         match self {
@@ -28,6 +44,8 @@ impl Measure {
             Self::ColdStart => "cold_ms",
             Self::IdleMemory => "idle_rss_mb",
             Self::IdleConnections => "kb_per_1000",
+            Self::AddedMedian => "p50_us",
+            Self::Slowest => "p99_us",
         }
     }
 
@@ -38,6 +56,8 @@ impl Measure {
             Self::ColdStart => "cold start ms",
             Self::IdleMemory => "idle RSS MB",
             Self::IdleConnections => "KiB per 1,000 idle connections",
+            Self::AddedMedian => "added p50 µs",
+            Self::Slowest => "p99 µs",
         }
     }
 }
@@ -66,7 +86,12 @@ impl Figures {
     }
 
     pub(crate) fn median(&self, scenario: &str, proxy: &str, measure: Measure) -> Option<f64> {
-        self.of(scenario, "median")?.get(proxy)?.get(measure.key())?.as_f64()
+        let of = |proxy: &str| self.of(scenario, "median")?.get(proxy)?.get(measure.key())?.as_f64();
+        match measure {
+            _ if !measure.fits(scenario) => None,
+            Measure::AddedMedian => Some(of(proxy)? - of(DIRECT)?),
+            _ => of(proxy),
+        }
     }
 
     /// A scenario that our sidecar should have taken part in, and why it could not.
