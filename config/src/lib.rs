@@ -4,6 +4,7 @@
 //! stands on neither.
 
 pub mod name;
+pub mod spiffe;
 pub mod diagnostic;
 pub mod text;
 pub mod unit;

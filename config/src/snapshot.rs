@@ -20,7 +20,7 @@ pub use platform::{
     Access, Algorithm, Alpn, Bounds, CertifiedKey, ClientCertificates, Endpoint, Issuer, Listener, ListenerTls, Platform, Protocol,
     ProxyProtocol, Route, RouteIndex, Scheme, Service, TlsVersion, Upstream, UpstreamTls,
 };
-pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope};
+pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};
 
 /// Roles one tenant can hold, its own and the platform's together: the bits of a [`RoleSet`].

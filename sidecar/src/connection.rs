@@ -19,6 +19,7 @@ pub mod tunnel;
 pub mod wire;
 
 use crate::deadline::{Deadline, Elapsed};
+use crate::request::authn::Shown;
 use crate::worker::Stream;
 use accept::Presence;
 use bulkhead_config::name::{ListenerName, ServiceName};
@@ -70,6 +71,7 @@ pub struct Downstream {
     /// How it speaks to us.
     pub scheme: Scheme,
     forwarding: OnceCell<Forwarding>,
+    shown: OnceCell<Shown>,
     head_timeout: Cell<Duration>,
     phase: Cell<Phase>,
     in_flight: Cell<u32>,
@@ -115,6 +117,7 @@ impl Downstream {
             peer: Cell::new(peer),
             scheme,
             forwarding: OnceCell::new(),
+            shown: OnceCell::new(),
             head_timeout: Cell::new(head_timeout),
             phase: Cell::new(Phase::Head),
             in_flight: Cell::new(0),
@@ -138,6 +141,12 @@ impl Downstream {
     /// What the upstream is told of the peer. To be asked once that is known, which it is before the first request.
     pub fn forwarding(&self) -> &Forwarding {
         self.forwarding.get_or_init(|| Forwarding::of(self.peer().ip(), self.scheme))
+    }
+
+    /// What its client's certificate says, if it showed one.
+    #[must_use]
+    pub fn shown(&self) -> Option<&Shown> {
+        self.shown.get()
     }
 
     /// A trusted hop says that the connection is this client's, which may be a hop itself.

@@ -104,7 +104,7 @@ fn admit(
         Target::Service => None,
     };
     // Before the decision: it takes proof, and verifying is the one costly step; `authn` bounds it per source.
-    let proof = tenant::prove(worker, policy, &claim, route, head, source, now)?;
+    let proof = tenant::prove(worker, policy, &claim, route, (head, record.from().shown()), source, now)?;
     let proved = tenant::bind(worker, policy, claim, proof)?; // named and proved must agree
     record.of_tenant(proved.tenant());
     if let Some(proof) = proved.proof() {
@@ -158,7 +158,7 @@ fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, R
     let user = principal.map(|principal| &*principal.user);
     let api_key = principal.and_then(|principal| match &principal.credential {
         Credential::ApiKey(id) => Some(id.as_str()),
-        Credential::Token { .. } => None,
+        Credential::Token { .. } | Credential::Certificate(_) => None,
     });
     let ask = Ask { route: permit.route().index, proven: principal.is_some(), user, api_key, source: record.source() };
     Ok(proved.tenant().limits.take(&ask, record.begun())?)

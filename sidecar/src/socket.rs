@@ -40,6 +40,15 @@ impl Socket {
         }
     }
 
+    /// The certificate that the peer showed and that was verified, in DER.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        match self {
+            Socket::Plain(_) => None,
+            Socket::Tls(stream) => stream.get_ref().1.peer_certificates()?.first().map(|leaf| &**leaf),
+        }
+    }
+
     /// Waits until a read would find something, so that nobody holds a buffer while a peer is silent.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

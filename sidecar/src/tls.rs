@@ -11,7 +11,7 @@ mod certificate;
 mod connect;
 mod listener;
 mod names;
-mod validity;
+pub(crate) mod validity;
 
 pub use accept::{NotAccepted, accept, refuse};
 pub use connect::{NotConnected, connect};

@@ -362,3 +362,75 @@ fn a_listener_that_begins_to_speak_tls_lets_plain_connections_end() {
     assert!(plain.is_closed(), "within the grace of closing");
     once(&world, &pki.client()).unwrap();
 }
+
+/// Workloads of acme_corp, and the roles they have there.
+const WORKLOADS: &str = "kind: Identity
+tenant: acme_corp
+name: workloads
+spiffe:
+  - { id: \"spiffe://acme.test/ns/prod/*\" }
+  - { id: \"spiffe://acme.test/ns/prod/web\", user: web }
+---
+kind: RoleBinding
+tenant: acme_corp
+name: workloads
+role: reader
+subjects: [{ user: web }, { user: \"spiffe://acme.test/ns/prod/jobs/nightly\" }]
+";
+
+fn asked(world: &World, stream: &mut TlsStream, fields: &str) -> Answer {
+    stream.write_all(format!("GET /v1/items HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
+    let answer = exchange::read(stream, &mut Vec::new(), false);
+    answer.unwrap_or_else(|why| panic!("{why}: {}", world.log()))
+}
+
+#[test]
+fn a_workload_is_known_by_the_spiffe_id_in_its_certificate() {
+    let (pki, clients) = (Pki::new(), Pki::new());
+    let tls = one_and("client_certificates: optional, client_roots: { file: clients.pem }");
+    let world = world(&tls, |folder| {
+        pki.certify(&[HOST]).write(folder, "a");
+        std::fs::write(folder.join("clients.pem"), clients.pem()).unwrap();
+        std::fs::write(folder.join("tenants/workloads.yaml"), WORKLOADS).unwrap();
+    });
+    let connect = |uri: &str| pki.client().showing(&clients.certify_uri(uri)).connect(world.address(), HOST).unwrap();
+    let acme = "host: acme.localhost\r\n";
+    for (uri, verdict, user) in [
+        ("spiffe://acme.test/ns/prod/web", "200", Some("web")),
+        ("spiffe://acme.test/ns/prod/jobs/nightly", "200", Some("spiffe://acme.test/ns/prod/jobs/nightly")),
+        ("spiffe://acme.test/ns/prod/other", "403 not_permitted", None),
+        ("spiffe://acme.test/ns/production", "403 certificate_not_accepted", None),
+        ("spiffe://other.test/ns/prod/web", "403 certificate_not_accepted", None),
+        // No id of a workload, so no credential.
+        ("https://acme.test/ns/prod/web", "401 missing_credential", None),
+    ] {
+        let answer = asked(&world, &mut connect(uri), acme);
+        assert_eq!(answer.verdict(), verdict, "{uri}: {}", answer.text());
+        if let Some(user) = user {
+            assert_eq!(world.origin.last().header("x-bulkhead-user").as_deref(), Some(user));
+            assert_eq!(world.origin.last().header("x-bulkhead-tenant").as_deref(), Some("acme_corp"));
+        }
+    }
+    let mut without = pki.client().connect(world.address(), HOST).unwrap();
+    assert_eq!(asked(&world, &mut without, acme).verdict(), "401 missing_credential");
+
+    let mut kept = connect("spiffe://acme.test/ns/prod/web");
+    // To a tenant that declares no workloads, and where nobody is named, it proves nobody.
+    assert_eq!(asked(&world, &mut kept, "host: globex.localhost\r\n").verdict(), "401 missing_credential");
+    assert_eq!(asked(&world, &mut kept, "host: api.localhost\r\n").verdict(), "401 missing_credential");
+    // A token says who asks; the certificate beside it only who brings the request.
+    let token = |tenant, role: &str| format!("{acme}authorization: Bearer {}\r\n", world.issuer.token(tenant, &[role]));
+    assert_eq!(asked(&world, &mut kept, &token("acme_corp", "reader")).status, 200);
+    assert_ne!(world.origin.last().header("x-bulkhead-user").as_deref(), Some("web"));
+    assert_eq!(asked(&world, &mut kept, &token("globex", "reader")).verdict(), "403 other_tenant");
+    assert_eq!(asked(&world, &mut kept, &format!("{acme}authorization: Bearer x\r\n")).verdict(), "401 invalid_token");
+
+    assert_eq!(asked(&world, &mut kept, acme).status, 200);
+    world.write(
+        "tenants/workloads.yaml",
+        &WORKLOADS.replace("  - { id: \"spiffe://acme.test/ns/prod/web\", user: web }\n", "").replace("/prod/*", "/test/*"),
+    );
+    eventually("who is declared no more proves nobody, on the same connection", || {
+        (asked(&world, &mut kept, acme).verdict() == "403 certificate_not_accepted").then_some(())
+    });
+}

@@ -71,12 +71,18 @@ pub(crate) fn binds(binding: &Binding, principal: &Principal) -> bool {
 /// Whether a subject of a binding means this principal.
 fn means(subject: &Subject, bound_by: Scope, principal: &Principal) -> bool {
     match (subject, &principal.credential) {
-        // A tenant's own issuer may claim what it likes: only the tenant's own bindings listen to it.
-        (Subject::Claim(_) | Subject::User(_), Credential::Token { scope: Scope::Tenant, .. }) if bound_by == Scope::Platform => false,
+        // A tenant's own issuer may claim what it likes, and so may a tenant call its workloads: only the tenant's own bindings listen to it.
+        (Subject::Claim(_) | Subject::User(_), Credential::Token { scope: Scope::Tenant, .. } | Credential::Certificate(_))
+            if bound_by == Scope::Platform =>
+        {
+            false
+        }
         (Subject::Claim(wanted), Credential::Token { claims, .. }) => wanted.iter().all(|(name, value)| claim_holds(claims, name, value)),
-        (Subject::User(user), Credential::Token { .. }) => **user == *principal.user,
+        (Subject::User(user), Credential::Token { .. } | Credential::Certificate(_)) => **user == *principal.user,
         (Subject::ApiKey(id), Credential::ApiKey(used)) => id == used,
-        (Subject::ApiKey(_), Credential::Token { .. }) | (_, Credential::ApiKey(_)) => false,
+        (Subject::ApiKey(_), Credential::Token { .. } | Credential::Certificate(_))
+        | (Subject::Claim(_), Credential::Certificate(_))
+        | (_, Credential::ApiKey(_)) => false,
     }
 }
 

@@ -5,7 +5,7 @@ use super::mistake::{Hinted, Mistakes, at};
 use crate::declared::{Body, Document, Jwks, JwtIssuer};
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::name::KeyId;
-use crate::snapshot::{ApiKey, Issuer, Scope};
+use crate::snapshot::{ApiKey, Issuer, Scope, Workload};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,14 @@ pub(super) struct Identities {
     /// Sorted by id.
     pub(super) api_keys: Vec<(KeyId, ApiKey)>,
     pub(super) api_key_header: Option<http::HeaderName>,
+    /// The closest pattern first.
+    pub(super) workloads: Vec<Workload>,
 }
 
 /// Reads the identities of one scope. What was there before and is declared the same is kept, so that what was derived from it
 /// (verified tokens) stays good.
 pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>], mistakes: &mut Mistakes) -> Identities {
-    let mut found = Identities { issuers: Vec::new(), api_keys: Vec::new(), api_key_header: None };
+    let mut found = Identities { issuers: Vec::new(), api_keys: Vec::new(), api_key_header: None, workloads: Vec::new() };
     for (document, identity) in documents.identities() {
         for declared in &identity.jwt {
             add_issuer(&mut found.issuers, document, declared, scope, before, mistakes);
@@ -32,6 +34,14 @@ pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>
                 mistakes.push(mistake.hint("the id is part of the key's text: make another key with an id of its own"));
             } else {
                 found.api_keys.push((key.id.value.clone(), ApiKey { sha256: key.sha256, expires: key.expires }));
+            }
+        }
+        for declared in &identity.spiffe {
+            if found.workloads.iter().any(|known| known.id == declared.id.value) {
+                let mistake = at(document, &declared.id, format!("workload `{}` stands twice in this tenant", declared.id.value));
+                mistakes.push(mistake.hint("it can come as one user only: remove one"));
+            } else {
+                found.workloads.push(Workload { id: declared.id.value.clone(), user: declared.user.as_deref().map(Into::into) });
             }
         }
         if let Some(written) = &identity.api_key_header {
@@ -48,6 +58,7 @@ pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>
     }
     found.issuers.sort_by(|a, b| a.issuer.cmp(&b.issuer));
     found.api_keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+    found.workloads.sort_by(|a, b| (b.id.exactness(), &a.id).cmp(&(a.id.exactness(), &b.id)));
     found
 }
 

@@ -145,6 +145,7 @@ impl Ground {
             limits_by_route: Arc::default(),
             issuers: Vec::new(),
             api_keys: Vec::new(),
+            workloads: Vec::new(),
             bounds: security.bounds,
             max_staleness: None,
         };
@@ -196,6 +197,7 @@ impl Ground {
             limits_by_route: limits.by_route,
             issuers: Vec::new(),
             api_keys: Vec::new(),
+            workloads: Vec::new(),
             bounds: self.security.bounds,
             max_staleness: self.security.max_staleness,
         };

@@ -107,6 +107,7 @@ fn own_policy(
         limits_by_route: limits.by_route,
         issuers: identities.issuers,
         api_keys: identities.api_keys,
+        workloads: identities.workloads,
         bounds: security.bounds,
         max_staleness: security.max_staleness,
     };
@@ -179,6 +180,7 @@ pub(super) fn carry(policy: &Policy, from: &Platform, to: &Platform) -> Policy {
         limits_by_route: limits.collect(),
         issuers: policy.issuers.clone(),
         api_keys: policy.api_keys.clone(),
+        workloads: policy.workloads.clone(),
         bounds: policy.bounds,
         max_staleness: policy.max_staleness,
     }

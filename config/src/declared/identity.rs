@@ -6,11 +6,12 @@ use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::KeyId;
+use crate::spiffe::{NotASpiffeId, SpiffePattern};
 use crate::unit::UnixSeconds;
 use serde_json::json;
 use std::fmt;
 
-/// Token issuers and API keys, of the platform or of one tenant.
+/// Token issuers, API keys and workloads, of the platform or of one tenant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Identity {
     /// Issuers of tokens.
@@ -19,6 +20,8 @@ pub struct Identity {
     pub api_key_header: Option<Spanned<String>>,
     /// API keys; only within a tenant.
     pub api_keys: Vec<ApiKey>,
+    /// Workloads, known by their certificates; only within a tenant.
+    pub spiffe: Vec<Workload>,
 }
 
 /// Signature algorithms of tokens (RFC 7518, RFC 8037).
@@ -71,6 +74,15 @@ pub struct ApiKey {
     pub expires: Option<UnixSeconds>,
 }
 
+/// Who shows a certificate with one of these SPIFFE ids.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workload {
+    /// Which ids.
+    pub id: Spanned<SpiffePattern>,
+    /// As whom it comes; absent: its id.
+    pub user: Option<String>,
+}
+
 impl Algorithm {
     /// Every algorithm, by the name tokens carry.
     pub const ALL: [(&'static str, Algorithm); 4] =
@@ -102,9 +114,18 @@ impl Identity {
             map.forbidden("api_keys", complaint);
         }
         let api_keys = map.list("api_keys", named("key", "id", ApiKey::read));
-        let identity = Self { jwt: jwt?, api_key_header: api_key_header?, api_keys: api_keys? };
-        if identity.jwt.is_empty() && identity.api_key_header.is_none() && identity.api_keys.is_empty() {
-            let complaint = wrong("it declares nothing").expected("`jwt`, `api_keys` or `api_key_header`");
+        if head.scope == Scope::Platform {
+            let complaint = wrong("`spiffe` stands only in a tenant's documents");
+            map.forbidden(
+                "spiffe",
+                complaint.hint("add `tenant:`; a certificate says nothing of tenants, so a tenant names its workloads"),
+            );
+        }
+        let spiffe = map.list("spiffe", named("workload", "id", Workload::read));
+        let identity = Self { jwt: jwt?, api_key_header: api_key_header?, api_keys: api_keys?, spiffe: spiffe? };
+        let is_empty = identity.jwt.is_empty() && identity.api_keys.is_empty() && identity.spiffe.is_empty();
+        if is_empty && identity.api_key_header.is_none() {
+            let complaint = wrong("it declares nothing").expected("`jwt`, `api_keys`, `spiffe` or `api_key_header`");
             return Err(map.item().refuse_absent("jwt", complaint));
         }
         Ok(identity)
@@ -229,6 +250,29 @@ impl ApiKey {
     }
 }
 
+impl Workload {
+    fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let id = map.required("id", spanned(spiffe_pattern));
+        let user = map.optional("user", value::line(255));
+        map.finish();
+        Ok(Self { id: id?, user: user? })
+    }
+}
+
+fn spiffe_pattern(item: &Item<'_>) -> Outcome<SpiffePattern> {
+    let text = value::string(item)?;
+    text.parse().map_err(|why: NotASpiffeId| {
+        let complaint = wrong(format!("{} is no SPIFFE id: {why}", item.label()));
+        let complaint = complaint.expected("`spiffe://trust-domain/path`, or `spiffe://trust-domain/path/*`");
+        let starred = format!("{}/*", text.trim_end_matches(['*', '/']));
+        item.refuse(match starred.parse::<SpiffePattern>() {
+            Ok(meant) => complaint.hint(format!("write `{meant}` for all below it")),
+            Err(_) => complaint,
+        })
+    })
+}
+
 /// 64 hexadecimal digits.
 fn sha256(item: &Item<'_>) -> Outcome<[u8; 32]> {
     let complaint = || wrong(format!("{} is no SHA-256", item.label())).expected("64 hexadecimal digits");
@@ -263,14 +307,15 @@ impl Identity {
             optional("jwt", schema::list("Issuers of tokens.", JwtIssuer::schema())),
             optional("api_key_header", header),
             optional("api_keys", schema::list("API keys of the tenant.", ApiKey::schema())),
+            optional("spiffe", schema::list("Workloads of the tenant, known by their certificates.", Workload::schema())),
         ];
         let filled = |key: &str| json!({ "required": [key], "properties": { key: { "minItems": 1 } } });
         let mut more = schema::by_scope(
             Some(json!({ "properties": { "api_key_header": false, "jwt": { "items": schema::without(&["tenant_claim"]) } } })),
-            Some(json!({ "properties": { "api_keys": false, "jwt": { "items": { "required": ["tenant_claim"] } } } })),
+            Some(json!({ "properties": { "api_keys": false, "spiffe": false, "jwt": { "items": { "required": ["tenant_claim"] } } } })),
         );
-        more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), { "required": ["api_key_header"] }])));
-        ("Who may prove to be whom: issuers of tokens, API keys.", fields, more)
+        more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), filled("spiffe"), { "required": ["api_key_header"] }])));
+        ("Who may prove to be whom: issuers of tokens, API keys, workloads.", fields, more)
     }
 }
 
@@ -291,6 +336,18 @@ impl JwtIssuer {
             optional("forward", schema::truth("Whether `Authorization` is passed on to the upstream.")),
         ];
         schema::object("An issuer of tokens.", fields)
+    }
+}
+
+impl Workload {
+    fn schema() -> Schema {
+        let segment = r"(?!\.{1,2}(/|$))[A-Za-z0-9._-]+";
+        let pattern = format!(r"^spiffe://[a-z0-9._-]+(/{segment})*/({segment}|\*)$");
+        let id = "SPIFFE id in its certificate (URI SAN); a final `*` stands for everything below.";
+        let id = schema::text(id, &pattern, &["spiffe://acme.example/ns/prod/sa/web", "spiffe://acme.example/ns/prod/*"]);
+        let id = schema::with(id, "maxLength", json!(255));
+        let fields = vec![required("id", id), optional("user", schema::line("As whom it comes; left out: its id.", 255))];
+        schema::object("Who shows a certificate with this SPIFFE id.", fields)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::declared::{Counted, Per, Subject};
 use crate::name::{DocumentName, KeyId, LimitName, RoleName, TenantId};
 use crate::path::Pattern;
 use crate::snapshot::{Bounds, Issuer, ROLES_MAX, RouteIndex};
+use crate::spiffe::{SpiffeId, SpiffePattern};
 use crate::unit::UnixSeconds;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct Policy {
     pub(crate) issuers: Vec<Arc<Issuer>>,
     /// Sorted by id.
     pub(crate) api_keys: Vec<(KeyId, ApiKey)>,
+    /// The closest pattern first.
+    pub(crate) workloads: Vec<Workload>,
     pub(crate) bounds: Bounds,
     pub(crate) max_staleness: Option<Duration>,
 }
@@ -242,10 +245,19 @@ pub struct ApiKey {
     pub expires: Option<UnixSeconds>,
 }
 
+/// Who shows a certificate with one of these SPIFFE ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Which ids.
+    pub id: SpiffePattern,
+    /// As whom it comes; absent: its id.
+    pub user: Option<Arc<str>>,
+}
+
 /// Who a request is proved to come from. Made by authentication, never from a name alone.
 #[derive(Debug, Clone)]
 pub struct Principal {
-    /// `sub` of a token, or the id of an API key.
+    /// `sub` of a token, the id of an API key, or as whom a workload is declared.
     pub user: Arc<str>,
     /// How it was proved.
     pub credential: Credential,
@@ -265,6 +277,8 @@ pub enum Credential {
     },
     /// An API key of the tenant.
     ApiKey(KeyId),
+    /// A certificate of a workload of the tenant.
+    Certificate(SpiffeId),
 }
 
 impl Policy {
@@ -285,6 +299,18 @@ impl Policy {
     pub fn api_key(&self, id: &str) -> Option<&ApiKey> {
         let at = self.api_keys.binary_search_by(|(known, _)| known.as_str().cmp(id)).ok()?;
         self.api_keys.get(at).map(|(_, key)| key)
+    }
+
+    /// Whether it declares workloads at all.
+    #[must_use]
+    pub fn has_workloads(&self) -> bool {
+        !self.workloads.is_empty()
+    }
+
+    /// The workload that this id means, by the closest pattern.
+    #[must_use]
+    pub fn workload(&self, id: &SpiffeId) -> Option<&Workload> {
+        self.workloads.iter().find(|workload| workload.id.matches(id))
     }
 
     /// Bounds on its requests.
@@ -342,8 +368,20 @@ impl Policy {
     /// Whether both decide alike, wherever their declarations stand.
     pub(crate) fn means_the_same(&self, other: &Policy) -> bool {
         // Taken apart, so that a field added later cannot be forgotten here.
-        let Policy { id, roles, platform_bindings, own_bindings, rules, limits, limits_by_route, issuers, api_keys, bounds, max_staleness } =
-            self;
+        let Policy {
+            id,
+            roles,
+            platform_bindings,
+            own_bindings,
+            rules,
+            limits,
+            limits_by_route,
+            issuers,
+            api_keys,
+            workloads,
+            bounds,
+            max_staleness,
+        } = self;
         *id == other.id
             || (*roles == other.roles
                 && *platform_bindings == other.platform_bindings
@@ -353,6 +391,7 @@ impl Policy {
                 && *limits_by_route == other.limits_by_route
                 && *issuers == other.issuers
                 && *api_keys == other.api_keys
+                && *workloads == other.workloads
                 && *bounds == other.bounds
                 && *max_staleness == other.max_staleness)
     }

@@ -213,6 +213,13 @@ const IDENTITIES: &[Row] = &[
     ("kind: Identity\nname: i\napi_key_header: x key\n", (3, 17), "no header name", Sees),
     ("kind: Identity\nname: i\ntenant: a\napi_key_header: x-api-key\n", (4, 17), "stands only in platform-wide documents", Sees),
     ("kind: Identity\nname: i\napi_keys: []\napi_key_header: x-api-key\n", (3, 11), "add `tenant:`", Sees),
+    ("kind: Identity\nname: i\nspiffe: []\napi_key_header: x-api-key\n", (3, 9), "add `tenant:`", Sees),
+    ("kind: Identity\ntenant: a\nname: i\nspiffe: []\n", (1, 1), "it declares nothing", Sees),
+    ("kind: Identity\ntenant: a\nname: i\nspiffe: [{ id: 'spiffe://a' }]\n", (4, 16), "write `spiffe://a/*`", Sees),
+    ("kind: Identity\ntenant: a\nname: i\nspiffe: [{ id: 'spiffe://a/*/b' }]\n", (4, 16), "its path is none", Sees),
+    ("kind: Identity\ntenant: a\nname: i\nspiffe: [{ id: 'https://a/b' }]\n", (4, 16), "does not begin with `spiffe://`", Sees),
+    ("kind: Identity\ntenant: a\nname: i\nspiffe: [{ id: 'spiffe://A/b' }]\n", (4, 16), "its trust domain is none", Sees),
+    ("kind: Identity\ntenant: a\nname: i\nspiffe: [{ id: 'spiffe://a/b', roles: [x] }]\n", (4, 32), "fields here: id, user", Sees),
     (
         "kind: Identity\nname: i\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { file: f } }]\n",
         (3, 7),

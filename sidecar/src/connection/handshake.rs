@@ -5,6 +5,7 @@
 
 use super::{Downstream, http1};
 use crate::problem::{Code, Problem};
+use crate::request::authn::Shown;
 use crate::socket::Socket;
 use crate::telemetry::log::Value;
 use crate::tls::{self, Door, NotAccepted};
@@ -22,7 +23,13 @@ pub async fn run(worker: &Worker, from: &Rc<Downstream>, door: Door, stream: Tcp
         }
     };
     match from.in_time(shaking).await? {
-        Ok(socket) => Some(socket),
+        Ok(socket) => {
+            if let Some(shown) = socket.peer_certificate().and_then(Shown::of) {
+                // It is shown once, in the handshake.
+                let _ = from.shown.set(shown);
+            }
+            Some(socket)
+        }
         Err(NotAccepted::Plain(stream)) => {
             worker.cells().refused(Code::PlainOnTlsPort.kind().slug);
             http1::say(from, stream.into(), &Problem::of(Code::PlainOnTlsPort)).await;

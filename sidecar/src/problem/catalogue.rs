@@ -112,6 +112,11 @@ catalogue! {
         "API key not accepted",
         "The API key does not prove who is asking.",
         "Check the key; the operator makes a new one with `bulkhead api-key new`.";
+    /// The certificate proves nobody of this tenant.
+    CertificateNotAccepted = "certificate_not_accepted", FORBIDDEN, "http_request_denied",
+        "Certificate not accepted",
+        "The client's certificate is good, and proves nobody of this tenant.",
+        "Use a certificate whose SPIFFE id the tenant declares under `spiffe` of an Identity, or send a token.";
     /// Naming and proof mean two tenants.
     OtherTenant = "other_tenant", FORBIDDEN, "http_request_denied",
         "Credential of another tenant",

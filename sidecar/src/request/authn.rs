@@ -12,10 +12,12 @@ mod jwks;
 mod jwt;
 mod claims;
 mod api_key;
+mod certificate;
 mod memo;
 mod strangers;
 mod refused;
 
+pub use certificate::Shown;
 pub use jwks::{KeyFault, KeyFinding, Keys};
 pub use memo::Memo;
 pub use presented::{Presented, holds_api_key, is_api_key, presented};
@@ -33,7 +35,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A principal, proved. Only [`verify`] makes one.
+/// A principal, proved. Only [`verify`] and [`Shown::verify`] make one.
 #[derive(Debug)]
 pub struct Verified {
     tenant: TenantId,
@@ -88,15 +90,21 @@ impl Verified {
                 let now = api_key::declared(against, &self.tenant, id);
                 api_key::is_same(now, declared.as_ref(), against.now)
             }
+            (Credential::Certificate(_), grounds @ Grounds::Certificate { .. }) => {
+                if !grounds.hold(against) {
+                    return Err(Refused::CertificateUnknown);
+                }
+                certificate::is_good(self.expires, against.now)
+            }
             // A credential of one kind never has the grounds of the other.
-            (Credential::Token { .. } | Credential::ApiKey(_), _) => Err(Refused::IssuerUnknown),
+            (Credential::Token { .. } | Credential::ApiKey(_) | Credential::Certificate(_), _) => Err(Refused::IssuerUnknown),
         }
     }
 
     fn claims(&self) -> Option<&Value> {
         match &self.principal.credential {
             Credential::Token { claims, .. } => Some(claims),
-            Credential::ApiKey(_) => None,
+            Credential::ApiKey(_) | Credential::Certificate(_) => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! INVARIANT (naming selects, proof binds): the only way to a `Proved` is `bind`, which compares the two.
 
 use super::Refusal;
-use super::authn::{self, Against, Verified};
+use super::authn::{self, Against, Shown, Verified};
 use super::head::Head;
 use super::host::Host;
 use crate::clock::Now;
@@ -85,7 +85,7 @@ pub fn prove(
     policy: &Policy,
     claim: &Claim,
     route: Option<&Arc<Route>>,
-    head: &Head,
+    (head, shown): (&Head, Option<&Shown>),
     source: IpAddr,
     now: Now,
 ) -> Result<Option<Rc<Verified>>, Refusal> {
@@ -95,10 +95,15 @@ pub fn prove(
     if claim.tenant().is_some_and(proves_nothing) {
         return Ok(None);
     }
-    let Some(presented) = authn::presented(&head.headers, policy.snapshot.platform().api_key_header())? else { return Ok(None) };
+    let presented = authn::presented(&head.headers, policy.snapshot.platform().api_key_header())?;
     let named = claim.tenant().map(|tenant| &*tenant.slice);
     let against = Against { snapshot: &policy.snapshot, keys: &policy.keys, named, source, now };
-    Ok(Some(authn::verify(&mut worker.memo(), worker.strangers(), &against, presented)?))
+    match (presented, shown) {
+        // A token says who asks; beside it, a certificate only says who brings the request, as a gateway does.
+        (Some(presented), _) => Ok(Some(authn::verify(&mut worker.memo(), worker.strangers(), &against, presented)?)),
+        (None, Some(shown)) => Ok(shown.verify(&against)?),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Makes sure that naming and proof mean one tenant.

@@ -10,9 +10,9 @@ use jiff::tz::TimeZone;
 
 /// When a certificate holds, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) from: UnixSeconds,
-    pub(super) until: UnixSeconds,
+pub(crate) struct Validity {
+    pub(crate) from: UnixSeconds,
+    pub(crate) until: UnixSeconds,
 }
 
 const SEQUENCE: u8 = 0x30;
@@ -22,7 +22,7 @@ const GENERALIZED_TIME: u8 = 0x18;
 
 impl Validity {
     /// Of a certificate in DER.
-    pub(super) fn of(der: &[u8]) -> Option<Self> {
+    pub(crate) fn of(der: &[u8]) -> Option<Self> {
         let certificate = Elements(der).expect(SEQUENCE)?;
         let mut fields = Elements(Elements(certificate).expect(SEQUENCE)?);
         let (tag, _) = fields.next()?;

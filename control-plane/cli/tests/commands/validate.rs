@@ -164,9 +164,9 @@ fn a_certificate_that_cannot_be_used_is_a_mistake_where_the_document_names_it() 
             "kind: Service\nname: s\nlisteners:\n  - name: l\n    address: 127.0.0.1:1\n    tls: {{ certificates: [{tls}] }}\nupstreams: [{{ name: u, endpoints: ['http://a:1'] }}]\nroutes: [{{ name: r, path: / }}]\n"
         )
     };
-    home.write("one.pem", &one.cert.pem());
-    home.write("one.key", &one.signing_key.serialize_pem());
-    home.write("other.key", &other.signing_key.serialize_pem());
+    home.write("one.pem", one.cert.pem());
+    home.write("one.key", one.signing_key.serialize_pem());
+    home.write("other.key", other.signing_key.serialize_pem());
     home.write("empty.pem", "nothing of the kind\n");
     for (tls, code, says) in [
         ("{ certificate: { file: one.pem }, key: { file: one.key } }", 0, "no mistakes"),
@@ -174,7 +174,7 @@ fn a_certificate_that_cannot_be_used_is_a_mistake_where_the_document_names_it() 
         ("{ certificate: { file: empty.pem }, key: { file: one.key } }", 1, "there is no certificate in it"),
         ("{ certificate: { file: absent.pem }, key: { file: one.key } }", 0, "absent.pem` is not there"),
     ] {
-        home.write("service.yaml", &service(tls));
+        home.write("service.yaml", service(tls));
         let said = validate(&home, &["service.yaml"]);
         assert!(said.code == code && format!("{}{}", said.stdout, said.stderr).contains(says), "{tls}: {said:?}");
         assert!(!said.stdout.contains("PRIVATE KEY") && !said.stdout.contains("nothing of the kind"), "{said:?}");

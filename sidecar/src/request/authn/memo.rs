@@ -10,12 +10,14 @@
 //! Bounded by bytes, in which every entry counts with what it holds: about 16 MiB a worker, some 6,000 tokens of ten claims.
 
 use super::api_key;
+use super::certificate;
 use super::presented::Presented;
 use super::refused::Refused;
 use super::{Against, Verified};
 use crate::telemetry::metrics::MemoTally;
 use bulkhead_config::name::{KeyId, TenantId};
-use bulkhead_config::snapshot::{Algorithm, ApiKey, Epoch, Issuer};
+use bulkhead_config::snapshot::{Algorithm, ApiKey, Epoch, Issuer, Workload};
+use bulkhead_config::spiffe::SpiffeId;
 use bulkhead_config::text::Value;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{Equivalent, Weighter};
@@ -91,6 +93,13 @@ pub(super) enum Grounds {
         id: KeyId,
         /// The declaration.
         declared: Option<ApiKey>,
+    },
+    /// The workload that a certificate's id means. Such credentials are kept with their connections, not here.
+    Certificate {
+        /// The id.
+        id: SpiffeId,
+        /// The declaration.
+        declared: Workload,
     },
 }
 
@@ -215,13 +224,14 @@ impl Stands {
 }
 
 impl Grounds {
-    fn hold(&self, against: &Against<'_>) -> bool {
+    pub(super) fn hold(&self, against: &Against<'_>) -> bool {
         match self {
             Grounds::Token { issuer, keys, .. } => {
                 let now = against.issuer(&issuer.issuer);
                 now.is_some_and(|now| now == issuer) && against.keys.set(&issuer.keys).is_some_and(|set| set.generation() == *keys)
             }
             Grounds::ApiKey { tenant, id, declared } => api_key::declared(against, tenant, id) == declared.as_ref(),
+            Grounds::Certificate { id, declared } => certificate::declared(against, id) == Some(declared),
         }
     }
 }

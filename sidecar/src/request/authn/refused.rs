@@ -207,6 +207,13 @@ pub enum Refused {
     #[error("the API key has expired")]
     ApiKeyExpired,
 
+    /// No workload of the tenant has its id.
+    #[error("the SPIFFE id of the client's certificate is none of a workload of this tenant")]
+    CertificateUnknown,
+    /// It was good when the connection began.
+    #[error("the client's certificate has expired since the connection began")]
+    CertificateExpired,
+
     /// Too many verifications failed.
     #[error("too many credentials from this address failed")]
     TooManyFailures {
@@ -221,6 +228,7 @@ enum About {
     Scheme,
     Token,
     ApiKey,
+    Certificate,
     Tenant,
     Keys,
     Source,
@@ -237,6 +245,7 @@ impl Refused {
             | Refused::ApiKeyUnknown
             | Refused::ApiKeyExpired => About::ApiKey,
             Refused::ApiKeyOfOtherTenant => About::Tenant,
+            Refused::CertificateUnknown | Refused::CertificateExpired => About::Certificate,
             Refused::KeysUnavailable => About::Keys,
             Refused::TooManyFailures { .. } => About::Source,
             _ => About::Token,
@@ -251,6 +260,7 @@ impl Refused {
             About::Scheme => "missing_credential",
             About::Token => "invalid_token",
             About::ApiKey => "invalid_api_key",
+            About::Certificate => "certificate_not_accepted",
             About::Tenant => "other_tenant",
             About::Keys => "keys_unavailable",
             About::Source => "too_many_failed_authentications",
@@ -263,7 +273,7 @@ impl Refused {
         match self.about() {
             About::Scheme | About::ApiKey => Some(Cow::Borrowed(CHALLENGE)),
             About::Token => Some(Cow::Owned(format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{}\"", quotable(self)))),
-            About::Form | About::Tenant | About::Keys | About::Source => None,
+            About::Form | About::Certificate | About::Tenant | About::Keys | About::Source => None,
         }
     }
 
@@ -288,6 +298,7 @@ impl Refused {
             Refused::ApiKeyMalformed | Refused::ApiKeyOfOtherTenant | Refused::ApiKeyUnknown | Refused::ApiKeyExpired => {
                 Cow::Borrowed("header of the API key")
             }
+            Refused::CertificateUnknown | Refused::CertificateExpired => Cow::Borrowed("client certificate"),
             Refused::BringsKey { name } => header(name),
             Refused::Critical => header("crit"),
             Refused::Unencoded => header("b64"),
@@ -367,6 +378,8 @@ impl Refused {
             Refused::ApiKeyOfOtherTenant => "send it to its own tenant's host, or use a key of this tenant",
             Refused::ApiKeyUnknown => "check the key; if it was replaced, use the new one",
             Refused::ApiKeyExpired => "use a newer key; `bulkhead api-key new` makes one",
+            Refused::CertificateUnknown => "ask for it to be declared under `spiffe` of an Identity of the tenant, or send a token",
+            Refused::CertificateExpired => "connect again with a new one",
             Refused::TooManyFailures { .. } => "stop sending credentials that fail, and wait; those that were good before still are",
         })
     }
