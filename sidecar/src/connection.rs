@@ -7,6 +7,7 @@ pub mod accept;
 pub mod handshake;
 pub mod http1;
 pub mod http2;
+mod extended;
 pub mod flood;
 pub mod framed;
 pub mod listeners;
@@ -31,7 +32,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tunnel::Tunnel;
 
@@ -82,6 +83,8 @@ pub struct Downstream {
     deadline: Deadline,
     presence: Presence,
     tunnel: RefCell<Option<Tunnel>>,
+    /// Tunnels that are to be told when it is asked to end.
+    to_be_told: RefCell<Vec<Waker>>,
     /// What is being answered, if it lasts.
     stream: RefCell<Option<Rc<Stream>>>,
 }
@@ -128,6 +131,7 @@ impl Downstream {
             deadline,
             presence,
             tunnel: RefCell::default(),
+            to_be_told: RefCell::default(),
             stream: RefCell::default(),
         }
     }
@@ -197,6 +201,7 @@ impl Downstream {
             self.deadline.arm(CLOSING_GRACE);
         }
         self.deadline.wake();
+        self.to_be_told.take().into_iter().for_each(Waker::wake);
     }
 
     /// The answer of the request in flight is a change of protocols; the tunnel begins once the answer is out.
@@ -217,6 +222,18 @@ impl Downstream {
 
     fn is_closing(&self) -> bool {
         self.is_closing.get()
+    }
+
+    /// Whether it was asked to end; if not, the task is woken then.
+    fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_closing() {
+            return Poll::Ready(());
+        }
+        let mut tasks = self.to_be_told.borrow_mut();
+        if !tasks.iter().any(|task| task.will_wake(cx.waker())) {
+            tasks.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     fn poll_late(&self, cx: &mut Context<'_>) -> Poll<Elapsed> {

@@ -5,9 +5,10 @@
 //! A connection over TLS that ends without a farewell ends with an error, so that whoever cuts it cannot make a body look whole
 //! (RFC 8446 section 6.1). Shutting down says farewell; dropping does not.
 
+use hyper::upgrade::Upgraded;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -19,15 +20,18 @@ pub enum Socket {
     Plain(TcpStream),
     /// Over TLS, by either side. Boxed: a session is a kilobyte.
     Tls(Box<TlsStream<TcpStream>>),
+    /// One stream of an HTTP/2 connection, which is a tunnel (RFC 8441).
+    Stream(Box<Upgraded>),
 }
 
 impl Socket {
-    /// The connection underneath.
+    /// The connection underneath, if that is its own.
     #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
+    pub fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Socket::Plain(stream) => stream,
-            Socket::Tls(stream) => stream.get_ref().0,
+            Socket::Plain(stream) => Some(stream),
+            Socket::Tls(stream) => Some(stream.get_ref().0),
+            Socket::Stream(_) => None,
         }
     }
 
@@ -35,7 +39,7 @@ impl Socket {
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
-            Socket::Plain(_) => None,
+            Socket::Plain(_) | Socket::Stream(_) => None,
             Socket::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
     }
@@ -44,12 +48,13 @@ impl Socket {
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match self {
-            Socket::Plain(_) => None,
+            Socket::Plain(_) | Socket::Stream(_) => None,
             Socket::Tls(stream) => stream.get_ref().1.peer_certificates()?.first().map(|leaf| &**leaf),
         }
     }
 
-    /// Waits until a read would find something, so that nobody holds a buffer while a peer is silent.
+    /// Waits until a read would find something, so that nobody holds a buffer while a peer is silent. A stream cannot tell: the read
+    /// itself waits.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::Plain(stream) => stream.poll_read_ready(cx),
@@ -65,6 +70,7 @@ impl Socket {
                 }
                 tcp.poll_read_ready(cx)
             }
+            Socket::Stream(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -74,7 +80,9 @@ impl Socket {
         match self.poll_readable(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => true,
             // Perhaps only because the last read filled its buffer; the system knows.
-            Poll::Ready(_) => matches!(self.tcp().try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock),
+            Poll::Ready(_) => {
+                self.tcp().is_some_and(|tcp| matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock))
+            }
         }
     }
 }
@@ -114,6 +122,13 @@ impl AsyncRead for Socket {
                 send_rest(stream, cx)?;
                 Pin::new(stream).poll_read(cx, buf)
             }
+            Socket::Stream(stream) => {
+                let mut read = hyper::rt::ReadBuf::new(buf.initialize_unfilled());
+                ready!(hyper::rt::Read::poll_read(Pin::new(stream), cx, read.unfilled()))?;
+                let length = read.filled().len();
+                buf.advance(length);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -123,6 +138,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Socket::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Socket::Stream(stream) => hyper::rt::Write::poll_write(Pin::new(stream), cx, buf),
         }
     }
 
@@ -130,6 +146,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Socket::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Socket::Stream(stream) => hyper::rt::Write::poll_write_vectored(Pin::new(stream), cx, bufs),
         }
     }
 
@@ -137,6 +154,7 @@ impl AsyncWrite for Socket {
         match self {
             Socket::Plain(stream) => stream.is_write_vectored(),
             Socket::Tls(stream) => stream.is_write_vectored(),
+            Socket::Stream(stream) => hyper::rt::Write::is_write_vectored(&**stream),
         }
     }
 
@@ -144,6 +162,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Socket::Stream(stream) => hyper::rt::Write::poll_flush(Pin::new(stream), cx),
         }
     }
 
@@ -151,6 +170,7 @@ impl AsyncWrite for Socket {
         match self.get_mut() {
             Socket::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Socket::Stream(stream) => hyper::rt::Write::poll_shutdown(Pin::new(stream), cx),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 /// Bytes gathered before they go. A full DATA frame does not fit, so that large bodies are not copied.
@@ -47,6 +47,14 @@ struct State {
     is_broken: bool,
     guard: Option<(Guard, Rc<Wheel>)>,
     fault: Option<Fault>,
+    heard: Heard,
+}
+
+/// Whether the peer has said anything.
+#[derive(Debug)]
+enum Heard {
+    NotYet(Option<Waker>),
+    Something,
 }
 
 impl Framed {
@@ -74,6 +82,7 @@ impl Framed {
             is_broken: false,
             guard,
             fault: None,
+            heard: Heard::NotYet(None),
         })))
     }
 
@@ -100,6 +109,17 @@ impl Framed {
     #[must_use]
     pub fn is_blocked(&self) -> bool {
         self.state().is_blocked
+    }
+
+    /// Waits until the peer has said something, which begins with its settings.
+    pub fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.state().heard {
+            Heard::Something => Poll::Ready(()),
+            Heard::NotYet(waker) => {
+                *waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 
     /// What the guard thinks of the client.
@@ -183,6 +203,11 @@ impl State {
 
     /// Bytes came in: the engine gets them, unless they are one too many.
     fn check(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        if let Heard::NotYet(waker) = &mut self.heard {
+            // Woken when the engine has read them.
+            waker.take().into_iter().for_each(Waker::wake);
+            self.heard = Heard::Something;
+        }
         let Some((guard, wheel)) = &mut self.guard else { return Ok(()) };
         match guard.came(bytes, wheel.turn()) {
             Ok(()) => Ok(()),
@@ -268,7 +293,6 @@ impl hyper::rt::Write for Framed {
 mod tests {
     use super::*;
     use hyper::rt::{Read as _, Write as _};
-    use std::task::Waker;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 

@@ -398,5 +398,5 @@ async fn linger(from: &Downstream, mut socket: Socket) {
 /// Ends a connection so that nobody takes it for the regular end of an answer.
 fn reset(socket: &Socket) {
     // Without it the client sees a short answer; nothing more can be done.
-    let _ = socket2::SockRef::from(socket.tcp()).set_linger(Some(Duration::ZERO));
+    let _ = socket.tcp().map(|tcp| socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)));
 }

@@ -41,6 +41,7 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, fir
     let streams = Streams::new(Rc::clone(worker.wheel()));
     let mut builder = http2::Builder::new(streams.clone());
     builder
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(bounds.header_bytes_max).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)

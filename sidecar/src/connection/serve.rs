@@ -6,7 +6,7 @@
 use super::accept::Accepted;
 use super::protocol::{self, Protocol};
 use super::stream::Outlet;
-use super::{Downstream, handshake, http1, http2, proxy_header};
+use super::{Downstream, extended, handshake, http1, http2, proxy_header};
 use crate::problem::{Code, Form, Problem};
 use crate::request;
 use crate::request::body::{Body, Reply};
@@ -66,8 +66,9 @@ pub(super) async fn answer(
     worker: Rc<Worker>,
     from: Rc<Downstream>,
     outlet: Option<Rc<Outlet>>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<http::Response<Reply>, Infallible> {
+    let socket = extended::asked(&mut request, &worker);
     let (head, incoming) = request.into_parts();
     let body = if incoming.is_end_stream() { Body::Nothing } else { Body::Http2(incoming) };
     let served = caught(pin!(request::serve(&worker, &from, head.into(), body))).await;
@@ -75,6 +76,10 @@ pub(super) async fn answer(
         worker.panicked(&from.peer().to_string());
         Response::unrecorded(Problem::of(Code::InternalError).answer(Form::Json))
     });
+    let answer = match socket {
+        Some(asked) => extended::answer(asked, answer, &worker, &from),
+        None => answer,
+    };
     let answer = answer.into_http();
     Ok(match outlet {
         Some(outlet) => answer.map(|reply| reply.through(outlet)),
@@ -83,10 +88,10 @@ pub(super) async fn answer(
 }
 
 /// A future panicked.
-struct Panicked;
+pub(super) struct Panicked;
 
 /// Polls a future, catching a panic of it. By reference: a future handed over by value has its place twice.
-async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
+pub(super) async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Panicked> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(polled) => polled.map(Ok),
         Err(_) => Poll::Ready(Err(Panicked)),

@@ -10,6 +10,7 @@
 mod frames;
 
 use crate::connection::Downstream;
+use crate::deadline::Deadline;
 use crate::request::record::Record;
 use crate::socket::Socket;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -76,12 +77,14 @@ pub async fn run(client: Socket, early: Bytes, tunnel: Tunnel) {
     let Tunnel { upstream, early: answer, speaks, mut record } = tunnel;
     for socket in [&client, &upstream] {
         // Without it a vanished peer is noticed later.
-        let _ = socket2::SockRef::from(socket.tcp()).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE));
+        if let Some(tcp) = socket.tcp() {
+            let _ = socket2::SockRef::from(tcp).set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEP_ALIVE));
+        }
     }
     record.lasts();
-    let from = Rc::clone(record.from());
+    let (from, deadline) = (Rc::clone(record.from()), record.worker().deadline());
     let (up, down) = (Flow::new(early, speaks), Flow::new(answer, speaks));
-    let mut relay = Relay { from: &from, record: &mut record, client, upstream, up, down, end: End::None, moved: 0 };
+    let mut relay = Relay { from: &from, deadline, record: &mut record, client, upstream, up, down, end: End::None, moved: 0 };
     poll_fn(|cx| relay.poll(cx)).await;
     let (up, down) = (relay.up.moved, relay.down.moved);
     record.tunnelled(up, down);
@@ -100,6 +103,8 @@ enum End {
 /// Both ways of a tunnel.
 struct Relay<'a> {
     from: &'a Rc<Downstream>,
+    /// Its own: a connection may have several tunnels, and streams that are none.
+    deadline: Deadline,
     record: &'a mut Box<Record>,
     client: Socket,
     upstream: Socket,
@@ -125,7 +130,7 @@ impl Relay<'_> {
     fn is_to_be_cut(&mut self, cx: &mut Context<'_>) -> bool {
         if self.end != End::Revoked && self.record.poll_ended(cx).is_ready() {
             self.end = End::Revoked;
-            self.from.deadline.arm(LAST_WORDS);
+            self.deadline.arm(LAST_WORDS);
             let reason = self.record.why_ended().unwrap_or_default();
             let mask = self.record.worker().random().span().to_be_bytes();
             let [a, b, c, d, ..] = mask;
@@ -133,7 +138,7 @@ impl Relay<'_> {
             self.up.part(frames::close(POLICY, reason, Some([a, b, c, d])), Stage::Last);
             // What the client sends on is nobody's to read, also where it is in the middle of a frame.
             self.up.stop();
-        } else if self.end == End::None && self.from.is_closing() {
+        } else if self.end == End::None && self.from.poll_closing(cx).is_ready() {
             self.end = End::Drain;
             self.down.part(frames::close(GOING_AWAY, "the service goes away", None), Stage::Muted);
         }
@@ -167,16 +172,16 @@ impl Relay<'_> {
         match self.end {
             End::Revoked => {}
             _ if !is_owed => {
-                self.from.deadline.disarm();
+                self.deadline.disarm();
                 self.moved = u64::MAX;
             }
             _ if moved != self.moved => {
-                self.from.deadline.arm(STANDSTILL);
+                self.deadline.arm(STANDSTILL);
                 self.moved = moved;
             }
             _ => {}
         }
-        self.from.poll_late(cx).map(|_| ())
+        self.deadline.poll(cx).map(|_| ())
     }
 }
 

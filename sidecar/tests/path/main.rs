@@ -10,5 +10,6 @@ mod failing;
 mod answers;
 mod bodies;
 mod ending;
+mod extended_connect;
 mod grpc;
 mod upstream_http2;

@@ -59,9 +59,12 @@ pub(super) struct Stream {
 impl Connection {
     /// Begins HTTP/2 over a fresh socket. The connection ends when nobody has it any more.
     ///
+    /// For as long as `within` the server may take to say how many streams it takes: those beyond would be refused, and a request is
+    /// sent again once only. One that says nothing is asked nevertheless.
+    ///
     /// # Errors
     /// When the upstream does not speak it.
-    pub(super) async fn begin(socket: Socket) -> Result<Rc<Self>, Failed> {
+    pub(super) async fn begin(socket: Socket, deadline: &Deadline, within: Duration) -> Result<Rc<Self>, Failed> {
         let framed = Framed::trusted(socket);
         let mut builder = http2::Builder::new(Tasks { driven: Rc::new(Cell::new(Some(framed.clone()))) });
         builder
@@ -69,11 +72,12 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(ANSWER_HEAD_BYTES_MAX)
             .max_send_buf_size(SEND_BUFFER);
-        let (sender, requests) = builder.handshake(framed).await.map_err(|error| Failed::because(Step::Protocol, error))?;
+        let (sender, requests) = builder.handshake(framed.clone()).await.map_err(|error| Failed::because(Step::Protocol, error))?;
         let requests = Rc::new(RefCell::new(requests));
         let taken = Rc::clone(&requests);
         // Its requests learn of its end by themselves.
         tokio::task::spawn_local(poll_fn(move |cx| Pin::new(&mut *taken.borrow_mut()).poll(cx).map(drop)));
+        let _ = deadline.limit(within, poll_fn(|cx| framed.poll_heard(cx))).await;
         let (streams, is_used, is_retired, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(false), Cell::new(0));
         Ok(Rc::new(Self { sender, requests, streams, is_used, is_retired, idle_since }))
     }

@@ -173,7 +173,10 @@ impl Forward<'_> {
 
     async fn over_http2(&self, endpoint: InUse, mut request: Request<Lent>, call: &mut Call) -> Attempt<Request<Lent>> {
         let idle = self.worker.deadline();
-        let open = async || Connection::begin(self.connect(&endpoint, Wire::Http2, &idle).await?).await;
+        let open = async || {
+            let socket = self.connect(&endpoint, Wire::Http2, &idle).await?;
+            Connection::begin(socket, &idle, self.target.upstream.connect_timeout).await
+        };
         let stream = match endpoint.stream(call.failed.as_ref(), open).await {
             Ok(stream) => stream,
             Err(failed) => return Attempt::Again(request, failed, endpoint),
