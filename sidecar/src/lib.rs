@@ -10,6 +10,7 @@ pub mod clock;
 pub mod deadline;
 pub mod worker;
 pub mod connection;
+pub(crate) mod entropy;
 pub mod fields;
 pub mod http1;
 pub mod request;

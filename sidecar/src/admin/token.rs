@@ -95,7 +95,7 @@ fn single<'a>(values: http::header::GetAll<'a, HeaderValue>) -> Option<&'a str> 
 
 fn make(mut file: File) -> io::Result<Token> {
     let mut bits = [0; 32];
-    aws_lc_rs::rand::fill(&mut bits).map_err(|_| io::Error::other("the system gives no random numbers"))?;
+    crate::entropy::fill(&mut bits)?;
     let token = URL_SAFE_NO_PAD.encode(bits);
     writeln!(file, "{token}")?;
     file.sync_all()?;

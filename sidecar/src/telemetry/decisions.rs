@@ -62,10 +62,10 @@ impl Ids {
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
+    pub fn new() -> std::io::Result<Self> {
         let (mut a, mut b) = ([0; 8], [0; 8]);
-        aws_lc_rs::rand::fill(&mut a)?;
-        aws_lc_rs::rand::fill(&mut b)?;
+        crate::entropy::fill(&mut a)?;
+        crate::entropy::fill(&mut b)?;
         Ok(Self([u64::from_ne_bytes(a), u64::from_ne_bytes(b)]))
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Cost: per request that begins a trace; a few instructions, no system call.
 
+use crate::entropy;
 use std::cell::Cell;
+use std::io;
 
 /// Two independent streams of splitmix64, each from a seed of the system's.
 #[derive(Debug)]
@@ -16,10 +18,10 @@ impl Random {
     ///
     /// # Errors
     /// When the system gives none.
-    pub fn new() -> Result<Self, aws_lc_rs::error::Unspecified> {
+    pub fn new() -> io::Result<Self> {
         let seed = || {
             let mut bytes = [0; 8];
-            aws_lc_rs::rand::fill(&mut bytes).map(|()| Cell::new(u64::from_ne_bytes(bytes)))
+            entropy::fill(&mut bytes).map(|()| Cell::new(u64::from_ne_bytes(bytes)))
         };
         Ok(Self { high: seed()?, low: seed()? })
     }
