@@ -10,6 +10,7 @@ pub mod http2;
 mod extended;
 pub mod flood;
 pub mod framed;
+pub mod limits;
 pub mod listeners;
 pub(crate) mod network;
 pub mod protocol;
@@ -26,6 +27,7 @@ use accept::Presence;
 use bulkhead_config::name::{ListenerName, ServiceName};
 use bulkhead_config::snapshot::Scheme;
 use http::HeaderValue;
+use limits::{CLOSING_GRACE, IDLE_TIMEOUT, WRITE_TIMEOUT};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
@@ -35,13 +37,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tunnel::Tunnel;
-
-/// A kept connection may be silent between two requests for so long.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// A client that takes nothing of its answer is let go after so long.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// While closing, a silent connection stays so long, for a request that is already on its way.
-const CLOSING_GRACE: Duration = Duration::from_millis(500);
 
 /// Where a connection came in.
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -124,6 +124,12 @@ impl Deadline {
         }
     }
 
+    /// Whole turns that its wheel has made: a clock that costs nothing to read.
+    #[must_use]
+    pub fn turn(&self) -> u64 {
+        self.wheel.turn()
+    }
+
     /// Never due.
     pub fn disarm(&self) {
         self.entry.due.set(NEVER);

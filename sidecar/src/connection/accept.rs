@@ -6,6 +6,7 @@
 //! open goes on.
 
 use super::Entrance;
+use super::limits::{CONNECTIONS_MAX, UNFINISHED_MAX};
 use super::network::Network;
 use crate::telemetry::log::{Log, Value};
 use std::cell::{Cell, OnceCell};
@@ -18,10 +19,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// Connections one source may hold.
-const CONNECTIONS_MAX: u32 = 4_096;
-/// Connections of one source that may owe us the end of a head.
-const UNFINISHED_MAX: u32 = 512;
 /// Pause after the system could not give a socket.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Sources remembered before those without connections are forgotten.

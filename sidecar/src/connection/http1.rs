@@ -4,6 +4,7 @@
 //! A client that says it sends nothing more may still listen (RFC 9112 section 9.6): its answer goes out, and the upstream is told
 //! as the client told us. One that is gone ends its request.
 
+use super::limits::{LINGER, LINGER_BYTES, REQUESTS_MAX, REST_MAX};
 use super::wire::{Heard, Wire};
 use super::{Downstream, Phase, tunnel};
 use crate::fields::{Fields, Name};
@@ -26,15 +27,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-/// Requests that one connection may bring. Then it is closed, so that load that moved elsewhere is found by everybody.
-const REQUESTS_MAX: u32 = 100_000;
-/// The rest of a body that nobody asked for is read up to here, so that the connection can go on; a larger one ends it.
-const REST_MAX: u64 = 64 << 10;
-/// After our last word, what the client still sends is read so long and so much: closing a socket with unread bytes resets it,
-/// and a reset overtakes the answer.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 << 10;
 
 /// Serves a connection from which `input` was read already.
 pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, input: BytesMut) {

@@ -5,7 +5,7 @@
 //! 10.5). Its answer would wait for ever, and with it a connection to the upstream and a place among the requests in flight, of
 //! which a tenant has few.
 
-use super::WRITE_TIMEOUT;
+use super::limits::WRITE_TIMEOUT;
 use crate::deadline::{Deadline, Wheel};
 use crate::worker::Stream;
 use std::cell::{Cell, OnceCell};

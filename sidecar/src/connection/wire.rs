@@ -3,6 +3,7 @@
 //! Cost: per request; nothing of its own. Both are parts of one task, so a cell is all that keeps them apart.
 
 use super::Downstream;
+use super::limits::AHEAD_MAX;
 use crate::http1::chunks::{Chunks, Piece};
 use crate::http1::lane::Lane;
 use crate::http1::request::Framing;
@@ -15,8 +16,6 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-/// Bytes of later requests that are read while one is served.
-const AHEAD_MAX: usize = 8 << 10;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One connection.

@@ -17,7 +17,7 @@ const READ_BYTES_MAX: usize = 32 << 10;
 /// A piece of a body up to this size is copied behind what waits already, so that both go out at once.
 const COPIED_MAX: usize = 8 << 10;
 /// Waiting bytes to which more is added before they go.
-const WAITING_MAX: usize = 32 << 10;
+pub const WAITING_MAX: usize = 32 << 10;
 /// What ends a chunk, and what ends a chunk and the body.
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";

@@ -75,8 +75,8 @@ catalogue! {
     /// The body stood still.
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT, "http_request_error",
         "Request body took too long",
-        "The request's body stood still for too long.",
-        "Send the body without long pauses; the operator sets `request.body_idle_timeout` in a SecurityPolicy.";
+        "The request's body stood still for too long, or came too slowly for the length it declares.",
+        "Send the body without long pauses, at 256 bytes a second or more; the operator sets `request.body_idle_timeout` in a SecurityPolicy.";
     /// More bytes than a body may have.
     BodyTooLarge = "body_too_large", PAYLOAD_TOO_LARGE, "http_request_denied",
         "Request body too large",

@@ -114,14 +114,33 @@ pub enum Stage {
 pub struct Progress {
     bytes: Cell<u64>,
     bytes_max: u64,
+    has_length: bool,
     stage: Cell<Stage>,
 }
 
 impl Progress {
+    /// Of a body of which nothing has come.
+    #[cfg(test)]
+    pub fn owed_by_client(has_length: bool) -> Self {
+        Self { bytes: Cell::new(0), bytes_max: u64::MAX, has_length, stage: Cell::new(Stage::OwedByClient) }
+    }
+
+    /// So much of it came.
+    #[cfg(test)]
+    pub fn came(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
     /// Bytes that came.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// Whether the client said how many there are.
+    #[must_use]
+    pub fn has_length(&self) -> bool {
+        self.has_length
     }
 
     /// Where it stands.
@@ -158,8 +177,18 @@ impl Upload {
         if body.is_empty() {
             return Upload::Nothing;
         }
-        let progress = Progress { bytes: Cell::new(0), bytes_max, stage: Cell::new(Stage::OwedByUpstream) };
+        let has_length = body.length().is_some();
+        let progress = Progress { bytes: Cell::new(0), bytes_max, has_length, stage: Cell::new(Stage::OwedByUpstream) };
         Upload::Streamed(body, Rc::new(progress))
+    }
+
+    /// What came of it waits for the upstream, so its client is not late.
+    pub fn wait_for_upstream(&self) {
+        if let Upload::Streamed(_, progress) = self
+            && progress.stage() == Stage::OwedByClient
+        {
+            progress.stage.set(Stage::OwedByUpstream);
+        }
     }
 
     /// What can be watched of it.

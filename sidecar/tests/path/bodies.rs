@@ -1,7 +1,8 @@
 //! Bodies: streamed both ways, bounded, and holding their places until their last byte.
 
-use crate::support::{KEY, World, echo, upstream};
+use crate::support::{KEY, World, echo, upstream, within};
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 const SMALL_BODIES: &str = "---\nkind: SecurityPolicy\nname: small\nrequest: { body_bytes_max: 1KiB, body_idle_timeout: 200ms }\n";
 
@@ -124,4 +125,26 @@ async fn a_client_that_leaves_frees_its_place_and_is_written_down() {
     drop(client);
     let line = world.log_with("access.jsonl", &["/public/left"]).await;
     assert!(line.contains("\"message\":\"client left\""), "{line}");
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_refused_although_no_pause_is_long() {
+    let world = World::start(&[echo().await], "", SMALL_BODIES).await;
+    let mut client = world.client().await;
+    client.send("POST /public/x HTTP/1.1\nHost: acme.test\nContent-Length: 1000\n\n").await;
+    let (reading, mut writing) = client.stream.into_split();
+    let trickle = tokio::spawn(async move {
+        // A tenth of a second's pause is half of what it may be; all of the body would take a hundred seconds.
+        for _ in 0..1_000 {
+            if writing.write_all(b"x").await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    let mut answer = String::new();
+    let mut reading = BufReader::new(reading);
+    within(reading.read_line(&mut answer)).await.unwrap();
+    assert_eq!(answer, "HTTP/1.1 408 Request Timeout\r\n");
+    trickle.abort();
 }

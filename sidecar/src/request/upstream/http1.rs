@@ -112,11 +112,26 @@ impl Outflow {
     /// Writes the body as far as the client has sent it and the upstream takes it; `Ready` once all of it went.
     fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
-            ready!(link.lane.poll_flush(cx))?;
-            if self.is_over {
-                return Poll::Ready(Ok(()));
+            match link.lane.poll_flush(cx)? {
+                Poll::Ready(()) if self.is_over => return Poll::Ready(Ok(())),
+                Poll::Ready(()) => {}
+                Poll::Pending => {
+                    self.upload.wait_for_upstream();
+                    return Poll::Pending;
+                }
             }
-            match ready!(Pin::new(&mut self.upload).poll_frame(cx)).transpose()? {
+            self.fill(link, cx)?;
+            if link.lane.is_flushed() && !self.is_over {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Fills the lane with what the client has sent: a body in tiny pieces goes out in as few writes as a body in large ones.
+    fn fill(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Result<(), Fault> {
+        while !self.is_over && link.lane.has_room() {
+            let Poll::Ready(frame) = Pin::new(&mut self.upload).poll_frame(cx) else { return Ok(()) };
+            match frame.transpose()? {
                 None => self.end(link, None),
                 Some(frame) => match frame.into_data() {
                     Ok(data) => self.put(link, data),
@@ -128,6 +143,7 @@ impl Outflow {
                 self.end(link, None);
             }
         }
+        Ok(())
     }
 
     fn put(&self, link: &mut Link, data: Bytes) {
