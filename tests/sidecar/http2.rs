@@ -1,7 +1,6 @@
 //! HTTP/2 as RFC 9113 and RFC 7541 have it: each case is what a client sends and the one reaction its section allows.
 
-use bulkhead_tests::{Frame, Http2, Origin, PREFACE, Reply, World, block, flag, kind};
-use std::net::SocketAddr;
+use bulkhead_tests::{Frame, Http2, Origin, PREFACE, Pki, Reply, World, block, flag, kind};
 
 /// What a server does about what it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -283,8 +282,7 @@ const DEVIATIONS: &[(&str, Reaction)] = &[
 
 /// What came of it: read until the connection ends or a stream is reset for an error, or two PINGs are answered, the second sent
 /// after the first came back: a server answers PING before it says what it thinks of a stream.
-fn reaction(to: SocketAddr, frames: &[Frame]) -> Reaction {
-    let mut connection = Http2::connect(to, HOST);
+fn reaction(mut connection: Http2, frames: &[Frame]) -> Reaction {
     let (first, second) = (Frame::ping(b"first of"), Frame::ping(b"two ping"));
     // What cannot be written is told by what can be read.
     let _ = connection.write(&[frames, std::slice::from_ref(&first)].concat());
@@ -303,15 +301,13 @@ fn reaction(to: SocketAddr, frames: &[Frame]) -> Reaction {
     }
 }
 
-#[test]
-fn every_case_of_the_standard_meets_its_reaction() {
-    // It never answers, so that streams stay as the client left them.
-    let world = World::with(Origin::with(|_| Reply::Hang), |_| {});
+/// Runs every case, each on a connection of its own.
+fn run(connect: impl Fn() -> Http2) {
     let cases: Vec<Case> = [framing(), streams(), messages(), hpack()].into_iter().flatten().collect();
     let mut wrong = Vec::new();
     for case in &cases {
         let deviation = DEVIATIONS.iter().find(|(name, _)| *name == case.name).map(|(_, reaction)| *reaction);
-        let (observed, expected) = (reaction(world.address(), &case.frames), deviation.unwrap_or(case.expected));
+        let (observed, expected) = (reaction(connect(), &case.frames), deviation.unwrap_or(case.expected));
         if observed != expected {
             wrong.push(format!("section {}: {}: {observed:?} instead of {expected:?}", case.section, case.name));
         }
@@ -321,6 +317,31 @@ fn every_case_of_the_standard_meets_its_reaction() {
         assert!(cases.iter().any(|case| case.name == *name), "{name}: is no case");
     }
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// It never answers, so that streams stay as the client left them.
+fn silent() -> Origin {
+    Origin::with(|_| Reply::Hang)
+}
+
+#[test]
+fn every_case_of_the_standard_meets_its_reaction() {
+    let world = World::with(silent(), |_| {});
+    run(|| Http2::connect(world.address(), HOST));
+}
+
+#[test]
+fn every_case_meets_its_reaction_over_tls_too() {
+    let pki = Pki::new();
+    let world = World::with(silent(), |folder| {
+        pki.certify(&[HOST]).write(folder, "a");
+        let path = folder.join("platform.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let tls = "    tls: { certificates: [{ certificate: { file: a.pem }, key: { file: a.key } }] }\n";
+        std::fs::write(&path, text.replace("    address: 127.0.0.1:0", &format!("{tls}    address: 127.0.0.1:0"))).unwrap();
+    });
+    let client = pki.client().offering(&["h2"]);
+    run(|| Http2::over(client.connect(world.address(), HOST).unwrap(), HOST).agree(&[]));
 }
 
 #[test]

@@ -119,9 +119,14 @@ fn integer(block: &mut Vec<u8>, value: usize) {
 
 /// A connection of frames.
 pub struct Http2 {
-    stream: TcpStream,
+    stream: Box<dyn ReadWrite>,
     authority: String,
 }
+
+/// What frames go over.
+pub trait ReadWrite: Read + Write {}
+
+impl<S: Read + Write> ReadWrite for S {}
 
 impl Http2 {
     /// A connection that has said nothing yet; requests made by it name `authority`.
@@ -130,7 +135,12 @@ impl Http2 {
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         stream.set_write_timeout(Some(Duration::from_secs(30))).expect("a timeout");
         stream.set_nodelay(true).expect("an option");
-        Self { stream, authority: authority.to_owned() }
+        Self::over(stream, authority)
+    }
+
+    /// A connection over any stream, that has said nothing yet.
+    pub fn over(stream: impl ReadWrite + 'static, authority: &str) -> Self {
+        Self { stream: Box::new(stream), authority: authority.to_owned() }
     }
 
     /// A connection whose settings both sides have accepted.
@@ -140,19 +150,23 @@ impl Http2 {
 
     /// Likewise, with these settings of the client.
     pub fn with_settings(to: SocketAddr, authority: &str, settings: &[(u16, u32)]) -> Self {
-        let mut connection = Self::raw(to, authority);
-        connection.write_raw(&[PREFACE, &Frame::settings(settings).bytes()].concat()).expect("it takes the preface");
+        Self::raw(to, authority).agree(settings)
+    }
+
+    /// The same connection, once both sides have accepted each other's settings.
+    pub fn agree(mut self, settings: &[(u16, u32)]) -> Self {
+        self.write_raw(&[PREFACE, &Frame::settings(settings).bytes()].concat()).expect("it takes the preface");
         let mut owed = 2;
         while owed > 0 {
-            let frame = connection.read().expect("it speaks HTTP/2");
+            let frame = self.read().expect("it speaks HTTP/2");
             if frame.kind == kind::SETTINGS {
                 owed -= 1;
                 if frame.flags & flag::ACK == 0 {
-                    connection.write(&[Frame::new(kind::SETTINGS, flag::ACK, 0, [])]).expect("it goes on");
+                    self.write(&[Frame::new(kind::SETTINGS, flag::ACK, 0, [])]).expect("it goes on");
                 }
             }
         }
-        connection
+        self
     }
 
     /// The fields of a GET.
@@ -174,7 +188,8 @@ impl Http2 {
     /// # Errors
     /// The connection is gone.
     pub fn write_raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// The next frame; nothing when the connection has ended.
