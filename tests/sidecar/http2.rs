@@ -390,3 +390,20 @@ fn a_hundred_requests_at_once_are_all_answered_on_one_connection() {
         }
     }
 }
+
+#[test]
+fn a_connection_that_brought_all_the_requests_it_may_is_told_to_go_and_its_last_one_is_answered() {
+    let world = World::start();
+    let mut connection = Http2::connect(world.address(), HOST);
+    // Clients may leave numbers out.
+    connection.write(&[headers(200_001, &get())]).unwrap();
+    let (mut is_answered, mut is_told) = (false, false);
+    while let Some(frame) = connection.read() {
+        is_told |= frame.kind == kind::GOAWAY && frame.code() == 0;
+        is_answered |= frame.is(kind::DATA, flag::END_STREAM);
+        if frame.kind == kind::PING && frame.flags & flag::ACK == 0 {
+            connection.write(&[Frame { flags: flag::ACK, ..frame }]).unwrap();
+        }
+    }
+    assert!(is_answered && is_told);
+}

@@ -1,9 +1,11 @@
 //! `bulkhead up`: one command, then the printed lines, as a newcomer runs them.
 
 use bulkhead_tests::{Process, binary, eventually};
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Output};
+use tokio_stream::StreamExt as _;
 
 struct Up {
     folder: tempfile::TempDir,
@@ -150,19 +152,34 @@ fn a_second_up_on_the_same_folder_says_so() {
     assert!(text(&second.stderr).contains("data"), "{}", text(&second.stderr));
 }
 
-#[test]
-fn an_upstream_of_ones_own_replaces_the_demo_service() {
-    let origin = bulkhead_tests::Origin::start();
+/// `up --upstream` with a service of one's own.
+fn in_front_of(service: SocketAddr) -> Up {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary("bulkhead"));
     command.arg("up").arg("--data-dir").arg(folder.path().join("data"));
-    command.arg("--upstream").arg(format!("http://{}", origin.address()));
+    command.arg("--upstream").arg(format!("http://{service}"));
     command.args(["--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0"]);
     command.env("XDG_CONFIG_HOME", folder.path().join("config")).env("HOME", folder.path());
-    let up = Up { process: Process::start(command, &folder.path().join("logs")), folder };
+    Up { process: Process::start(command, &folder.path().join("logs")), folder }
+}
+
+#[test]
+fn an_upstream_of_ones_own_replaces_the_demo_service() {
+    let origin = bulkhead_tests::Origin::start();
+    let up = in_front_of(origin.address());
     let answer = bulkhead_tests::Client::new(up.address(), "acme.localhost").get("/healthz");
     assert_eq!(answer.verdict(), "200");
     assert_eq!(origin.last().target(), "/healthz");
+}
+
+#[tokio::test]
+async fn grpc_reaches_an_upstream_of_ones_own_although_nothing_says_that_it_speaks_http2() {
+    let service = bulkhead_tests::GrpcService::start();
+    let up = in_front_of(service.address());
+    let mut client = bulkhead_tests::GrpcClient::connect(up.address(), "acme.localhost").await;
+    let messages = tokio_stream::iter(["hello"]).map(|message| Bytes::from_static(message.as_bytes()));
+    let mut answers = client.call("/healthz", messages).await.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap(), "hello");
 }
 
 #[test]

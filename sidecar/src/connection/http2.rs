@@ -5,6 +5,7 @@
 
 use super::flood::{Fault, Guard};
 use super::framed::Framed;
+use super::limits::REQUESTS_MAX;
 use super::serve::answer;
 use super::stream::Streams;
 use super::{Downstream, Phase};
@@ -65,6 +66,9 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, fir
         if let Poll::Ready(fault) = owed.poll_fault(from, &framed, cx) {
             framed.end(fault, cx);
             return Poll::Ready(());
+        }
+        if !is_told && framed.guard(|guard| guard.last_stream()).is_some_and(|last| last / 2 >= REQUESTS_MAX) {
+            from.close_soon();
         }
         // With one request there is nobody to wait for.
         let is_sent = framed.poll_gathered(from.in_flight.get() > 0, cx);
