@@ -4,8 +4,10 @@
 //! Lines end in CRLF and nothing else, a size has at most 16 digits, extensions are skipped within a bound, trailers are fields.
 
 use super::Malformed;
+use super::section::{Section, Untidy};
+use crate::fields::Fields;
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderMap;
 use httparse::{EMPTY_HEADER, Status};
 
 /// Bytes of a size line with its extensions.
@@ -105,8 +107,10 @@ fn line(input: &mut BytesMut, most: usize) -> Result<Option<Bytes>, Malformed> {
 fn size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, rest) = line.split_at_checked(digits).ok_or(Malformed::Chunk)?;
-    let is_end = rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')).is_none_or(|byte| *byte == b';');
-    if digits.is_empty() || digits.len() > 16 || !is_end || rest.contains(&b'\r') {
+    // Blanks belong to an extension (section 7.1.1): alone they are the size's, and not every reader takes them for nothing.
+    let is_extension = rest.iter().find(|byte| !matches!(byte, b' ' | b'\t')) == Some(&b';');
+    let has_control = rest.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t');
+    if digits.is_empty() || digits.len() > 16 || !(rest.is_empty() || is_extension) || has_control {
         return Err(Malformed::Chunk);
     }
     let text = std::str::from_utf8(digits).map_err(|_| Malformed::Chunk)?;
@@ -119,20 +123,18 @@ fn trailers(input: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, Malformed
         input.advance(2);
         return Ok(Some(None));
     }
-    let mut space = [EMPTY_HEADER; TRAILERS_MAX];
-    let (length, trailers) = match httparse::parse_headers(input, &mut space) {
-        Ok(Status::Complete((length, fields))) => {
-            let mut trailers = HeaderMap::new();
-            for field in fields {
-                let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::Trailers)?;
-                trailers.append(name, HeaderValue::from_bytes(field.value).map_err(|_| Malformed::Trailers)?);
-            }
-            (length, trailers)
+    let (mut space, mut section) = ([EMPTY_HEADER; TRAILERS_MAX], Section::default());
+    let length = match httparse::parse_headers(input, &mut space) {
+        Ok(Status::Complete((length, parsed))) if length <= TRAILER_BYTES_MAX => {
+            section.take(input.get(..length).unwrap_or_default(), 0, parsed).map_err(|Untidy| Malformed::Trailers)?;
+            length
         }
         Ok(Status::Partial) if input.len() < TRAILER_BYTES_MAX => return Ok(None),
         _ => return Err(Malformed::Trailers),
     };
-    input.advance(length);
+    let (mut fields, mut trailers) = (Fields::default(), HeaderMap::new());
+    section.fill(&mut fields, input.split_to(length)).map_err(|Untidy| Malformed::Trailers)?;
+    fields.to_map(&mut trailers);
     Ok(Some(Some(trailers)))
 }
 
@@ -182,6 +184,11 @@ mod tests {
             b"3 3\r\nabc\r\n",
             b"11111111111111111\r\n",
             b"3;a\rb\r\nabc\r\n",
+            b"3;a\0b\r\nabc\r\n",
+            b"3 \r\nabc\r\n",
+            b"0\r\n\n",
+            b"0\r\nx-sum: 7\n\r\n",
+            b"0\r\nx-sum: 7\r\n\n",
             b"0\r\nno field\r\n\r\n",
         ] {
             assert!(decode([bad]).is_err(), "{}", String::from_utf8_lossy(bad));
