@@ -339,6 +339,7 @@ impl Sending<'_> {
 /// The problem of a head that is none.
 fn problem(unreadable: Unreadable) -> Problem {
     let (code, fix) = match unreadable {
+        Unreadable::TargetTooLong => return Problem::of(Code::TargetTooLong),
         Unreadable::TooLarge => return Problem::of(Code::HeadTooLarge),
         Unreadable::Version => return Problem::of(Code::VersionNotSupported),
         Unreadable::Tls => (Code::AmbiguousRequest, "Use `http://`, or the port that speaks TLS."),

@@ -75,6 +75,9 @@ pub enum Unreadable {
     /// Neither 1.0 nor 1.1.
     #[error("its version is neither HTTP/1.1 nor HTTP/1.0")]
     Version,
+    /// Its first line alone.
+    #[error("its target is longer than a head may be")]
+    TargetTooLong,
     /// Bytes or fields.
     #[error("its head is larger than it may be")]
     TooLarge,
@@ -131,7 +134,8 @@ impl Reader {
         let (authority, path) = target(&method, written)?;
         let expects_continue =
             version == Version::HTTP_11 && headers.get(Name::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
-        let keeps = keeps(version, &headers);
+        // Who asks for a tunnel may be sending into it already.
+        let keeps = keeps(version, &headers) && method != Method::CONNECT;
         let (framing, fault) = match framing {
             Ok(framing) => (framing, None),
             Err(fault) => (Framing::Nothing, Some(fault)),
@@ -155,7 +159,7 @@ impl Reader {
         let length = match ParserConfig::default().parse_request_with_uninit_headers(&mut request, input, space) {
             Ok(Status::Complete(length)) if length <= bounds.bytes => length,
             Ok(Status::Partial) if input.len() < bounds.bytes => return Ok(None),
-            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(diagnose(input, Unreadable::TooLarge)),
+            Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(diagnose(input, too_large(input, bounds))),
             Err(httparse::Error::Version) => return Err(diagnose(input, Unreadable::Version)),
             Err(_) => return Err(diagnose(input, Unreadable::RequestLine)),
         };
@@ -179,6 +183,14 @@ impl Reader {
     }
 }
 
+/// A head that is too large for its target alone is another's fault than one with too many fields (RFC 9112 section 3).
+fn too_large(input: &[u8], bounds: Bounds) -> Unreadable {
+    let head = input.get(..bounds.bytes).unwrap_or(input);
+    let line = head.strip_prefix(b"\r\n").unwrap_or(head);
+    let has_method = line.contains(&b' ');
+    if has_method && !line.contains(&b'\n') { Unreadable::TargetTooLong } else { Unreadable::TooLarge }
+}
+
 /// The target's authority and path (RFC 9112 section 3.2).
 fn target(method: &Method, target: Bytes) -> Result<(Option<Bytes>, Option<PathAndQuery>), Unreadable> {
     match target.first() {
@@ -195,7 +207,11 @@ fn target(method: &Method, target: Bytes) -> Result<(Option<Bytes>, Option<PathA
             let names_path = target
                 .get(uri.scheme_str().map_or(0, str::len) + "://".len()..)
                 .is_some_and(|rest| rest.iter().any(|byte| matches!(byte, b'/' | b'?')));
-            let path = uri.path_and_query().filter(|_| names_path).cloned();
+            let path = match uri.path_and_query().filter(|_| names_path) {
+                // A query that follows the server's name at once belongs to the root; `Display` writes the slash, `as_str` does not.
+                Some(query) if query.as_str().starts_with('?') => PathAndQuery::try_from(query.to_string()).ok(),
+                path => path.cloned(),
+            };
             let path = path.or_else(|| (method != Method::OPTIONS).then(|| PathAndQuery::from_static("/")));
             Ok((Some(authority.ok_or(Unreadable::Target)?), path))
         }
@@ -266,7 +282,8 @@ fn wrong(line: &[u8], number: usize, is_first: bool, otherwise: Unreadable) -> O
         return Some(Unreadable::BareCr(number));
     }
     if is_first {
-        let is_fine = line.split(|byte| *byte == b' ').count() == 3 || otherwise == Unreadable::TooLarge;
+        let is_fine =
+            line.split(|byte| *byte == b' ').count() == 3 || matches!(otherwise, Unreadable::TooLarge | Unreadable::TargetTooLong);
         return (!is_fine).then_some(Unreadable::RequestLine);
     }
     if matches!(line.first(), Some(b' ' | b'\t')) {
@@ -365,8 +382,10 @@ mod tests {
     #[test]
     fn a_head_has_bounds() {
         assert_eq!(read(format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(21))).unwrap_err(), Unreadable::TooLarge);
-        assert_eq!(read(format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1_024))).unwrap_err(), Unreadable::TooLarge);
-        assert_eq!(read(format!("GET /{}", "a".repeat(1_024))).unwrap_err(), Unreadable::TooLarge);
+        assert_eq!(read(format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "a".repeat(1_024))).unwrap_err(), Unreadable::TooLarge);
+        assert_eq!(read("A".repeat(1_024)).unwrap_err(), Unreadable::TooLarge);
+        assert_eq!(read(format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(1_024))).unwrap_err(), Unreadable::TargetTooLong);
+        assert_eq!(read(format!("GET /{}", "a".repeat(1_024))).unwrap_err(), Unreadable::TargetTooLong);
     }
 
     #[test]
@@ -376,6 +395,7 @@ mod tests {
             ("OPTIONS *", None, Some("*")),
             ("GET http://a:80/b?c", Some("a:80"), Some("/b?c")),
             ("GET http://a", Some("a"), Some("/")),
+            ("GET http://a?b", Some("a"), Some("/?b")),
             ("OPTIONS http://a", Some("a"), None),
             ("CONNECT a:80", Some("a:80"), Some("/")),
         ] {

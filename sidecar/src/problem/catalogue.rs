@@ -62,6 +62,11 @@ catalogue! {
         "HTTP version not supported",
         "The request's first line names a version of HTTP that is not spoken here.",
         "Send the request in HTTP/1.1 or HTTP/2.";
+    /// A first line that alone is more than a head may be.
+    TargetTooLong = "target_too_long", URI_TOO_LONG, "http_request_error",
+        "Request target too long",
+        "The request's path and query are longer than the service accepts.",
+        "Send a shorter path and query; the operator sets `request.header_bytes_max` in a SecurityPolicy.";
     /// More bytes or fields than a head may have.
     HeadTooLarge = "head_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "http_request_error",
         "Request head too large",
