@@ -155,6 +155,9 @@ pub enum Ambiguous {
     /// A field that would undo the decision at the upstream.
     #[error("`{0}` tells the upstream another method or path than the request itself, and the decision is about the request")]
     Override(String),
+    /// A field that some upstreams read as one that says where the body ends.
+    #[error("`{0}` is a length or an encoding to upstreams that take `_` for `-`, and none to others")]
+    Misspelt(String),
     /// A trusted hop wrote one of two fields, the client the other, and nobody can say which.
     #[error("`Forwarded` and `X-Forwarded-For` name two clients")]
     ClientsDiffer,
@@ -173,7 +176,7 @@ impl Ambiguous {
             Ambiguous::Encoding | Ambiguous::OldEncoding => "header Transfer-Encoding".into(),
             Ambiguous::Body => "the request's body".into(),
             Ambiguous::ConnectionNames(_) => "header Connection".into(),
-            Ambiguous::Override(name) => format!("header {name}").into(),
+            Ambiguous::Override(name) | Ambiguous::Misspelt(name) => format!("header {name}").into(),
             Ambiguous::ClientsDiffer => "headers Forwarded and X-Forwarded-For".into(),
         }
     }
@@ -206,6 +209,7 @@ impl Ambiguous {
             Ambiguous::Body => "Send each chunk as its size in hexadecimal, CRLF, its bytes, CRLF (RFC 9112 section 7.1).",
             Ambiguous::ConnectionNames(_) => "Name in Connection only fields that are meant for the next server.",
             Ambiguous::Override(_) => "Send the method and the path that are meant in the request itself.",
+            Ambiguous::Misspelt(_) => "Leave it out, or spell it with `-`.",
             Ambiguous::ClientsDiffer => "Send neither; a proxy that writes one of them removes the other.",
         }
     }
@@ -225,7 +229,7 @@ impl Head {
             return Err(Ambiguous::Connect);
         }
         let found = survey(&headers)?;
-        let host = host(authority, &headers)?;
+        let host = host(authority, version, &headers)?;
         let target = target(&method, path)?;
         Ok(Head { method, target, host, version, headers, found })
     }
@@ -246,7 +250,8 @@ impl Head {
             return None;
         }
         let asks = connection_options(&self.headers).any(|option| option.eq_ignore_ascii_case("upgrade"));
-        self.headers.share(Name::Upgrade).filter(|value| asks && !value.eq_ignore_ascii_case(b"h2c"))
+        let is_http2 = |protocol: &[u8]| protocol.trim_ascii().eq_ignore_ascii_case(b"h2c");
+        self.headers.share(Name::Upgrade).filter(|value| asks && !value.split(|byte| *byte == b',').any(is_http2))
     }
 }
 
@@ -273,6 +278,7 @@ fn survey(headers: &Fields) -> Result<Found, Ambiguous> {
             Name::Authorization => found.add(Found::AUTHORIZATION),
             Name::Cookie => found.add(Found::COOKIE),
             Name::Traceparent | Name::Tracestate => found.add(Found::TRACE),
+            Name::Other if MISSPELT.contains(&field.name) => return Err(Ambiguous::Misspelt(field.name_str().to_owned())),
             Name::Other if field.name.first() == Some(&b'x') => found.add(extension(field.name_str())?),
             _ => {}
         }
@@ -300,6 +306,9 @@ fn extension(name: &str) -> Result<Found, Ambiguous> {
 
 /// Fields by which some upstreams take another method or path than the request's.
 const OVERRIDES: [&str; 5] = ["x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
+
+/// Names of lengths and encodings as upstreams write them that know fields from their environment.
+const MISSPELT: [&[u8]; 2] = [b"content_length", b"transfer_encoding"];
 
 /// How fields begin by which we tell the upstream what is proven.
 const OURS: &str = "x-bulkhead-";
@@ -346,13 +355,15 @@ fn is_needed_by_the_upstream(option: &str) -> bool {
 }
 
 /// The host that the target or the Host field names; where both do, they must agree (RFC 9112 section 3.2).
-fn host(authority: Option<Bytes>, headers: &Fields) -> Result<Host, Ambiguous> {
+fn host(authority: Option<Bytes>, version: Version, headers: &Fields) -> Result<Host, Ambiguous> {
     if headers.get_all(Name::Host).nth(1).is_some() {
         return Err(Ambiguous::ManyHosts);
     }
     let field = headers.share(Name::Host);
     match (authority, field) {
         (None, None) => Err(Ambiguous::NoHost),
+        // Also where the target names one (RFC 9112 section 3.2): what comes behind may know Host alone.
+        (Some(_), None) if version == Version::HTTP_11 => Err(Ambiguous::NoHost),
         (None, Some(field)) => Ok(Host::read(field)?),
         (Some(authority), field) => {
             let host = Host::read(authority)?;
@@ -429,6 +440,7 @@ mod tests {
         let host = |uri, headers: &[(&str, &str)]| normal("GET", uri, headers).map(|head| head.host.as_str().to_owned());
         assert_eq!(host("/", &[]), Err(Ambiguous::NoHost));
         assert_eq!(host("/", &[("host", "a"), ("host", "a")]), Err(Ambiguous::ManyHosts));
+        assert_eq!(host("http://a/", &[]), Err(Ambiguous::NoHost));
         assert_eq!(host("http://a/", &[("host", "b")]), Err(Ambiguous::HostsDiffer));
         assert_eq!(host("http://a:80/", &[("host", "a:81")]), Err(Ambiguous::HostsDiffer));
         assert_eq!(host("http://A:80/", &[("host", "a.:80")]).as_deref(), Ok("a"));
@@ -483,6 +495,7 @@ mod tests {
         let upgrade = |headers: &[(&str, &str)]| normal("GET", "/", headers).unwrap().upgrade();
         assert_eq!(upgrade(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]).unwrap(), "websocket");
         assert_eq!(upgrade(&[("host", "a"), ("upgrade", "websocket")]), None);
+        assert_eq!(upgrade(&[("host", "a"), ("connection", "upgrade"), ("upgrade", "websocket, H2C")]), None);
         assert_eq!(upgrade(&[("host", "a"), ("connection", "upgrade, http2-settings"), ("upgrade", "h2c")]), None);
     }
 }

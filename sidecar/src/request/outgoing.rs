@@ -96,7 +96,7 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
     let upgrade = head.upgrade().filter(|_| sending.wire == Wire::Http1);
     let Head { method, target, host, version, headers: mut fields, found } = head;
     let out = &mut added;
-    end_hop(&mut fields, out, found);
+    let wants_trailers = end_hop(&mut fields, found);
     fields.remove(Name::Host);
     if found.any(Found::OURS) {
         fields.drop_if(|field| is_read_as_ours(field.name_str()));
@@ -113,25 +113,19 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
     if sending.wire == Wire::Http1 && version == Version::HTTP_2 && found.any(Found::COOKIE) {
         join_cookies(&mut fields, out);
     }
-    if let Some(protocol) = &upgrade {
-        field(out, b"connection", b"upgrade");
-        field(out, b"upgrade", protocol);
-    }
+    tell_hop(out, wants_trailers, upgrade.as_deref(), sending.wire);
     Box::new(Outgoing { method, path, host: host.value().clone(), fields, added, upgrades: upgrade.is_some(), upload })
 }
 
-/// Drops what concerns the hop that ends here (RFC 9110 section 7.6.1).
-fn end_hop(fields: &mut Fields, out: &mut Vec<u8>, found: Found) {
+/// Drops what concerns the hop that ends here (RFC 9110 section 7.6.1). Whether the client takes trailers.
+fn end_hop(fields: &mut Fields, found: Found) -> bool {
+    // Looked at first: Connection names TE.
+    let wants_trailers = found.any(Found::TE) && wants_trailers(fields);
     if found.any(Found::CONNECTION) {
         drop_named_by_connection(fields);
     }
     if found.any(Found::TE) {
-        // Only `trailers` says something about the upstream's answer, and gRPC asks for it.
-        let trailers = fields.get_all(Name::Te).any(|te| te.eq_ignore_ascii_case(b"trailers"));
         fields.remove(Name::Te);
-        if trailers {
-            field(out, b"te", b"trailers");
-        }
     }
     if found.any(Found::UPGRADE) {
         fields.remove(Name::Upgrade);
@@ -139,6 +133,30 @@ fn end_hop(fields: &mut Fields, out: &mut Vec<u8>, found: Found) {
     if found.any(Found::HOP) {
         // `Expect` is answered when the first byte of the body is asked for: after the decision.
         fields.drop_if(|field| concerns_hop(field.known) || matches!(field.known, Name::ProxyAuthorization | Name::Expect));
+    }
+    wants_trailers
+}
+
+/// Of TE only `trailers` says something about the upstream's answer, and gRPC asks for it.
+fn wants_trailers(fields: &Fields) -> bool {
+    let mut codings = fields.get_all(Name::Te).flat_map(|te| te.split(|byte| *byte == b','));
+    codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Tells what concerns the hop that begins here; in HTTP/1.1, Connection names it (RFC 9112 section 7.4).
+fn tell_hop(out: &mut Vec<u8>, wants_trailers: bool, upgrade: Option<&[u8]>, wire: Wire) {
+    if wants_trailers {
+        field(out, b"te", b"trailers");
+    }
+    let options: &[u8] = match (upgrade.is_some(), wants_trailers && wire == Wire::Http1) {
+        (false, false) => return,
+        (true, false) => b"upgrade",
+        (false, true) => b"te",
+        (true, true) => b"upgrade, te",
+    };
+    field(out, b"connection", options);
+    if let Some(protocol) = upgrade {
+        field(out, b"upgrade", protocol);
     }
 }
 
@@ -277,17 +295,32 @@ mod tests {
     #[test]
     fn what_concerns_one_hop_ends_there() {
         let mut fields = fields(&[
-            ("connection", "keep-alive, X-Mine"),
+            ("connection", "keep-alive, X-Mine, TE"),
             ("keep-alive", "timeout=5"),
             ("x-mine", "1"),
-            ("te", "trailers"),
+            ("te", "gzip;q=0.5, Trailers"),
             ("upgrade", "h2c"),
             ("proxy-authorization", "Basic eA=="),
             ("accept", "*/*"),
         ]);
-        let mut out = Vec::new();
-        end_hop(&mut fields, &mut out, Found::all());
-        assert_eq!((names(&fields), &out[..]), (vec!["accept".to_owned()], &b"te: trailers\r\n"[..]));
+        assert!(end_hop(&mut fields, Found::all()));
+        assert_eq!(names(&fields), ["accept"]);
+    }
+
+    #[test]
+    fn what_concerns_the_next_hop_is_named_to_it() {
+        let websocket = Some(&b"websocket"[..]);
+        for (trailers, upgrade, wire, told) in [
+            (false, None, Wire::Http1, &b""[..]),
+            (true, None, Wire::Http1, b"te: trailers\r\nconnection: te\r\n"),
+            (true, None, Wire::Http2, b"te: trailers\r\n"),
+            (false, websocket, Wire::Http1, b"connection: upgrade\r\nupgrade: websocket\r\n"),
+            (true, websocket, Wire::Http1, b"te: trailers\r\nconnection: upgrade, te\r\nupgrade: websocket\r\n"),
+        ] {
+            let mut out = Vec::new();
+            tell_hop(&mut out, trailers, upgrade, wire);
+            assert_eq!(out, told);
+        }
     }
 
     #[test]

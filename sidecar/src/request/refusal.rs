@@ -120,7 +120,9 @@ impl Refusal {
             Refusal::OtherTenant => problem.place("header Host and the credential"),
             Refusal::Denied(denial) => denied(problem, denial, record),
             Refusal::Quota(exceeded) => quota(problem, exceeded),
-            Refusal::BodyTooLarge | Refusal::BodyTimeout | Refusal::ClientLeft => problem.place("the request's body"),
+            // Who has closed one direction may listen in the other.
+            Refusal::ClientLeft => problem.detail("The connection ended before the request's body did.").place("the request's body"),
+            Refusal::BodyTooLarge | Refusal::BodyTimeout => problem.place("the request's body"),
             Refusal::Upstream(failed) => problem.detail(failed.step.told()).proxy_error(failed.step.problem().1),
             Refusal::NoService => problem,
         }
