@@ -5,6 +5,7 @@ mod credentials;
 mod decisions;
 mod drain;
 mod forwarding;
+mod framing;
 mod grpc;
 mod hand_over;
 mod hot_swap;
