@@ -51,7 +51,8 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, fir
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER);
     let framed = Framed::guarded(socket, first, Guard::default(), Rc::clone(worker.wheel()));
-    let service = service_fn(|request| answer(Rc::clone(worker), Rc::clone(from), Some(streams.open()), request));
+    // Boxed where it is made: the engine moves it three times before it runs, and it is as large as what a request may need.
+    let service = service_fn(|request| Box::pin(answer(Rc::clone(worker), Rc::clone(from), Some(streams.open()), request)));
     let mut engine = pin!(builder.serve_connection(framed.clone(), service));
     let owed = Owed::new(worker.deadline(), bounds.head_timeout);
     let mut is_told = false;
