@@ -286,7 +286,7 @@ impl Sending<'_> {
                 Poll::Ready(Ok(())) => self.from.went(true),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Client)),
                 Poll::Pending => {
-                    self.from.went(false);
+                    self.from.went(!self.wire.with(|lane| lane.is_blocked()));
                     self.reply.poll_upload(cx);
                     return self.from.poll_late(cx).map(|_| Err(Broke::Client));
                 }

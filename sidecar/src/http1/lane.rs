@@ -1,6 +1,9 @@
 //! Lane: a socket with what was read of it and not yet taken, and what is to be written and has not gone yet.
 //!
 //! Cost: per read and write; one system call, no copy of large pieces, buffers that are used again.
+//! What is written is held back until every task that is ready has had its turn, once. Writes then follow each other closely, and
+//! a peer that was woken by the first finds the others when it is done with it; woken for each, it costs an interrupt of its
+//! processor each time, which is more than polling twice.
 
 use crate::socket::Socket;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -35,6 +38,10 @@ pub struct Lane {
     read_bytes: usize,
     /// How much of `output` went.
     sent: usize,
+    /// What waits was held back already.
+    is_held: bool,
+    /// The system took less than what waits.
+    is_blocked: bool,
     /// A piece that goes out behind `output`, as it is.
     piece: Bytes,
     /// What ends the piece, if it is a chunk.
@@ -45,7 +52,7 @@ impl Lane {
     /// A lane over a socket from which `input` was read already.
     #[must_use]
     pub fn new(socket: Socket, input: BytesMut) -> Self {
-        Self { socket, input, output: Vec::new(), read_bytes: READ_BYTES, sent: 0, piece: Bytes::new(), tail: b"" }
+        Self { socket, input, output: Vec::new(), read_bytes: READ_BYTES, sent: 0, is_held: false, is_blocked: false, piece: Bytes::new(), tail: b"" }
     }
 
     /// Reads some bytes; none at the end.
@@ -116,6 +123,10 @@ impl Lane {
     /// # Errors
     /// The socket's.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.holds_back() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         while !self.is_flushed() {
             let waiting = self.output.get(self.sent..).unwrap_or_default();
             let socket = Pin::new(&mut self.socket);
@@ -123,6 +134,7 @@ impl Lane {
                 (true, true) => socket.poll_write(cx, waiting),
                 _ => socket.poll_write_vectored(cx, &[IoSlice::new(waiting), IoSlice::new(&self.piece), IoSlice::new(self.tail)]),
             };
+            self.is_blocked = length.is_pending();
             // A socket that takes nothing of something will take nothing ever.
             match ready!(length)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -131,7 +143,21 @@ impl Lane {
         }
         self.output.clear();
         self.sent = 0;
+        self.is_held = false;
         Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    /// Whether the peer takes nothing, or less than there is.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// Whether others go first. A large piece keeps its reader busy for long enough.
+    fn holds_back(&mut self) -> bool {
+        let holds_back = !self.is_held && self.piece.is_empty() && !self.is_flushed();
+        self.is_held |= holds_back;
+        holds_back
     }
 
     fn went(&mut self, length: usize) {
