@@ -90,13 +90,13 @@ impl Frame {
 }
 
 /// Fields as a header block: literals, neither indexed nor compressed (RFC 7541 section 6.2.2).
-pub fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub fn block<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &[(N, V)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
-        for text in [name, value] {
-            integer(&mut block, text.len());
-            block.extend_from_slice(text.as_bytes());
+        for bytes in [name.as_ref(), value.as_ref()] {
+            integer(&mut block, bytes.len());
+            block.extend_from_slice(bytes);
         }
     }
     block

@@ -54,20 +54,6 @@ impl Raw {
         }
     }
 
-    /// Exactly so many bytes.
-    ///
-    /// # Errors
-    /// They do not come.
-    pub fn exactly(&mut self, length: usize) -> Result<Vec<u8>, String> {
-        while self.bytes.len() < length {
-            if self.has_ended {
-                return Err(format!("it closed after {}", self.bytes.escape_ascii()));
-            }
-            self.more()?;
-        }
-        Ok(self.bytes.drain(..length).collect())
-    }
-
     /// Everything up to the end of the connection.
     ///
     /// # Errors

@@ -1,15 +1,8 @@
-//! A client of HTTP/2 that sends whatever it is told: fields are written as literals, so that no library tidies them.
+//! One request in HTTP/2, whatever its fields hold: they are written as literals, so that no library tidies them.
 
-use bulkhead_tests::Raw;
+use bulkhead_tests::{Frame, Http2, block, flag, kind};
+use std::net::SocketAddr;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 /// Statuses that stand in the static table (RFC 7541 appendix A), from index 8 on.
 const STATUSES: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
 /// Names of errors (RFC 9113 section 7), by their number.
@@ -38,53 +31,29 @@ pub(super) enum Outcome {
 }
 
 /// Sends one request on a fresh connection and waits for what becomes of it.
-pub(super) fn request(client: &mut Raw, fields: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Result<Outcome, String> {
-    let block: Vec<u8> = fields.iter().flat_map(|(name, value)| literal(name, value)).collect();
-    let end = if body.is_empty() { END_STREAM } else { 0 };
-    let mut bytes = [PREFACE, &frame(SETTINGS, 0, 0, b""), &frame(HEADERS, END_HEADERS | end, 1, &block)].concat();
+pub(super) fn request(to: SocketAddr, fields: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> Result<Outcome, String> {
+    let mut client = Http2::connect(to, "");
+    let end = if body.is_empty() { flag::END_STREAM } else { 0 };
+    let mut frames = vec![Frame::new(kind::HEADERS, flag::END_HEADERS | end, 1, block(fields))];
     if !body.is_empty() {
-        bytes.extend(frame(DATA, END_STREAM, 1, body));
+        frames.push(Frame::new(kind::DATA, flag::END_STREAM, 1, body));
     }
-    client.send(&bytes);
+    client.write(&frames).map_err(|why| why.to_string())?;
     let (mut status, mut text) = (0, Vec::new());
-    loop {
-        let head = client.exactly(9)?;
-        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let payload = client.exactly(length)?;
-        let is_ours = head[5..] == [0, 0, 0, 1];
-        match head[3] {
-            HEADERS if is_ours && status == 0 => status = self::status(&payload)?,
-            DATA if is_ours => text.extend(payload),
-            RST_STREAM if is_ours => return Ok(Outcome::Reset(error(&payload[..4]))),
-            GOAWAY if status == 0 => return Ok(Outcome::Reset(error(&payload[4..8]))),
+    while let Some(frame) = client.read() {
+        let is_ours = frame.stream == 1;
+        match frame.kind {
+            kind::HEADERS if is_ours && status == 0 => status = self::status(&frame.payload)?,
+            kind::DATA if is_ours => text.extend_from_slice(&frame.payload),
+            kind::RST_STREAM if is_ours => return Ok(Outcome::Reset(error(frame.code()))),
+            kind::GOAWAY if status == 0 => return Ok(Outcome::Reset(error(frame.code()))),
             _ => continue,
         }
-        if head[4] & END_STREAM != 0 {
+        if frame.flags & flag::END_STREAM != 0 {
             return Ok(Outcome::Answered(status, text));
         }
     }
-}
-
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
-}
-
-/// A field without indexing, name and value as they are (RFC 7541 section 6.2.2).
-fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
-    [&[0], &length(name.len())[..], name, &length(value.len()), value].concat()
-}
-
-/// A length in seven bits and what follows them (RFC 7541 section 5.1).
-fn length(length: usize) -> Vec<u8> {
-    let Some(mut rest) = length.checked_sub(127) else { return vec![u8::try_from(length).unwrap()] };
-    let mut bytes = vec![127];
-    while rest >= 128 {
-        bytes.push(u8::try_from(rest % 128).unwrap() | 128);
-        rest /= 128;
-    }
-    bytes.push(u8::try_from(rest).unwrap());
-    bytes
+    Err("the connection ended without an answer".to_owned())
 }
 
 /// The status, which is the first field of an answer.
@@ -117,7 +86,7 @@ fn huffman(bytes: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-fn error(bytes: &[u8]) -> String {
-    let number = bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte));
-    ERRORS.get(number).map_or_else(|| number.to_string(), |name| (*name).to_owned())
+fn error(code: u32) -> String {
+    let name = usize::try_from(code).ok().and_then(|code| ERRORS.get(code));
+    name.map_or_else(|| code.to_string(), |name| (*name).to_owned())
 }

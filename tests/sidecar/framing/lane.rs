@@ -132,7 +132,7 @@ impl Lane {
 
     fn http2(&self, row: &Row, fields: &[(String, String)], body: &str) -> Check {
         let fields: Vec<_> = fields.iter().map(|(name, value)| (self.bytes(name), self.bytes(value))).collect();
-        let outcome = http2::request(&mut Raw::connect(self.world.address()), &fields, &self.bytes(body))?;
+        let outcome = http2::request(self.world.address(), &fields, &self.bytes(body))?;
         match (&row.ending, outcome) {
             (Ending::Answered, Outcome::Answered(status, _)) if row.answers == [status] => Ok(()),
             (Ending::Reset(error), Outcome::Reset(reset)) if *error == reset => Ok(()),
