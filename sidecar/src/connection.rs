@@ -307,3 +307,67 @@ impl Forwarding {
         Self { forwarded_for: value(plain), forwarded: value(node) }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::deadline::Wheel;
+    use std::task::Waker;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn connection(wheel: &Rc<Wheel>) -> Rc<Downstream> {
+        let entrance = Arc::new(Entrance { service: "demo".parse().unwrap(), listener: "http".parse().unwrap() });
+        let peer = ([192, 0, 2, 1], 4_711).into();
+        Rc::new(Downstream::new(entrance, (peer, Scheme::Http), accept::Presence::of_nobody(), wheel.take(), seconds(10)))
+    }
+
+    fn is_late(connection: &Downstream) -> bool {
+        connection.poll_late(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn what_waits_to_go_out_has_a_time_whether_nothing_of_it_is_taken_or_a_drop_now_and_then() {
+        let wheel = Wheel::new();
+        let from = connection(&wheel);
+        let _in_flight = from.begin(seconds(10));
+        from.went(false);
+        for second in 1..60 {
+            wheel.turn_to(seconds(second));
+            // A byte was taken, and more still waits.
+            from.went(false);
+            assert!(!is_late(&from), "after {second} s");
+        }
+        wheel.turn_to(WRITE_TIMEOUT + seconds(1));
+        assert!(is_late(&from));
+        from.went(true);
+        wheel.turn_to(seconds(10_000));
+        assert!(!is_late(&from), "once all of it was taken, the next has a time of its own");
+    }
+
+    #[test]
+    fn a_connection_has_a_time_for_its_first_byte_for_each_head_and_between_requests() {
+        let wheel = Wheel::new();
+        let from = connection(&wheel);
+        wheel.turn_to(seconds(11));
+        assert!(is_late(&from), "not a byte");
+        let in_flight = from.begin(seconds(10));
+        wheel.turn_to(seconds(1_000));
+        assert!(!is_late(&from), "an answer takes as long as the upstream may");
+        drop(in_flight);
+        wheel.turn_to(seconds(1_074));
+        assert!(!is_late(&from), "silent between requests");
+        from.came();
+        for second in 1_075..1_084 {
+            wheel.turn_to(seconds(second));
+            // More bytes of a head give it no more time.
+            from.came();
+            assert!(!is_late(&from), "at {second} s");
+        }
+        wheel.turn_to(seconds(1_085));
+        assert!(is_late(&from), "a head sent byte by byte");
+    }
+}

@@ -115,6 +115,12 @@ impl Presence {
         Self { source: OnceCell::from(source), others: None, load: None, is_unfinished: Cell::new(true) }
     }
 
+    /// Of a source that nobody else is of.
+    #[cfg(test)]
+    pub fn of_nobody() -> Self {
+        Self::of(Arc::default())
+    }
+
     /// Of a trusted hop, behind which there are many clients: what one client may hold is no measure for it.
     fn of_hop(others: &Arc<Sources>) -> Self {
         Self { source: OnceCell::new(), others: Some(Arc::clone(others)), load: None, is_unfinished: Cell::new(true) }

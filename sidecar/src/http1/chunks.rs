@@ -12,6 +12,10 @@ use httparse::{EMPTY_HEADER, Status};
 
 /// Bytes of a size line with its extensions.
 const LINE_BYTES_MAX: usize = 1 << 10;
+/// Bytes of size lines beyond what goes with a chunk: a size, and extensions of twice the chunk's size. Nothing is done with
+/// extensions, so who sends more of them than of the body is after what reading them costs.
+const EXTRA_BYTES_MAX: u64 = 16 << 10;
+const BYTES_OF_A_SIZE: u64 = 16;
 /// Bytes of trailers.
 const TRAILER_BYTES_MAX: usize = 16 << 10;
 /// Fields of trailers.
@@ -33,6 +37,8 @@ enum Place {
 #[derive(Debug, Default)]
 pub struct Chunks {
     place: Place,
+    /// Bytes of size lines that no chunk has paid for.
+    extra_bytes: u64,
 }
 
 /// What comes next.
@@ -56,7 +62,7 @@ impl Chunks {
             self.place = match self.place {
                 Place::Size => match line(input, LINE_BYTES_MAX)? {
                     None => return Ok(Piece::Incomplete),
-                    Some(line) => match size(&line)? {
+                    Some(line) => match self.paid_for(&line, size(&line)?)? {
                         0 => Place::Trailers,
                         size => Place::Data(size),
                     },
@@ -87,6 +93,15 @@ impl Chunks {
                 Place::Done => return Ok(Piece::End(None)),
             };
         }
+    }
+}
+
+impl Chunks {
+    /// The size of a chunk, unless what its line has besides is too much.
+    fn paid_for(&mut self, line: &[u8], size: u64) -> Result<u64, Malformed> {
+        let paid = size.saturating_mul(2).saturating_add(BYTES_OF_A_SIZE);
+        self.extra_bytes = (self.extra_bytes + line.len() as u64).saturating_sub(paid);
+        if self.extra_bytes > EXTRA_BYTES_MAX { Err(Malformed::Chunk) } else { Ok(size) }
     }
 }
 
@@ -217,5 +232,26 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode([&bytes[..]]);
         }
+    }
+
+    #[test]
+    fn extensions_are_no_larger_than_what_they_extend() {
+        let read = |extension: usize, data: usize, count: usize| {
+            let (mut chunks, mut input) = (Chunks::default(), BytesMut::new());
+            for _ in 0..count {
+                input.extend_from_slice(format!("{data:x};{}\r\n{}\r\n", "x".repeat(extension), "y".repeat(data)).as_bytes());
+            }
+            loop {
+                match chunks.next(&mut input) {
+                    Ok(Piece::Data(_)) => {}
+                    Ok(piece) => return Ok(piece),
+                    Err(malformed) => return Err(malformed),
+                }
+            }
+        };
+        assert_eq!(read(1_000, 600, 1_000), Ok(Piece::Incomplete));
+        assert_eq!(read(1_000, 1, 16), Ok(Piece::Incomplete), "a few are nothing");
+        assert_eq!(read(1_000, 1, 17), Err(Malformed::Chunk));
+        assert_eq!(read(0, 1, 100_000), Ok(Piece::Incomplete), "a size is free");
     }
 }
