@@ -8,6 +8,7 @@ mod forwarding;
 mod framing;
 mod grpc;
 mod hand_over;
+mod hostile;
 mod hot_swap;
 mod http2;
 mod http2_floods;
