@@ -325,7 +325,8 @@ impl From<&HeaderMap> for Fields {
             text.extend_from_slice(name.as_str().as_bytes());
             let middle = text.len();
             text.extend_from_slice(b": ");
-            text.extend_from_slice(value.as_bytes());
+            // Blanks at its ends belong to no value (RFC 9113 section 8.2.1), and in HTTP/1 nobody would read them as its.
+            text.extend_from_slice(value.as_bytes().trim_ascii());
             let end = text.len();
             text.extend_from_slice(b"\r\n");
             // An engine's bounds on a section are far below what a place can tell.
@@ -381,6 +382,12 @@ mod tests {
         let mut out = Vec::new();
         fields.write(&mut out, |name| name != Name::Cookie);
         assert_eq!(String::from_utf8(out).unwrap(), "host: a\r\nx-mine: 1\r\naccept: b\r\nx-last: \r\n");
+    }
+
+    #[test]
+    fn blanks_around_a_value_are_none_of_it() {
+        let fields = of(&[("accept", " \ta b\t"), ("x-blank", " ")]);
+        assert_eq!(fields.iter().map(|field| field.value).collect::<Vec<_>>(), [&b"a b"[..], b""]);
     }
 
     #[test]

@@ -384,6 +384,10 @@ fn target(method: &Method, written: Option<PathAndQuery>) -> Result<Target, Ambi
     if written.as_str() == "*" {
         return if method == Method::OPTIONS { Ok(Target::Service) } else { Err(Ambiguous::Asterisk) };
     }
+    // `?a` alone has the path `/` to who asks for it, and goes up without one.
+    if !written.as_str().starts_with('/') {
+        return Err(path::Ambiguous::NotAbsolute.into());
+    }
     let query = written.query();
     if query.is_some_and(|query| !query.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'#')) {
         return Err(Ambiguous::Query);
@@ -488,6 +492,12 @@ mod tests {
                 assert!(target(&Method::GET, uri.path_and_query().cloned()).is_err(), "{uri}");
             }
         }
+    }
+
+    #[test]
+    fn a_query_without_a_path_is_refused() {
+        let written = PathAndQuery::from_static("?a");
+        assert_eq!(target(&Method::GET, Some(written)), Err(Ambiguous::Path(path::Ambiguous::NotAbsolute)));
     }
 
     #[test]
