@@ -20,6 +20,9 @@ pub mod telemetry;
 pub(crate) mod operator_http;
 pub mod probes;
 pub mod admin;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzed;
 
 pub use running::{Addresses, Drained, Running, StartError, start};
 pub use settings::Settings;

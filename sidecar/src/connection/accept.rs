@@ -116,7 +116,7 @@ impl Presence {
     }
 
     /// Of a source that nobody else is of.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn of_nobody() -> Self {
         Self::of(Arc::default())
     }

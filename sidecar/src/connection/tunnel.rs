@@ -7,7 +7,7 @@
 //! When what the request rested on is gone, the tunnel ends: a WebSocket with a frame that says so, where one fits between two
 //! frames of the peer, anything else without a word. A drain says goodbye to WebSockets and leaves the rest to its deadline.
 
-mod frames;
+pub(crate) mod frames;
 
 use crate::connection::Downstream;
 use crate::deadline::Deadline;

@@ -11,7 +11,7 @@ const CONTROL_BYTES_MAX: usize = 125;
 
 /// One direction of a WebSocket.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     /// Bytes of the header under way that were seen.
     seen: u8,
     /// Bytes that tell a length beyond 125.
@@ -26,7 +26,7 @@ pub(super) struct Frames {
 
 impl Frames {
     /// These bytes go by.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) {
+    pub(crate) fn pass(&mut self, mut bytes: &[u8]) {
         loop {
             let payload = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
             self.left -= payload as u64;
@@ -37,12 +37,12 @@ impl Frames {
     }
 
     /// Whether the last byte ended a frame, so that another may follow.
-    pub(super) fn is_between(&self) -> bool {
+    pub(crate) fn is_between(&self) -> bool {
         self.seen == 0 && self.left == 0
     }
 
     /// Whether this side has closed: nothing may follow.
-    pub(super) fn has_closed(&self) -> bool {
+    pub(crate) fn has_closed(&self) -> bool {
         self.has_closed
     }
 
@@ -70,7 +70,7 @@ impl Frames {
 }
 
 /// A frame that closes with this status and reason; `mask` where a client would send it.
-pub(super) fn close(status: u16, reason: &str, mask: Option<[u8; 4]>) -> Bytes {
+pub(crate) fn close(status: u16, reason: &str, mask: Option<[u8; 4]>) -> Bytes {
     let reason = reason.get(..reason.floor_char_boundary(CONTROL_BYTES_MAX - 2)).unwrap_or_default();
     let mut payload = status.to_be_bytes().to_vec();
     payload.extend_from_slice(reason.as_bytes());

@@ -1,0 +1,6 @@
+//! What must hold is in `sidecar/src/fuzzed/chunked.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    bulkhead_sidecar::fuzzed::chunked::check(data);
+});
