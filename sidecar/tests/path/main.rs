@@ -9,6 +9,7 @@ mod streams;
 mod failing;
 mod answers;
 mod bodies;
+mod against_hyper;
 mod ending;
 mod extended_connect;
 mod grpc;
