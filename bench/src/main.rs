@@ -1,5 +1,7 @@
 //! `bulkhead-bench`: what Bulkhead costs, beside what others cost on the same machine in the same run.
 
+mod memory;
+mod sidecar;
 mod versus;
 
 use clap::{Parser, Subcommand};
@@ -26,12 +28,15 @@ struct Cli {
 enum Command {
     #[command(after_help = EXIT_CODES)]
     Versus(versus::Options),
+    #[command(after_help = EXIT_CODES)]
+    Memory(memory::Options),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match &cli.command {
         Command::Versus(options) => versus::run(options),
+        Command::Memory(options) => memory::run(options),
     };
     match ended {
         Ok(versus::Ended::Done) => ExitCode::SUCCESS,

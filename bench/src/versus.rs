@@ -4,7 +4,7 @@
 //! order and ended when asked to, and our medians are set beside the peers'.
 
 mod figures;
-mod step;
+pub(crate) mod step;
 mod targets;
 
 use clap::{Args, ValueEnum};
@@ -143,14 +143,7 @@ pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
         steps.run("bash", Command::new("bash").arg(harness.folder.join("install.sh")))?;
     }
     let target = target_folder(&mut steps, &harness.repo)?;
-    let sidecar = target.join("dist/bulkhead-sidecar");
-    if !options.no_build {
-        eprintln!("build: bulkhead-sidecar with profile dist; some minutes the first time, all of its crates in one unit");
-        steps.run("cargo", cargo(&harness.repo).args(["build", "--profile", "dist", "-p", "bulkhead-sidecar"]))?;
-    }
-    if !sidecar.is_file() {
-        return Err(Error::Absent { what: sidecar.display().to_string(), brings: "leave out --no-build" });
-    }
+    let sidecar = built_sidecar(&mut steps, &harness.repo, options.no_build)?;
     let out = options.out.clone().unwrap_or_else(|| target.join("versus.json"));
     eprintln!("measure: {} with {OURS} beside {}", options.scenario.join(", "), options.only.join(", "));
     steps.run("python3", &mut measure(options, &harness, &sidecar, &out)?)?;
@@ -237,6 +230,19 @@ fn cargo(repo: &Path) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repo);
     command
+}
+
+/// The sidecar with profile `dist`, built unless it is to be taken as it is.
+pub(crate) fn built_sidecar(steps: &mut Steps, repo: &Path, as_it_is: bool) -> Result<PathBuf, Error> {
+    let sidecar = target_folder(steps, repo)?.join("dist/bulkhead-sidecar");
+    if !as_it_is {
+        eprintln!("build: bulkhead-sidecar with profile dist; some minutes the first time, all of its crates in one unit");
+        steps.run("cargo", cargo(repo).args(["build", "--profile", "dist", "-p", "bulkhead-sidecar"]))?;
+    }
+    if !sidecar.is_file() {
+        return Err(Error::Absent { what: sidecar.display().to_string(), brings: "leave out --no-build" });
+    }
+    Ok(sidecar)
 }
 
 /// cargo's target folder, which environment and configuration may have moved.
