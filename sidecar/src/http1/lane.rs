@@ -52,7 +52,17 @@ impl Lane {
     /// A lane over a socket from which `input` was read already.
     #[must_use]
     pub fn new(socket: Socket, input: BytesMut) -> Self {
-        Self { socket, input, output: Vec::new(), read_bytes: READ_BYTES, sent: 0, is_held: false, is_blocked: false, piece: Bytes::new(), tail: b"" }
+        Self {
+            socket,
+            input,
+            output: Vec::new(),
+            read_bytes: READ_BYTES,
+            sent: 0,
+            is_held: false,
+            is_blocked: false,
+            piece: Bytes::new(),
+            tail: b"",
+        }
     }
 
     /// Reads some bytes; none at the end.

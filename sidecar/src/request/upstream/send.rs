@@ -65,6 +65,7 @@ fn name_scheme(uri: &mut Uri, scheme: Scheme) {
 }
 
 /// What an attempt made of the request.
+#[expect(clippy::large_enum_variant, reason = "taken apart where it is made; a box would be an allocation for each request")]
 enum Attempt<R> {
     Arrived(Arrived),
     /// Nothing was lost: the request may be sent again.
