@@ -15,7 +15,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
@@ -43,7 +43,12 @@ pub(super) fn asked(request: &mut Request<Incoming>, worker: &Worker) -> Option<
     let stream = hyper::upgrade::on(&mut *request);
     *request.method_mut() = Method::GET;
     *request.version_mut() = Version::HTTP_11;
+    // A GET of HTTP/1.1 names its host in a field.
+    let authority = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     let headers = request.headers_mut();
+    if let (Some(authority), http::header::Entry::Vacant(host)) = (authority, headers.entry(HOST)) {
+        host.insert(authority);
+    }
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
     headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_str(&key).ok()?);

@@ -396,6 +396,44 @@ mod tests {
         assert_eq!(take("a", any), None);
     }
 
+    #[tokio::test]
+    async fn connections_that_stay_are_spread_over_the_workers() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (places, mut letters): (Vec<_>, Vec<_>) = (0..2)
+            .map(|_| {
+                let (mailbox, letters) = tokio::sync::mpsc::channel(16);
+                (Place { mailbox, load: Arc::default() }, letters)
+            })
+            .unzip();
+        let entrance = Arc::new(Entrance { service: "demo".parse().unwrap(), listener: "http".parse().unwrap() });
+        let (stop, stopped) = oneshot::channel();
+        let (done, _) = oneshot::channel();
+        let log = Log::start(Sink::Other(Box::new(io::sink())), Level::Info).unwrap();
+        let given = Cell::new(0);
+        let give = |accepted| {
+            assert!(hand_over(&places, accepted));
+            given.set(given.get() + 1);
+        };
+        let accepting = accept::run(Listening { listener, entrance, stop: stopped, done }, &log, |_| false, give);
+        let mut held: [Vec<Mail>; 2] = Default::default();
+        let connecting = async {
+            // Some come and go between those that stay.
+            for number in 0..16 {
+                let _client = TcpStream::connect(address).await.unwrap();
+                while given.get() <= number {
+                    tokio::task::yield_now().await;
+                }
+                for (held, letters) in held.iter_mut().zip(&mut letters) {
+                    held.extend(std::iter::from_fn(|| letters.try_recv().ok()).filter(|_| number % 2 == 0));
+                }
+            }
+            drop(stop);
+        };
+        tokio::join!(accepting, connecting);
+        assert_eq!(held.each_ref().map(Vec::len), [4, 4]);
+    }
+
     #[test]
     fn a_second_listener_is_told_that_the_address_is_taken() {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
