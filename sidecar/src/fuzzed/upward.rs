@@ -31,8 +31,9 @@ routes: [{ name: all, path: '/**' }]
 ";
 /// Larger than what goes up for any head that was accepted.
 const BOUNDS: Bounds = Bounds { bytes: 1 << 20, fields: 4_096 };
+const DECISION: &str = "d-9f86d081884c7d65";
 /// What we write ourselves, whatever came under these names.
-const OURS: [&str; 11] = [
+const OURS: [&str; 13] = [
     "host",
     "content-length",
     "transfer-encoding",
@@ -43,20 +44,14 @@ const OURS: [&str; 11] = [
     "traceparent",
     "forwarded",
     "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
     "x-bulkhead-decision-id",
 ];
 /// What ends here, and who says it to us alone.
-const ENDED: [&str; 9] = [
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "expect",
-    "authorization",
-    "tracestate",
-    "x-real-ip",
-    "x_real_ip",
-];
+const ENDED: [&str; 6] = ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "expect", "authorization"];
+/// How names begin that are ours to say, or nobody's.
+const RESERVED: [&str; 2] = ["x-forwarded-", "x-bulkhead-"];
 
 /// Whether the request has a form in which it goes up at all.
 pub(super) fn check(received: Received, framing: Framing) -> bool {
@@ -82,23 +77,27 @@ pub(super) fn check(received: Received, framing: Framing) -> bool {
 /// Every field goes up as it came but those that end here, and no other does but ours.
 fn nothing_is_lost_or_made_up(came: &Fields, plain: &grammar::Head<'_>) {
     let named: Vec<String> = connection_options(came).map(str::to_ascii_lowercase).collect();
-    let is_ours = |name: &str| OURS.contains(&name) || ["x-forwarded-", "x-bulkhead-"].iter().any(|ours| name.starts_with(ours));
-    let goes_up = |name: &[u8], value: &[u8]| {
-        let name = str::from_utf8(name).unwrap();
-        !is_ours(&name.replace('_', "-"))
-            && !ENDED.contains(&name)
-            && !named.iter().any(|option| option == name)
-            && !value.starts_with(b"bk1.")
+    let goes_up = |name: &str, value: &[u8]| {
+        let spelled = name.replace('_', "-");
+        let is_reserved = spelled == "x-real-ip" || RESERVED.iter().any(|reserved| spelled.starts_with(reserved));
+        let is_ended = ENDED.contains(&name) || named.iter().any(|option| option == name);
+        !(OURS.contains(&name) || is_reserved || is_ended || is_of_trace(name) || value.starts_with(b"bk1."))
     };
-    let expected = came.iter().filter(|field| goes_up(field.name, field.value)).map(|field| (field.name.to_vec(), field.value));
-    let up = plain.fields.iter().filter(|(name, _)| !is_ours(str::from_utf8(name).unwrap())).map(|(name, value)| (name.clone(), *value));
-    let (expected, up): (Vec<_>, Vec<_>) = (expected.collect(), up.filter(|(name, value)| goes_up(name, value)).collect());
+    let came: Vec<_> = came.iter().collect();
+    let expected = came.iter().map(|field| (field.name_str(), field.value)).filter(|(name, value)| goes_up(name, value));
+    let expected: Vec<_> = expected.collect();
+    let up = plain.fields.iter().map(|(name, value)| (str::from_utf8(name).unwrap(), *value));
+    let up: Vec<_> = up.filter(|(name, _)| !(OURS.contains(name) || is_of_trace(name))).collect();
     assert_eq!(up, expected);
-    for (name, _) in &plain.fields {
-        let spelled = String::from_utf8(name.clone()).unwrap().replace('_', "-");
-        // INVARIANT (only what is proven): nobody was.
-        assert!(!spelled.starts_with("x-bulkhead-") || spelled == "x-bulkhead-decision-id", "{spelled} is a client's word");
-    }
+    // INVARIANT (only what is proven): nobody was, and nobody vouches for who the client is but the socket.
+    assert_eq!(plain.all("x-forwarded-for"), [b"192.0.2.1"]);
+    assert_eq!(plain.all("forwarded"), [b"for=192.0.2.1;proto=http"]);
+    assert_eq!(plain.all("x-bulkhead-decision-id"), [DECISION.as_bytes()]);
+}
+
+/// It goes up behind a trace that came in, and not behind one that begins here.
+fn is_of_trace(name: &str) -> bool {
+    name == "tracestate"
 }
 
 /// A sidecar behind this one reads the same request, and would send the same over HTTP/2.
@@ -152,7 +151,7 @@ impl World {
             platform: self.snapshot.platform(),
             route: &self.route,
             proven: None,
-            decision: "d-9f86d081884c7d65".parse().unwrap(),
+            decision: DECISION.parse().unwrap(),
             trace: Trace::of(&head.headers, &self.random),
             wire,
         };
