@@ -94,7 +94,7 @@ impl Outgoing {
 #[must_use]
 pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec<u8>) -> Box<Outgoing> {
     let upgrade = head.upgrade().filter(|_| sending.wire == Wire::Http1);
-    let Head { method, target, host, version, headers: mut fields, found } = head;
+    let Head { method, target, host, headers: mut fields, found, .. } = head;
     let out = &mut added;
     let wants_trailers = end_hop(&mut fields, found);
     fields.remove(Name::Host);
@@ -110,7 +110,7 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
         // Answered by us; an upstream that gets it nevertheless is asked about its root.
         Target::Service => PathAndQuery::from_static("/"),
     };
-    if sending.wire == Wire::Http1 && version == Version::HTTP_2 && found.any(Found::COOKIE) {
+    if sending.wire == Wire::Http1 && found.any(Found::COOKIE) {
         join_cookies(&mut fields, out);
     }
     tell_hop(out, wants_trailers, upgrade.as_deref(), sending.wire);
@@ -226,7 +226,8 @@ fn safe(text: &str) -> Cow<'_, str> {
     encoded.into()
 }
 
-/// HTTP/2 may split cookies over fields; HTTP/1.1 servers expect one (RFC 9113 section 8.2.3).
+/// HTTP/2 may split cookies over fields, also where a stream is a WebSocket and stands for a GET of HTTP/1.1; HTTP/1.1 servers
+/// expect one field (RFC 9113 section 8.2.3).
 fn join_cookies(fields: &mut Fields, out: &mut Vec<u8>) {
     let all: Vec<&[u8]> = fields.get_all(Name::Cookie).collect();
     if all.len() > 1 {
