@@ -154,7 +154,10 @@ impl Lane {
         self.output.clear();
         self.sent = 0;
         self.is_held = false;
-        Pin::new(&mut self.socket).poll_flush(cx)
+        // A session takes what the system does not.
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.is_blocked = flushed.is_pending();
+        flushed
     }
 
     /// Whether the peer takes nothing, or less than there is.
@@ -184,13 +187,13 @@ impl Lane {
         self.tail = self.tail.get(of_tail..).unwrap_or_default();
     }
 
-    /// Gives back what a large body made it need.
+    /// Gives back what a large body made it need; to be called when nothing waits.
     pub fn shrink(&mut self) {
         if self.read_bytes > READ_BYTES {
             self.read_bytes = READ_BYTES;
             self.input = BytesMut::new();
         }
-        if self.output.capacity() > READ_BYTES_MAX {
+        if self.is_flushed() && self.output.capacity() > READ_BYTES_MAX {
             self.output = Vec::new();
         }
     }
@@ -201,6 +204,7 @@ impl Lane {
 mod tests {
     use super::*;
     use std::future::poll_fn;
+    use std::sync::Arc;
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -232,6 +236,44 @@ mod tests {
         let (_, read) = tokio::join!(send, peer.read_to_end(&mut received));
         read.unwrap();
         assert!(received == expected, "{} bytes of {}", received.len(), expected.len());
+    }
+
+    /// A lane over TLS, and its peer.
+    async fn pair_over_tls() -> (Lane, tokio_rustls::client::TlsStream<TcpStream>) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap().self_signed(&key).unwrap().der().clone();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let server = server.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let client = client.with_root_certificates(roots).with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (peer, _) = listener.accept().await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        let both = tokio::join!(acceptor.accept(stream), connector.connect("a.test".try_into().unwrap(), peer));
+        (Lane::new(both.0.unwrap().into(), BytesMut::new()), both.1.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_blocks_also_where_a_session_has_room() {
+        let (mut lane, _peer) = pair_over_tls().await;
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            lane.output.extend_from_slice(&[0; 4_096]);
+            // The first time it is held back.
+            let _ = lane.poll_flush(&mut cx);
+            assert!(lane.is_held || lane.is_flushed());
+            if lane.poll_flush(&mut cx).is_pending() {
+                break;
+            }
+        }
+        assert!(lane.is_flushed(), "the session had room");
+        assert!(lane.is_blocked(), "and yet its peer is waited for");
     }
 
     #[tokio::test]
