@@ -37,7 +37,7 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, inp
     let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: Fields::default() };
     let end = client.serve().await;
     let has_ended = wire.has_ended();
-    // Whatever else held it was part of a request, and there is none.
+    // Nobody else holds it for longer than a poll.
     let Some(wire) = Rc::into_inner(wire) else { return };
     let (mut socket, input) = wire.into_parts();
     match end {
@@ -102,12 +102,14 @@ impl Client<'_> {
             };
             let Head { received, framing, keeps, expects_continue } = head;
             let keeps = keeps && number < REQUESTS_MAX;
+            // Nobody knows what follows a head whose framing is refused, or one that asks for a tunnel.
+            let is_all = received.fault.is_none() && received.method != Method::CONNECT;
             let asked = Asked { is_head: received.method == Method::HEAD, version: received.version, keeps };
             let body = self.wire.begin(framing, expects_continue).map_or(Body::Nothing, Body::Http1);
             let Some(answer) = self.answer(received, body).await else { return End::Gone };
             match self.send(answer, asked).await {
                 Ok(true) if self.wire.is_read() || self.has_read_rest().await => {}
-                Ok(_) if self.has_nothing_left() => return End::Done,
+                Ok(_) if is_all && self.has_nothing_left() => return End::Done,
                 Ok(_) => return End::Unread,
                 Err(end) => return end,
             }
@@ -154,6 +156,7 @@ impl Client<'_> {
         self.wire.with(|lane| {
             if lane.input.is_empty() && lane.input.capacity() > 0 {
                 self.worker.buffers().give_back(std::mem::take(&mut lane.input));
+                lane.shrink();
             }
             ready!(lane.socket.poll_readable(cx))?;
             if lane.input.capacity() == 0 {
@@ -203,6 +206,7 @@ impl Client<'_> {
         let framing = framing(status, asked, &reply);
         let is_told_by_end = framing == Some(Framing::Chunked) && asked.version == Version::HTTP_10;
         let keeps = asked.keeps && !is_told_by_end && !self.from.is_closing() && self.wire.owed().is_some_and(|owed| owed <= REST_MAX);
+        self.wire.answer();
         self.wire.with(|lane| {
             let out = &mut lane.output;
             write::answer(out, status, &passed, &own, if is_told_by_end { Some(Framing::Nothing) } else { framing });
@@ -219,6 +223,8 @@ impl Client<'_> {
             out.extend_from_slice(b"\r\n");
         });
         self.fields = passed;
+        // Kept for its memory only: what it was a list of would be held for as long as the client is silent.
+        self.fields.clear();
         let mut sending = Sending {
             wire: self.wire,
             from: self.from,

@@ -1,6 +1,8 @@
 //! Wire: the bytes of one client's HTTP/1.1 connection, shared by who serves it and the body of the request being served.
 //!
-//! Cost: per request; nothing of its own. Both are parts of one task, so a cell is all that keeps them apart.
+//! Cost: per request; nothing of its own. Both run on one worker, so a cell is all that keeps them apart.
+//! An engine that sends the body on over HTTP/2 may hold it for longer than its request is served, so the body holds nothing of the
+//! connection: it is told when that ends, or a client's socket would stay open for as long as an upstream's stream.
 
 use super::Downstream;
 use super::limits::AHEAD_MAX;
@@ -13,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -45,6 +47,8 @@ struct Inner {
     expects_continue: bool,
     /// The client said that it sends nothing more.
     has_ended: bool,
+    /// Who waits for more of a body.
+    reader: Option<Waker>,
 }
 
 /// What became known of a client while its request is served.
@@ -60,7 +64,8 @@ impl Wire {
     /// A connection from which `input` was read already.
     #[must_use]
     pub fn new(socket: Socket, input: BytesMut, from: Rc<Downstream>) -> Rc<Self> {
-        let inner = Inner { lane: Lane::new(socket, input), coming: Coming::Nothing, number: 0, expects_continue: false, has_ended: false };
+        let (lane, coming) = (Lane::new(socket, input), Coming::Nothing);
+        let inner = Inner { lane, coming, number: 0, expects_continue: false, has_ended: false, reader: None };
         Rc::new(Self { inner: RefCell::new(inner), from })
     }
 
@@ -69,10 +74,11 @@ impl Wire {
         act(&mut self.inner.borrow_mut().lane)
     }
 
-    /// The socket and what was read of it, when nobody else holds it.
+    /// The socket and what was read of it. Who still waits for more of a body finds that its client left.
     #[must_use]
     pub fn into_parts(self) -> (Socket, BytesMut) {
-        let lane = self.inner.into_inner().lane;
+        let Inner { lane, reader, .. } = self.inner.into_inner();
+        reader.into_iter().for_each(Waker::wake);
         (lane.socket, lane.input)
     }
 
@@ -86,7 +92,7 @@ impl Wire {
             Framing::Length(length) => Coming::Length(length),
             Framing::Chunked => Coming::Chunked(Chunks::default()),
         };
-        Some(Incoming { wire: Rc::clone(self), number: inner.number })
+        Some(Incoming { wire: Rc::downgrade(self), number: inner.number })
     }
 
     /// Whether the request's body was read to its end.
@@ -104,6 +110,12 @@ impl Wire {
             Coming::Length(left) if !inner.expects_continue => Some(left),
             _ => None,
         }
+    }
+
+    /// The answer begins: a client that waited to be told to send its body has been told otherwise, and in the midst of an answer
+    /// it would take the words for a part of it.
+    pub fn answer(&self) {
+        self.inner.borrow_mut().expects_continue = false;
     }
 
     /// Whether the client said that it sends nothing more.
@@ -162,7 +174,13 @@ impl Wire {
                     return Poll::Ready(Some(Err(broken)));
                 }
             }
-            let read = ready!(inner.poll_more(cx));
+            let Poll::Ready(read) = inner.poll_more(cx) else {
+                match &mut inner.reader {
+                    Some(known) => known.clone_from(cx.waker()),
+                    none => *none = Some(cx.waker().clone()),
+                }
+                return Poll::Pending;
+            };
             if !matches!(read, Ok(1..)) {
                 inner.coming = Coming::Broken;
                 inner.has_ended = true;
@@ -226,29 +244,82 @@ enum Taken {
 /// The body of the request being served.
 #[derive(Debug)]
 pub struct Incoming {
-    wire: Rc<Wire>,
+    wire: Weak<Wire>,
     number: u64,
 }
 
 impl Incoming {
     /// The next piece.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        self.wire.poll_frame(self.number, cx)
+        self.wire.upgrade().map_or(Poll::Ready(Some(Err(Broken::Left))), |wire| wire.poll_frame(self.number, cx))
     }
 
-    /// Whether nothing more comes.
+    /// Whether nothing more comes. A body whose connection is gone is not whole.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.wire.is_read()
+        self.wire.upgrade().is_some_and(|wire| wire.is_read())
     }
 
     /// How much comes, where that is known.
     #[must_use]
     pub fn left(&self) -> Option<u64> {
-        match self.wire.inner.borrow().coming {
+        match self.wire.upgrade()?.inner.borrow().coming {
             Coming::Nothing => Some(0),
             Coming::Length(left) => Some(left),
             Coming::Chunked(_) | Coming::Broken => None,
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::connection::Entrance;
+    use crate::connection::accept::Presence;
+    use crate::deadline::Wheel;
+    use bulkhead_config::snapshot::Scheme;
+    use std::future::poll_fn;
+    use std::time::Duration;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::{LocalSet, spawn_local, yield_now};
+
+    async fn pair() -> (Rc<Wire>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        let entrance = Entrance { service: "demo".parse().unwrap(), listener: "http".parse().unwrap() };
+        let deadline = Wheel::new().take();
+        let from = Downstream::new(entrance.into(), (peer, Scheme::Http), Presence::of_nobody(), deadline, Duration::from_secs(10));
+        (Wire::new(socket.into(), BytesMut::new(), Rc::new(from)), client)
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_with_its_connection_whoever_still_waits_for_it() {
+        let served = async {
+            let (wire, _client) = pair().await;
+            let mut body = wire.begin(Framing::Length(5), false).unwrap();
+            let reader =
+                spawn_local(async move { (poll_fn(|cx| body.poll_frame(cx)).await.unwrap().is_err(), body.is_over(), body.left()) });
+            yield_now().await;
+            let _socket = Rc::into_inner(wire).unwrap().into_parts();
+            assert_eq!(reader.await.unwrap(), (true, false, None), "it is not whole");
+        };
+        tokio::time::timeout(Duration::from_secs(10), LocalSet::new().run_until(served)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_its_answer_is_not_told_to_go_on() {
+        for (is_answered, said) in [(false, CONTINUE), (true, b"")] {
+            let (wire, _client) = pair().await;
+            let mut body = wire.begin(Framing::Length(5), true).unwrap();
+            assert_eq!(wire.owed(), None);
+            if is_answered {
+                wire.answer();
+            }
+            let is_pending = poll_fn(|cx| Poll::Ready(body.poll_frame(cx).is_pending())).await;
+            assert!(is_pending, "nothing was sent");
+            wire.with(|lane| assert_eq!(lane.output, said));
         }
     }
 }
