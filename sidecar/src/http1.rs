@@ -1,6 +1,6 @@
 //! HTTP/1.1, ours, on both sides: what is read, what is written, where a body ends. It knows bytes and no time.
 //!
-//! Cost: per request; its bytes looked at once, appended to a buffer that is used again, its fields put into a map that is used
+//! Cost: per request; its bytes looked at once, appended to a buffer that is used again, its fields noted in a list that is used
 //! again.
 //! Ours, because a sidecar that keeps tenants apart must see the bytes that decide where a message ends; and because engines of
 //! others cost more than half of a plain request: they hand every message through channels, read into buffers of their own, and

@@ -34,7 +34,6 @@ use crate::telemetry::metrics::{Metrics, WorkerCells};
 use arc_swap::Cache;
 use bound::Tenants;
 use bulkhead_config::snapshot::{Slice, Upstream};
-
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::rc::{Rc, Weak};

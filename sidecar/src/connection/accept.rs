@@ -1,7 +1,7 @@
 //! Accept: sockets out of a listener's queue, and how many one source may hold.
 //!
-//! Cost: per connection; one system call, a lookup by its network and a lock that next to nobody else takes. Runs on the worker itself when there is only one, else on the
-//! control runtime, which hands each socket to the worker with the fewest connections.
+//! Cost: per connection; one system call, a lookup by its network and a lock that next to nobody else takes. Runs on the worker
+//! itself when there is only one, else on the control runtime, which hands each socket to the worker with the fewest connections.
 //! When the process has no file descriptors left it waits a moment and tries again: the queue stays in the system, and what is
 //! open goes on.
 
@@ -201,8 +201,8 @@ impl Sources {
     }
 }
 
-/// Accepts until told to stop; then takes what is queued already, unless that is another process's, and closes. What one client may hold is no measure for trusted
-/// hops, and the policy that says who they are may change meanwhile.
+/// Accepts until told to stop; then takes what is queued already, unless that is another process's, and closes. What one client
+/// may hold is no measure for trusted hops, and the policy that says who they are may change meanwhile.
 pub async fn run(listening: Listening, log: &Log, is_hop: impl Fn(IpAddr) -> bool, hand_over: impl Fn(Accepted<TcpStream>)) {
     let Listening { listener, entrance, mut stop, done } = listening;
     let listener = match TcpListener::from_std(listener) {

@@ -1,7 +1,6 @@
 //! Answer: the head of an upstream's answer, and where its body ends.
 //!
-//! Cost: per answer; its bytes looked at once, its values shared with the buffer they came in, no allocation but for names that
-//! no standard knows.
+//! Cost: per answer; its bytes looked at once, its fields noted where they stand in the buffer they came in, no allocation.
 
 use super::section::{FIELDS_INLINE, Section, Untidy, end_of_line};
 use super::{Malformed, number};
