@@ -44,6 +44,8 @@ struct State {
     is_between_frames: bool,
     /// The system takes nothing at present.
     is_blocked: bool,
+    /// What was written may still be with TLS, which has a buffer of its own: its last bytes too are the client's to take.
+    is_unflushed: bool,
     is_broken: bool,
     guard: Option<(Guard, Rc<Wheel>)>,
     fault: Option<Fault>,
@@ -79,6 +81,7 @@ impl Framed {
             had_turn: false,
             is_between_frames: true,
             is_blocked: false,
+            is_unflushed: false,
             is_broken: false,
             guard,
             fault: None,
@@ -90,16 +93,17 @@ impl Framed {
     /// and the engine has another turn to take what they have to say.
     pub fn poll_gathered(&self, others_run: bool, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        if state.gathered.is_empty() {
+        if state.gathered.is_empty() && !state.is_unflushed {
             return Poll::Ready(());
         }
-        if others_run && !std::mem::replace(&mut state.had_turn, true) {
+        if others_run && !state.gathered.is_empty() && !std::mem::replace(&mut state.had_turn, true) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         if ready!(state.poll_send(cx)).is_err() {
             // The engine is told with its next write; what the peer said before can still be read.
             state.is_broken = true;
+            state.is_unflushed = false;
             state.gathered = BytesMut::new();
         }
         Poll::Ready(())
@@ -108,7 +112,8 @@ impl Framed {
     /// Whether the peer takes nothing at present.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        self.state().is_blocked
+        let state = self.state();
+        state.is_blocked || state.is_unflushed
     }
 
     /// Waits until the peer has said something, which begins with its settings.
@@ -167,7 +172,9 @@ impl State {
         }
         self.gathered = BytesMut::new();
         self.had_turn = false;
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.is_unflushed = flushed.is_pending();
+        flushed
     }
 
     /// Hands what was gathered to the system, and behind it as much of `more` as it takes.
@@ -181,6 +188,7 @@ impl State {
             if sent > of_gathered {
                 self.gathered = BytesMut::new();
                 self.had_turn = false;
+                self.is_unflushed = true;
                 return Poll::Ready(Ok(sent - of_gathered));
             }
         }
