@@ -36,6 +36,7 @@ def serve():
     def wait(messages, context):
         ended = threading.Event()
         context.add_callback(ended.set)
+        context.send_initial_metadata(())
         ended.wait(SECONDS)
         yield b""
 
@@ -84,6 +85,8 @@ def ask(address, host, token, path):
 
     def cancelled():
         call = method("unary_stream", "wait")(b"x", metadata=proven, timeout=SECONDS)
+        # One that is cancelled before it was sent never gets there; this one has begun to be answered.
+        call.initial_metadata()
         call.cancel()
         return {"code": call.code().name}
 
@@ -97,7 +100,7 @@ def ask(address, host, token, path):
         ),
         "both": outcome(chat),
         "status": outcome(lambda: method("unary_unary", "fail")(b"", metadata=proven, timeout=SECONDS)),
-        "deadline": outcome(lambda: method("unary_unary", "wait")(b"", metadata=proven, timeout=0.3)),
+        "deadline": outcome(lambda: method("unary_unary", "wait")(b"", metadata=proven, timeout=2)),
         "cancelled": outcome(cancelled),
         "no token": outcome(lambda: method("unary_unary", "echo")(b"", timeout=SECONDS)),
         "no route": outcome(
