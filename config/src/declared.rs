@@ -20,6 +20,7 @@ pub mod security;
 pub mod service;
 pub mod tenant;
 pub mod tls;
+pub mod upstream;
 
 pub use cache::CachePolicy;
 pub use identity::{ApiKey, Identity, Jwks, JwtIssuer};
@@ -27,8 +28,9 @@ pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
 pub use read::{NotAKind, read_document, read_file};
 pub use role::{Role, RoleBinding, Rule, Subject};
 pub use security::SecurityPolicy;
-pub use service::{Access, Listener, Route, Service, Upstream};
+pub use service::{Access, Listener, Route, Service};
 pub use tenant::{Plan, Tenant, TenantState};
+pub use upstream::Upstream;
 
 /// Kinds of documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::declared::identity::Algorithm;
-pub use crate::declared::service::{Access, Endpoint, Protocol, ProxyProtocol, Scheme};
+pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};
+pub use crate::declared::upstream::{Endpoint, Protocol, Scheme};
 
 /// What no tenant owns.
 #[derive(Debug, PartialEq)]
