@@ -165,3 +165,19 @@ async fn a_connection_that_went_silent_gets_no_further_requests() {
     assert_eq!(ask(&world, Method::GET, "").await.0, 504);
     assert_eq!(ask(&world, Method::GET, "").await.0, 200);
 }
+
+#[tokio::test]
+async fn a_server_that_goes_away_in_good_order_loses_nothing() {
+    let leaving = http2_upstream(|_, stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_response(http::Response::new(()), true).unwrap();
+            connection.graceful_shutdown();
+        }
+    })
+    .await;
+    let world = World::start(&[leaving], "protocol: http2", "").await;
+    for _ in 0..5 {
+        assert_eq!(ask(&world, Method::POST, "hello").await.0, 200);
+    }
+}

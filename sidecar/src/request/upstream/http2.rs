@@ -36,7 +36,8 @@ const SEND_BUFFER: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http2::SendRequest<Lent>,
-    requests: Rc<RefCell<Requests>>,
+    /// Nothing once it takes no more: dropped then, so that requests which it was given and did not look at come back.
+    requests: Rc<RefCell<Option<Requests>>>,
     streams: Cell<usize>,
     is_used: Cell<bool>,
     is_retired: Cell<bool>,
@@ -73,10 +74,8 @@ impl Connection {
             .max_header_list_size(ANSWER_HEAD_BYTES_MAX)
             .max_send_buf_size(SEND_BUFFER);
         let (sender, requests) = builder.handshake(framed.clone()).await.map_err(|error| Failed::because(Step::Protocol, error))?;
-        let requests = Rc::new(RefCell::new(requests));
-        let taken = Rc::clone(&requests);
-        // Its requests learn of its end by themselves.
-        tokio::task::spawn_local(poll_fn(move |cx| Pin::new(&mut *taken.borrow_mut()).poll(cx).map(drop)));
+        let requests = Rc::new(RefCell::new(Some(requests)));
+        tokio::task::spawn_local(take_requests(Rc::clone(&requests)));
         let _ = deadline.limit(within, poll_fn(|cx| framed.poll_heard(cx))).await;
         let (streams, is_used, is_retired, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(false), Cell::new(0));
         Ok(Rc::new(Self { sender, requests, streams, is_used, is_retired, idle_since }))
@@ -89,7 +88,8 @@ impl Connection {
 
     /// Streams that can begin before others end; the server says how many it takes at once.
     pub(super) fn room(&self) -> usize {
-        self.requests.borrow().current_max_send_streams().saturating_sub(self.streams.get())
+        let most = self.requests.borrow().as_ref().map_or(0, http2::Connection::current_max_send_streams);
+        most.saturating_sub(self.streams.get())
     }
 
     /// Streams that are open.
@@ -107,6 +107,21 @@ impl Connection {
         self.streams.set(self.streams.get() + 1);
         Stream { connection: Rc::clone(self), endpoint, was_used: self.is_used.replace(true) }
     }
+}
+
+/// Has a connection take requests until it ends or its server goes away (GOAWAY), and lets go of it then.
+fn take_requests(requests: Rc<RefCell<Option<Requests>>>) -> impl Future<Output = ()> {
+    poll_fn(move |cx| {
+        let mut taking = requests.borrow_mut();
+        let is_over = taking.as_mut().is_none_or(|taking| Pin::new(taking).poll(cx).is_ready());
+        if !is_over {
+            return Poll::Pending;
+        }
+        let over = taking.take();
+        drop(taking);
+        drop(over);
+        Poll::Ready(())
+    })
 }
 
 impl Stream {
