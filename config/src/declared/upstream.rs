@@ -56,7 +56,7 @@ pub enum Scheme {
 /// Protocol towards an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Protocol {
-    /// gRPC goes out as HTTP/2 with prior knowledge, the rest as HTTP/1.1.
+    /// To `https` endpoints what they pick (ALPN). In the clear gRPC goes out as HTTP/2 with prior knowledge, the rest as HTTP/1.1.
     #[default]
     Auto,
     /// HTTP/1.1.
@@ -210,6 +210,8 @@ fn endpoint(item: &Item<'_>) -> Outcome<Endpoint> {
     })
 }
 
+const AUTO: &str = "`auto`: over TLS what the endpoint picks, in the clear HTTP/1.1; gRPC always goes out as HTTP/2.";
+
 impl Upstream {
     pub(super) fn schema() -> Schema {
         let endpoint = r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$";
@@ -218,7 +220,7 @@ impl Upstream {
             required("name", schema::name("Its name.")),
             required("endpoints", schema::some(schema::set_of("Endpoints that answer alike.", endpoint))),
             optional("tls", UpstreamTls::schema()),
-            optional("protocol", schema::word("`auto`: gRPC goes out as HTTP/2, the rest as HTTP/1.1.", &["auto", "http1", "http2"])),
+            optional("protocol", schema::word(AUTO, &["auto", "http1", "http2"])),
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),

@@ -81,6 +81,10 @@ impl Outgoing {
         for line in self.added.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r")) {
             let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
             let (Some(name), Some(value)) = (line.get(..colon), line.get(colon + 2..)) else { continue };
+            // What was said to the next hop of HTTP/1.1 has no meaning in HTTP/2 (RFC 9113 section 8.2.2).
+            if name == b"connection" {
+                continue;
+            }
             // Written here, of names and values that are what they are called.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
                 headers.append(name, value);
@@ -93,7 +97,7 @@ impl Outgoing {
 /// The request for the upstream; `added` is an empty buffer.
 #[must_use]
 pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec<u8>) -> Box<Outgoing> {
-    let upgrade = head.upgrade().filter(|_| sending.wire == Wire::Http1);
+    let upgrade = head.upgrade().filter(|_| sending.wire != Wire::Http2);
     let Head { method, target, host, headers: mut fields, found, .. } = head;
     let out = &mut added;
     let wants_trailers = end_hop(&mut fields, found);
@@ -110,7 +114,7 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
         // Answered by us; an upstream that gets it nevertheless is asked about its root.
         Target::Service => PathAndQuery::from_static("/"),
     };
-    if sending.wire == Wire::Http1 && found.any(Found::COOKIE) {
+    if sending.wire != Wire::Http2 && found.any(Found::COOKIE) {
         join_cookies(&mut fields, out);
     }
     tell_hop(out, wants_trailers, upgrade.as_deref(), sending.wire);
@@ -148,7 +152,7 @@ fn tell_hop(out: &mut Vec<u8>, wants_trailers: bool, upgrade: Option<&[u8]>, wir
     if wants_trailers {
         field(out, b"te", b"trailers");
     }
-    let options: &[u8] = match (upgrade.is_some(), wants_trailers && wire == Wire::Http1) {
+    let options: &[u8] = match (upgrade.is_some(), wants_trailers && wire != Wire::Http2) {
         (false, false) => return,
         (true, false) => b"upgrade",
         (false, true) => b"te",
@@ -332,13 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn http2_gets_the_same_fields_as_http1() {
+    fn http2_gets_the_same_fields_as_http1_but_for_those_of_its_hop() {
         let mut outgoing = Outgoing {
             method: Method::GET,
             path: PathAndQuery::from_static("/a?b"),
             host: Bytes::from_static(b"acme.test:80"),
             fields: fields(&[("accept", "*/*")]),
-            added: b"te: trailers\r\nx-bulkhead-user: a:b\r\n".to_vec(),
+            added: b"te: trailers\r\nconnection: te\r\nx-bulkhead-user: a:b\r\n".to_vec(),
             upgrades: false,
             upload: Upload::Nothing,
         };

@@ -7,6 +7,7 @@
 //! Absent on purpose: retries after an answer began or for fresh connections; the upstream may have acted.
 
 mod send;
+mod agreed;
 mod target;
 mod connect;
 pub mod resolve;
@@ -246,6 +247,8 @@ pub enum Wire {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
+    /// HTTP/1.1 in the clear; over TLS what the endpoint picks in the handshake.
+    Auto,
 }
 
 impl Wire {
@@ -254,8 +257,9 @@ impl Wire {
     pub fn of(upstream: &Upstream, headers: &Fields) -> Wire {
         match upstream.protocol {
             Protocol::Http2 => Wire::Http2,
+            Protocol::Http1 => Wire::Http1,
             Protocol::Auto if grpc::is_grpc(headers) => Wire::Http2,
-            Protocol::Auto | Protocol::Http1 => Wire::Http1,
+            Protocol::Auto => Wire::Auto,
         }
     }
 }

@@ -20,6 +20,8 @@ use tokio_rustls::client::TlsStream;
 pub(super) struct Dialer {
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    /// Offers both, HTTP/2 first.
+    either: Arc<ClientConfig>,
 }
 
 /// Why there is no session with an endpoint.
@@ -73,11 +75,12 @@ fn build(declared: &UpstreamTls, system: &mut Option<Arc<RootCertStore>>, readin
         None => builder.with_no_client_auth(),
         Some(shown) => builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(shown.certified))),
     };
-    let mut speaking = |alpn: Alpn| {
-        config.alpn_protocols = vec![alpn.as_str().into()];
+    let mut speaking = |alpn: &[Alpn]| {
+        config.alpn_protocols = alpn.iter().map(|alpn| alpn.as_str().into()).collect();
         Arc::new(config.clone())
     };
-    Ok(Dialer { http1: speaking(Alpn::Http1), http2: speaking(Alpn::H2) })
+    let (http1, http2) = (speaking(&[Alpn::Http1]), speaking(&[Alpn::H2]));
+    Ok(Dialer { http1, http2, either: speaking(&[Alpn::H2, Alpn::Http1]) })
 }
 
 /// Authorities that this system trusts. What it holds that is none is left out; without any, every handshake fails and says so.
@@ -105,6 +108,7 @@ pub async fn connect(
     let config = match wire {
         Wire::Http1 => &dialer.http1,
         Wire::Http2 => &dialer.http2,
+        Wire::Auto => &dialer.either,
     };
     let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| failed(&error))?;
     let agreed = stream.get_ref().1.alpn_protocol();

@@ -13,4 +13,5 @@ mod against_hyper;
 mod ending;
 mod extended_connect;
 mod grpc;
+mod upstream_alpn;
 mod upstream_http2;

@@ -38,6 +38,16 @@ impl World {
         Self { sidecar, documents, data }
     }
 
+    /// A sidecar in front of an upstream over TLS whose certificate `roots` (PEM) signed.
+    pub(crate) async fn over_tls(upstream: SocketAddr, roots: &str, upstream_settings: &str) -> Self {
+        let (documents, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(documents.path().join("roots.pem"), roots).unwrap();
+        let text = Self::text(&[upstream], &format!("tls: {{ roots: {{ file: roots.pem }} }}\n{upstream_settings}"), "");
+        std::fs::write(documents.path().join("all.yaml"), text.replace("[\"http://", "[\"https://")).unwrap();
+        let sidecar = Self::serve(1, &documents, &data).await;
+        Self { sidecar, documents, data }
+    }
+
     async fn serve(workers: u16, documents: &TempDir, data: &TempDir) -> Running {
         let source = Folder::watch(documents.path()).unwrap();
         bulkhead_sidecar::start(Self::settings(workers, data), source).await.unwrap()

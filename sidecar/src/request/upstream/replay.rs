@@ -83,6 +83,18 @@ impl Kept {
         let (parts, ()) = self.head.clone().into_parts();
         Some(Request::from_parts(parts, Lent { held: self.body.clone(), attempt, given: 0 }))
     }
+
+    /// The body as it came, for an attempt over HTTP/1.1, unless something of it is gone.
+    pub(super) fn reclaim(&self) -> Option<Upload> {
+        let Some(held) = &self.body else { return Some(Upload::Nothing) };
+        let mut held = held.borrow_mut();
+        if held.bytes > 0 || !held.pieces.is_empty() {
+            return None;
+        }
+        // Whoever still has the body gets nothing more of it.
+        held.attempt += 1;
+        Some(std::mem::replace(&mut held.upload, Upload::Nothing))
+    }
 }
 
 impl Drop for Kept {

@@ -5,7 +5,7 @@
 
 use super::exchange::{Broken, Waits};
 use super::http1::{self, Link};
-use super::http2::{self, Connection};
+use super::http2::{self, Connection, Stream};
 use super::replay::{self, Kept, Lent};
 use super::target::{InUse, Target};
 use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, idle_timeout};
@@ -43,13 +43,15 @@ pub async fn forward(
         target: worker.target(upstream),
         client_pause: bounds.body_idle_timeout,
         upload: request.upload.progress(),
+        wire,
         may_be_repeated: matches!(request.upload, Upload::Nothing) && request.method.is_idempotent(),
         asks_for_upgrade: request.upgrades,
         is_grpc: wire == Wire::Http2 && grpc::is_grpc(&request.fields),
     };
     let endpoint = forward.target.choose(None).ok_or(Refusal::Upstream(Failed::at(Step::Resolve)))?;
     match wire {
-        Wire::Http1 => forward.by_http1(endpoint, request).await,
+        Wire::Auto if forward.leaves_choice(&endpoint) && !endpoint.keeps_http1() => Box::pin(forward.as_agreed(endpoint, request)).await,
+        Wire::Auto | Wire::Http1 => forward.by_http1(endpoint, request).await,
         Wire::Http2 => Box::pin(forward.by_http2(endpoint, request, grpc_timeout)).await,
     }
 }
@@ -66,7 +68,7 @@ fn name_scheme(uri: &mut Uri, scheme: Scheme) {
 
 /// What an attempt made of the request.
 #[expect(clippy::large_enum_variant, reason = "taken apart where it is made; a box would be an allocation for each request")]
-enum Attempt<R> {
+pub(super) enum Attempt<R> {
     Arrived(Arrived),
     /// Nothing was lost: the request may be sent again.
     Again(R, Failed, InUse),
@@ -74,7 +76,7 @@ enum Attempt<R> {
 }
 
 impl<R> Attempt<R> {
-    fn last(self) -> Result<Arrived, Refusal> {
+    pub(super) fn last(self) -> Result<Arrived, Refusal> {
         match self {
             Attempt::Arrived(arrived) => Ok(arrived),
             Attempt::Again(_, failed, _) => Err(Refusal::Upstream(failed)),
@@ -85,16 +87,17 @@ impl<R> Attempt<R> {
 
 /// Which connections an attempt may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Use {
+pub(super) enum Use {
     Kept,
     Fresh,
 }
 
 /// One request on its way: what its attempts share.
-struct Forward<'a> {
-    worker: &'a Worker,
+pub(super) struct Forward<'a> {
+    pub(super) worker: &'a Worker,
     from: &'a Rc<Downstream>,
-    target: Rc<Target>,
+    pub(super) target: Rc<Target>,
+    wire: Wire,
     client_pause: Duration,
     upload: Option<Rc<Progress>>,
     /// It has no body, and means the same twice.
@@ -104,12 +107,12 @@ struct Forward<'a> {
 }
 
 /// What the attempts of a request over HTTP/2 share.
-struct Call {
-    kept: Kept,
+pub(super) struct Call {
+    pub(super) kept: Kept,
     /// When the time its client gave is over.
-    deadline: Option<Deadline>,
+    pub(super) deadline: Option<Deadline>,
     /// A connection that did not serve it.
-    failed: Option<Rc<Connection>>,
+    pub(super) failed: Option<Rc<Connection>>,
 }
 
 impl Forward<'_> {
@@ -120,6 +123,9 @@ impl Forward<'_> {
         };
         // A fresh connection: what else was kept may be as stale as the first.
         let next = self.elsewhere(failed, &endpoint)?;
+        if self.leaves_choice(&next) {
+            return Box::pin(self.as_agreed_anew(next, again)).await;
+        }
         Box::pin(self.over_http1(next, Use::Fresh, again)).await.last()
     }
 
@@ -140,22 +146,37 @@ impl Forward<'_> {
         self.over_http2(next, again, &mut call).await.last()
     }
 
+    /// Whether an endpoint picks what it is spoken to. Another protocol than HTTP can be changed to from HTTP/1.1 only.
+    fn leaves_choice(&self, endpoint: &InUse) -> bool {
+        self.wire == Wire::Auto && endpoint.endpoint.scheme == Scheme::Https && !self.asks_for_upgrade
+    }
+
     /// Another endpoint where there is one, else the same if trying there can end otherwise.
-    fn elsewhere(&self, failed: Failed, endpoint: &InUse) -> Result<InUse, Refusal> {
+    pub(super) fn elsewhere(&self, failed: Failed, endpoint: &InUse) -> Result<InUse, Refusal> {
         let next = self.target.choose(Some(endpoint)).filter(|next| failed.may_pass_at(next, endpoint));
         next.ok_or(Refusal::Upstream(failed))
     }
 
-    async fn over_http1(&self, endpoint: InUse, which: Use, mut request: Box<Outgoing>) -> Attempt<Box<Outgoing>> {
+    async fn over_http1(&self, endpoint: InUse, which: Use, request: Box<Outgoing>) -> Attempt<Box<Outgoing>> {
         let deadline = self.worker.deadline();
         let kept = if which == Use::Kept { endpoint.take_idle() } else { None };
-        let mut link = match kept {
+        let link = match kept {
             Some(link) => link,
             None => match Box::pin(self.connect(&endpoint, Wire::Http1, &deadline)).await {
                 Ok(stream) => Link::new(stream),
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
         };
+        self.over_link(link, endpoint, deadline, request).await
+    }
+
+    pub(super) async fn over_link(
+        &self,
+        mut link: Box<Link>,
+        endpoint: InUse,
+        deadline: Deadline,
+        mut request: Box<Outgoing>,
+    ) -> Attempt<Box<Outgoing>> {
         match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline)).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
@@ -172,16 +193,28 @@ impl Forward<'_> {
         }
     }
 
-    async fn over_http2(&self, endpoint: InUse, mut request: Request<Lent>, call: &mut Call) -> Attempt<Request<Lent>> {
+    async fn over_http2(&self, endpoint: InUse, request: Request<Lent>, call: &mut Call) -> Attempt<Request<Lent>> {
         let idle = self.worker.deadline();
         let open = async || {
             let socket = self.connect(&endpoint, Wire::Http2, &idle).await?;
-            Connection::begin(socket, &idle, self.target.upstream.connect_timeout).await
+            Connection::begin(socket, &idle, self.target.upstream.connect_timeout).await.map(Some)
         };
-        let stream = match endpoint.stream(call.failed.as_ref(), open).await {
-            Ok(stream) => stream,
-            Err(failed) => return Attempt::Again(request, failed, endpoint),
-        };
+        match endpoint.stream(call.failed.as_ref(), open).await {
+            Ok(Some(stream)) => self.over_stream(stream, endpoint, idle, request, call).await,
+            // Nothing else was offered, so nothing else was picked.
+            Ok(None) => Attempt::Over(Refusal::Upstream(Failed::at(Step::Tls))),
+            Err(failed) => Attempt::Again(request, failed, endpoint),
+        }
+    }
+
+    pub(super) async fn over_stream(
+        &self,
+        stream: Stream,
+        endpoint: InUse,
+        idle: Deadline,
+        mut request: Request<Lent>,
+        call: &mut Call,
+    ) -> Attempt<Request<Lent>> {
         name_scheme(request.uri_mut(), endpoint.endpoint.scheme);
         match http2::exchange(&stream, request, &call.kept, &self.waits(&idle), call.deadline.as_ref()).await {
             Ok(response) => {
@@ -202,7 +235,7 @@ impl Forward<'_> {
         }
     }
 
-    async fn connect(&self, endpoint: &InUse, wire: Wire, deadline: &Deadline) -> Result<Socket, Failed> {
+    pub(super) async fn connect(&self, endpoint: &InUse, wire: Wire, deadline: &Deadline) -> Result<Socket, Failed> {
         let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.endpoint, wire, deadline).await;
         if connected.is_err() {
             endpoint.avoid();

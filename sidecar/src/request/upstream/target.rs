@@ -3,12 +3,12 @@
 //! Cost: per request; one lookup by the declaration's address, one connection popped from a stack.
 //! A target is keyed by the identity of its declaration, which snapshots share while nothing about it changes.
 
-use super::Failed;
 use super::http1::Link;
 use super::http2::{Connection, Stream};
+use super::{Failed, Wire};
 use crate::deadline::{TURN, Wheel};
 use bulkhead_config::name::ServiceName;
-use bulkhead_config::snapshot::{Endpoint, Platform, Upstream};
+use bulkhead_config::snapshot::{Endpoint, Platform, Scheme, Upstream};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -52,6 +52,9 @@ pub struct EndpointState {
     /// `host:port`, for logs.
     pub authority: Rc<str>,
     in_flight: Cell<u32>,
+    /// What it picked in its last handshake that left the choice. Until there was one HTTP/2: then one request opens a connection
+    /// and the others wait to see what it becomes.
+    picks: Cell<Wire>,
     /// Turn of the wheel until which others are preferred.
     avoided_until: Cell<u64>,
     #[expect(clippy::vec_box, reason = "a link is large and moves between here and its request; the box moves instead")]
@@ -72,6 +75,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Opening {
     over: Notify,
+    /// It became one of HTTP/1.1.
+    is_http1: Cell<bool>,
     /// Why it could not be: all who waited are told, and do not try one after the other.
     failed: RefCell<Option<Failed>>,
 }
@@ -124,6 +129,7 @@ impl Target {
                 endpoint: endpoint.clone(),
                 authority: endpoint.authority().into(),
                 in_flight: Cell::new(0),
+                picks: Cell::new(if endpoint.scheme == Scheme::Https { Wire::Http2 } else { Wire::Http1 }),
                 avoided_until: Cell::new(0),
                 idle: RefCell::default(),
                 http2: RefCell::default(),
@@ -175,6 +181,23 @@ impl EndpointState {
             link.idle_since = self.wheel.turn();
             idle.push(link);
         }
+    }
+
+    /// What its next connection is expected to be where it has the choice.
+    #[must_use]
+    pub fn picks(&self) -> Wire {
+        self.picks.get()
+    }
+
+    /// A connection became this.
+    pub fn picked(&self, wire: Wire) {
+        self.picks.set(wire);
+    }
+
+    /// Whether it speaks HTTP/1.1 of its own choice, over a kept connection that still stands.
+    #[must_use]
+    pub fn keeps_http1(&self) -> bool {
+        self.picks.get() == Wire::Http1 && self.idle.borrow().last().is_some_and(|link| link.is_idle())
     }
 
     /// Others are preferred for a while.
@@ -236,19 +259,20 @@ impl InUse {
     }
 
     /// A stream on an HTTP/2 connection other than `not`; opened by `open` if none has room. One request opens it, others wait.
+    /// Nothing where the endpoint picked HTTP/1.1 instead.
     ///
     /// # Errors
     /// Why there is none.
     pub(super) async fn stream(
         &self,
         not: Option<&Rc<Connection>>,
-        open: impl AsyncFn() -> Result<Rc<Connection>, Failed>,
-    ) -> Result<Stream, Failed> {
+        open: impl AsyncFn() -> Result<Option<Rc<Connection>>, Failed>,
+    ) -> Result<Option<Stream>, Failed> {
         loop {
             let opening = {
                 let mut shared = self.http2.borrow_mut();
                 if let Some(connection) = shared.choose(not) {
-                    return Ok(connection.stream(self.again()));
+                    return Ok(Some(connection.stream(self.again())));
                 }
                 shared.opening.clone()
             };
@@ -258,19 +282,34 @@ impl InUse {
                     if let Some(failed) = &*opening.failed.borrow() {
                         return Err(failed.clone());
                     }
+                    if opening.is_http1.get() {
+                        return Ok(None);
+                    }
                 }
-                None => self.open(&open).await?,
+                None if self.open(&open).await? == Wire::Http1 => return Ok(None),
+                None => {}
             }
         }
     }
 
-    async fn open(&self, open: &impl AsyncFn() -> Result<Rc<Connection>, Failed>) -> Result<(), Failed> {
+    /// A stream on a connection that was opened elsewhere and is shared from now on.
+    pub(super) fn share(&self, connection: Rc<Connection>) -> Stream {
+        let stream = connection.stream(self.again());
+        self.http2.borrow_mut().open.push(connection);
+        stream
+    }
+
+    async fn open(&self, open: &impl AsyncFn() -> Result<Option<Rc<Connection>>, Failed>) -> Result<Wire, Failed> {
         let opener = Opener { state: self, opening: Rc::default() };
         self.http2.borrow_mut().opening = Some(Rc::clone(&opener.opening));
         match open().await {
-            Ok(connection) => {
+            Ok(Some(connection)) => {
                 self.http2.borrow_mut().open.push(connection);
-                Ok(())
+                Ok(Wire::Http2)
+            }
+            Ok(None) => {
+                opener.opening.is_http1.set(true);
+                Ok(Wire::Http1)
             }
             Err(failed) => {
                 opener.opening.failed.replace(Some(failed.clone()));
@@ -338,6 +377,16 @@ mod tests {
         let endpoint = "http://[::1]:80".parse().unwrap();
         let ipv6 = Target::new(&target.upstream, &[endpoint], &wheel);
         assert_eq!([&target, &ipv6].map(|target| target.choose(None).unwrap().authority.to_string()), ["app:0", "[::1]:80"]);
+    }
+
+    #[test]
+    fn only_a_tls_endpoint_is_thought_to_pick_http2_also_one_in_place_of_the_declared() {
+        let (target, wheel) = target(1);
+        let instead = |endpoint: &str| Targets::new(Some((target.upstream.service.clone(), endpoint.parse().unwrap())));
+        for (endpoint, picks) in [("http://app:80", Wire::Http1), ("https://app:443", Wire::Http2)] {
+            let chosen = instead(endpoint).of(&target.upstream, &wheel).choose(None).unwrap();
+            assert_eq!(chosen.picks(), picks, "{endpoint}");
+        }
     }
 
     #[test]
