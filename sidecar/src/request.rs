@@ -13,6 +13,7 @@ pub mod tenant;
 pub mod authn;
 pub mod quota;
 pub mod grpc;
+pub mod websocket;
 pub mod outgoing;
 pub mod upstream;
 pub mod body;

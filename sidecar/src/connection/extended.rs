@@ -9,9 +9,9 @@ use super::serve::caught;
 use super::tunnel;
 use crate::problem::{Code, Form, Problem};
 use crate::request::respond::Response;
+use crate::request::websocket::{PROTOCOL, acceptance};
 use crate::socket::Socket;
 use crate::worker::Worker;
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -23,10 +23,6 @@ use hyper::upgrade::OnUpgrade;
 use std::pin::pin;
 use std::rc::Rc;
 
-/// What a server appends to the key before it digests it (RFC 6455 section 1.3).
-const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-const WEBSOCKET: &str = "websocket";
-
 /// A WebSocket that was asked for.
 pub(super) struct Asked {
     stream: OnUpgrade,
@@ -35,7 +31,7 @@ pub(super) struct Asked {
 
 /// Makes a request for a WebSocket the GET that it stands for. Any other CONNECT stays what it is, and is refused.
 pub(super) fn asked(request: &mut Request<Incoming>, worker: &Worker) -> Option<Asked> {
-    let is_websocket = |protocol: &Protocol| protocol.as_str().eq_ignore_ascii_case(WEBSOCKET);
+    let is_websocket = |protocol: &Protocol| protocol.as_str().eq_ignore_ascii_case(PROTOCOL);
     if request.method() != Method::CONNECT || !request.extensions().get().is_some_and(is_websocket) {
         return None;
     }
@@ -50,7 +46,7 @@ pub(super) fn asked(request: &mut Request<Incoming>, worker: &Worker) -> Option<
         host.insert(authority);
     }
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    headers.insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
     headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_str(&key).ok()?);
     Some(Asked { stream, key })
 }
@@ -81,7 +77,7 @@ pub(super) fn answer(asked: Asked, mut answer: Response, worker: &Rc<Worker>, fr
 }
 
 fn is_accepted(key: &str, answer: &Response) -> bool {
-    let expected = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{MAGIC}").as_bytes()));
+    let expected = acceptance(key.as_bytes());
     answer.passed.get_named(&SEC_WEBSOCKET_ACCEPT).any(|accepted| accepted == expected.as_bytes())
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod frames;
 use crate::connection::Downstream;
 use crate::deadline::Deadline;
 use crate::request::record::Record;
+use crate::request::upstream;
 use crate::socket::Socket;
 use bytes::{Buf as _, Bytes, BytesMut};
 use frames::Frames;
@@ -37,6 +38,8 @@ const POLICY: u16 = 1008;
 #[derive(Debug)]
 pub struct Tunnel {
     upstream: Socket,
+    /// Its place where the upstream's half is a stream among others.
+    place: Option<Box<upstream::Stream>>,
     /// What it said already.
     early: Bytes,
     speaks: Speaks,
@@ -67,14 +70,14 @@ impl Speaks {
 impl Tunnel {
     /// The way to an upstream that said `early` already.
     #[must_use]
-    pub fn new(upstream: Socket, early: Bytes, speaks: Speaks, record: Box<Record>) -> Self {
-        Self { upstream, early, speaks, record }
+    pub fn new((upstream, place): (Socket, Option<Box<upstream::Stream>>), early: Bytes, speaks: Speaks, record: Box<Record>) -> Self {
+        Self { upstream, place, early, speaks, record }
     }
 }
 
 /// Moves bytes until both sides have ended. `early` is what the client said already.
 pub async fn run(client: Socket, early: Bytes, tunnel: Tunnel) {
-    let Tunnel { upstream, early: answer, speaks, mut record } = tunnel;
+    let Tunnel { upstream, place: _place, early: answer, speaks, mut record } = tunnel;
     for socket in [&client, &upstream] {
         // Without it a vanished peer is noticed later.
         if let Some(tcp) = socket.tcp() {

@@ -114,7 +114,11 @@ fn goes_up_alike_from_there(wire: &[u8], framing: Framing, (method, path, host):
     let head = Head::normal(read.received).expect("what goes up leaves no second reading");
     let Target::Path(target) = &head.target else { panic!("a path goes up") };
     assert_eq!((&head.method, target.as_str(), &head.host.value()[..]), (method, path, host));
-    let sent = WORLD.with(|world| world.outgoing(head, Wire::Http2).to_http2());
+    let mut outgoing = WORLD.with(|world| world.outgoing(head, Wire::Http2));
+    // A WebSocket is opened by CONNECT there, and nothing else is.
+    let method = if outgoing.upgrades { &Method::CONNECT } else { method };
+    let sent = outgoing.to_http2();
+    assert_eq!(sent.extensions().get::<hyper::ext::Protocol>().is_some(), outgoing.upgrades);
     assert_eq!(sent.uri().authority().map(|authority| authority.as_str().as_bytes()), Some(host));
     assert_eq!((sent.method(), sent.uri().path_and_query().map(|path| path.as_str())), (method, Some(path)));
 }

@@ -11,6 +11,7 @@ use super::forwarded;
 use super::head::{Found, Head, Target, connection_options, is_read_as_ours};
 use super::trace::{Came, Trace};
 use super::upstream::Wire;
+use super::websocket;
 use crate::connection::Downstream;
 use crate::fields::{Fields, Name};
 use crate::http1::write::{self, field};
@@ -18,7 +19,7 @@ use crate::telemetry::decisions::DecisionId;
 use crate::worker::Bound;
 use bulkhead_config::snapshot::{Platform, Route};
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use std::borrow::Cow;
@@ -55,7 +56,7 @@ pub struct Outgoing {
     pub fields: Fields,
     /// What we say: lines of fields.
     pub added: Vec<u8>,
-    /// It asks to change to another protocol.
+    /// It asks to change to another protocol; over HTTP/2 that is a WebSocket.
     pub upgrades: bool,
     /// Its body.
     pub upload: Upload,
@@ -72,12 +73,19 @@ impl Outgoing {
     #[must_use]
     pub fn to_http2(&mut self) -> Request<Upload> {
         let mut request = Request::new(std::mem::replace(&mut self.upload, Upload::Nothing));
-        *request.method_mut() = self.method.clone();
+        *request.method_mut() = if self.upgrades { Method::CONNECT } else { self.method.clone() };
+        if self.upgrades {
+            // A stream is a WebSocket (RFC 8441 section 5); what HTTP/1.1 has for that stays behind.
+            request.extensions_mut().insert(hyper::ext::Protocol::from_static(websocket::PROTOCOL));
+        }
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = absolute(&self.host, self.path.clone());
         let headers = request.headers_mut();
         self.fields.to_map(headers);
         headers.remove(http::header::HOST);
+        if self.upgrades {
+            headers.remove(SEC_WEBSOCKET_KEY);
+        }
         for line in self.added.split(|byte| *byte == b'\n').filter_map(|line| line.strip_suffix(b"\r")) {
             let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
             let (Some(name), Some(value)) = (line.get(..colon), line.get(colon + 2..)) else { continue };
@@ -97,7 +105,7 @@ impl Outgoing {
 /// The request for the upstream; `added` is an empty buffer.
 #[must_use]
 pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec<u8>) -> Box<Outgoing> {
-    let upgrade = head.upgrade().filter(|_| sending.wire != Wire::Http2);
+    let upgrade = head.upgrade().filter(|protocol| sending.wire != Wire::Http2 || fits_a_stream(&head, protocol, &upload));
     let Head { method, target, host, headers: mut fields, found, .. } = head;
     let out = &mut added;
     let wants_trailers = end_hop(&mut fields, found);
@@ -117,8 +125,14 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
     if sending.wire != Wire::Http2 && found.any(Found::COOKIE) {
         join_cookies(&mut fields, out);
     }
-    tell_hop(out, wants_trailers, upgrade.as_deref(), sending.wire);
+    tell_hop(out, wants_trailers, upgrade.as_deref().filter(|_| sending.wire != Wire::Http2), sending.wire);
     Box::new(Outgoing { method, path, host: host.value().clone(), fields, added, upgrades: upgrade.is_some(), upload })
+}
+
+/// Of other protocols a stream of HTTP/2 takes WebSockets. Any other request to upgrade goes on as if it had not asked, as it may
+/// (RFC 9110 section 7.8).
+fn fits_a_stream(head: &Head, protocol: &[u8], upload: &Upload) -> bool {
+    head.method == Method::GET && matches!(upload, Upload::Nothing) && websocket::is_opened_by(&head.headers, protocol)
 }
 
 /// Drops what concerns the hop that ends here (RFC 9110 section 7.6.1). Whether the client takes trailers.

@@ -86,8 +86,8 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
     }
     let reply = match rest {
         Rest::Body(download) => Reply::new(Content::Streamed(download), record).of_grpc(grpc::is_grpc(&passed)),
-        Rest::Tunnel(upstream, early) => {
-            from.open_tunnel(Tunnel::new(upstream, early, Speaks::of(protocol.as_deref()), record));
+        Rest::Tunnel(upstream, early, place) => {
+            from.open_tunnel(Tunnel::new((upstream, place), early, Speaks::of(protocol.as_deref()), record));
             own.insert(header::CONNECTION, UPGRADE);
             own.extend(protocol.and_then(|protocol| Some((header::UPGRADE, HeaderValue::from_maybe_shared(protocol).ok()?))));
             Reply::unrecorded(Content::Own(Bytes::new()))

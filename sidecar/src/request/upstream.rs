@@ -16,6 +16,7 @@ mod http1;
 mod replay;
 mod http2;
 
+pub use http2::Stream;
 pub use send::forward;
 pub use target::{Target, Targets};
 
@@ -62,6 +63,8 @@ pub enum Step {
     BodyTimeout,
     /// The time that the client gave for all of it (gRPC) is over.
     Deadline,
+    /// It takes no WebSocket on a stream of HTTP/2.
+    NoWebSocket,
 }
 
 impl Step {
@@ -80,6 +83,7 @@ impl Step {
         "body_closed",
         "body_timeout",
         "deadline",
+        "no_websocket",
     ];
 
     /// Its name in logs and metrics.
@@ -104,6 +108,7 @@ impl Step {
             Step::Protocol => (Code::UpstreamProtocol, "http_protocol_error"),
             Step::BodyClosed => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::BodyTimeout => (Code::UpstreamTimeout, "connection_read_timeout"),
+            Step::NoWebSocket => (Code::UpstreamProtocol, "http_upgrade_failed"),
             Step::Deadline => (Code::DeadlineExceeded, "http_response_timeout"),
         }
     }
@@ -124,6 +129,10 @@ impl Step {
             Step::ResponseTimeout => "The service behind this proxy did not begin to answer in time.",
             Step::BodyClosed => "The answer of the service behind this proxy broke off.",
             Step::BodyTimeout => "The answer of the service behind this proxy stood still for too long.",
+            Step::NoWebSocket => {
+                "The service behind this proxy takes no WebSockets over HTTP/2: its settings do not enable extended CONNECT (RFC 8441). \
+                 With `protocol: auto` or `http1` it is asked over HTTP/1.1."
+            }
             Step::Deadline => "The service behind this proxy did not finish within the `grpc-timeout` of the call.",
         }
     }
@@ -185,8 +194,8 @@ pub struct Arrived {
 pub enum Rest {
     /// A body.
     Body(Download),
-    /// Another protocol: the socket, and what was read of it already.
-    Tunnel(Socket, Bytes),
+    /// Another protocol: the socket, what was read of it already, and its place where that is a stream among others.
+    Tunnel(Socket, Bytes, Option<Box<Stream>>),
 }
 
 /// An answer's body on its way.

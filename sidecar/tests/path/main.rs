@@ -15,3 +15,4 @@ mod extended_connect;
 mod grpc;
 mod upstream_alpn;
 mod upstream_http2;
+mod upstream_websocket;

@@ -12,7 +12,7 @@ use crate::deadline::Deadline;
 use crate::request::body::Stage;
 use crate::socket::Socket;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -50,7 +50,7 @@ type Requests = http2::Connection<Framed, Lent, Tasks>;
 
 /// A place among the streams of a connection, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub struct Stream {
     connection: Rc<Connection>,
     endpoint: InUse,
     /// Somebody used the connection before.
@@ -128,6 +128,11 @@ impl Stream {
     /// Whether the connection had served before: it may have ended without our knowing.
     pub(super) fn was_used(&self) -> bool {
         self.was_used
+    }
+
+    /// Whether its server takes WebSockets on streams (RFC 8441 section 3). It says so with its settings, which were waited for.
+    pub(super) fn takes_websockets(&self) -> bool {
+        self.connection.requests.borrow().as_ref().is_some_and(http2::Connection::is_extended_connect_protocol_enabled)
     }
 
     /// The connection, which did not serve. If the server was silent, nobody begins on it any more: it may be dead, and only those
@@ -208,6 +213,18 @@ fn was_not_processed(error: &hyper::Error) -> bool {
     cause.is_some_and(|cause| {
         cause.is_remote() && (cause.is_go_away() || cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
     })
+}
+
+/// The stream that a WebSocket was opened on by this answer.
+///
+/// # Errors
+/// When it was not: to CONNECT, any success but 200 means nothing.
+pub(super) async fn opened(answer: &mut Response<Incoming>) -> Result<Socket, Failed> {
+    if answer.status() != StatusCode::OK {
+        return Err(Failed::because(Step::Protocol, format!("{} to a request for a WebSocket", answer.status())));
+    }
+    let stream = hyper::upgrade::on(answer).await.map_err(|error| Failed::because(Step::Protocol, error))?;
+    Ok(Socket::Stream(Box::new(stream)))
 }
 
 /// An error with its causes, for the log.

@@ -15,11 +15,14 @@ use crate::fields::Fields;
 use crate::request::body::{Progress, Stage, Upload};
 use crate::request::head::Ambiguous;
 use crate::request::outgoing::Outgoing;
-use crate::request::{Refusal, grpc};
+use crate::request::{Refusal, grpc, websocket};
 use crate::socket::Socket;
 use crate::worker::Worker;
 use bulkhead_config::snapshot::{Bounds, Scheme, Upstream};
-use http::{Request, StatusCode, Uri};
+use bytes::Bytes;
+use http::header::{SEC_WEBSOCKET_ACCEPT, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +116,8 @@ pub(super) struct Call {
     pub(super) deadline: Option<Deadline>,
     /// A connection that did not serve it.
     pub(super) failed: Option<Rc<Connection>>,
+    /// It asks for a WebSocket, and whoever asked is answered with this.
+    pub(super) accept: Option<HeaderValue>,
 }
 
 impl Forward<'_> {
@@ -135,9 +140,10 @@ impl Forward<'_> {
             deadline.arm(timeout);
             deadline
         });
+        let accept = if request.upgrades { websocket::accept(&request.fields) } else { None };
         let (lent, kept) = replay::lend(request.to_http2());
         self.worker.buffers().give_back_text(request.added);
-        let mut call = Call { kept, deadline, failed: None };
+        let mut call = Call { kept, deadline, failed: None, accept };
         let (again, failed, endpoint) = match self.over_http2(endpoint, lent, &mut call).await {
             Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
             other => return other.last(),
@@ -215,8 +221,14 @@ impl Forward<'_> {
         mut request: Request<Lent>,
         call: &mut Call,
     ) -> Attempt<Request<Lent>> {
+        if call.accept.is_some() && !stream.takes_websockets() {
+            return Attempt::Over(Refusal::Upstream(Failed::at(Step::NoWebSocket)));
+        }
         name_scheme(request.uri_mut(), endpoint.endpoint.scheme);
         match http2::exchange(&stream, request, &call.kept, &self.waits(&idle), call.deadline.as_ref()).await {
+            Ok(response) if call.accept.is_some() && response.status().is_success() => {
+                self.opened(response, stream, &endpoint, call.accept.take()).await
+            }
             Ok(response) => {
                 let authority = Rc::clone(&endpoint.authority);
                 let (head, incoming) = response.into_parts();
@@ -263,7 +275,29 @@ impl Forward<'_> {
         }
         let (stream, early) = link.into_socket();
         let (status, headers) = (begun.head.status, begun.head.headers);
-        Attempt::Arrived(Arrived { status, headers, rest: Rest::Tunnel(stream, early), endpoint: Rc::clone(&endpoint.authority) })
+        Attempt::Arrived(Arrived { status, headers, rest: Rest::Tunnel(stream, early, None), endpoint: Rc::clone(&endpoint.authority) })
+    }
+
+    /// A WebSocket on a stream, answered as HTTP/1.1 has it; the stream keeps its place until the tunnel ends.
+    async fn opened<R>(
+        &self,
+        mut response: Response<Incoming>,
+        stream: Stream,
+        endpoint: &InUse,
+        accept: Option<HeaderValue>,
+    ) -> Attempt<R> {
+        let socket = match http2::opened(&mut response).await {
+            Ok(socket) => socket,
+            Err(failed) => return Attempt::Over(Refusal::Upstream(failed)),
+        };
+        let fields = response.headers_mut();
+        fields.insert(UPGRADE, HeaderValue::from_static(websocket::PROTOCOL));
+        if let Some(accept) = accept {
+            fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        }
+        let (status, headers) = (StatusCode::SWITCHING_PROTOCOLS, Fields::from(&*fields));
+        let rest = Rest::Tunnel(socket, Bytes::new(), Some(Box::new(stream)));
+        Attempt::Arrived(Arrived { status, headers, rest, endpoint: Rc::clone(&endpoint.authority) })
     }
 
     /// What a broken exchange means: the client's fault, the upstream's, or nobody's and the request may go elsewhere.
