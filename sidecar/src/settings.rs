@@ -2,6 +2,7 @@
 
 use crate::connection::Entrance;
 use crate::policy::settings_watch::{SettingsError, SettingsSource};
+use crate::request::upstream::resolve::Lookup;
 use crate::telemetry::spool::Sink;
 use bulkhead_config::name::ServiceName;
 use bulkhead_config::settings::{Settings as Core, Workers};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub listen: Vec<(Entrance, SocketAddr)>,
     /// An endpoint in place of those that the policy declares for a service.
     pub endpoint: Option<(ServiceName, Endpoint)>,
+    /// Who knows the addresses of upstreams' names.
+    pub lookup: Lookup,
     /// Where the access log goes; nowhere if absent.
     pub access_log: Option<Sink>,
     /// Where the application log goes.
@@ -53,6 +56,7 @@ impl Settings {
             admin_port: None,
             listen: Vec::new(),
             endpoint: None,
+            lookup: Lookup::system(),
             access_log: None,
             log: Sink::Stderr,
             core,

@@ -26,7 +26,6 @@ use crate::deadline::{Deadline, Wheel};
 use crate::policy::{Live, Policy};
 use crate::request::authn::{Memo, Strangers};
 use crate::request::upstream::Targets;
-use crate::request::upstream::resolve::Resolver;
 use crate::telemetry::access_log::AccessLogBuffer;
 use crate::telemetry::decisions::{DecisionId, Decisions};
 use crate::telemetry::log::Log;
@@ -54,7 +53,6 @@ pub struct Worker {
     memo: RefCell<Memo>,
     strangers: Arc<Strangers>,
     targets: Targets,
-    resolver: Rc<Resolver>,
     access_log: RefCell<AccessLogBuffer>,
     decisions: RefCell<Decisions<Decided>>,
     /// Allowed decisions remembered in this turn of the wheel.
@@ -144,12 +142,6 @@ impl Worker {
     #[must_use]
     pub fn target(&self, upstream: &Arc<Upstream>) -> Rc<crate::request::upstream::Target> {
         self.targets.of(upstream, &self.wheel)
-    }
-
-    /// Who knows addresses of names.
-    #[must_use]
-    pub fn resolver(&self) -> &Rc<Resolver> {
-        &self.resolver
     }
 
     /// Counters of this worker.

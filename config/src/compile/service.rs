@@ -127,6 +127,7 @@ fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstr
         endpoints: declared.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect(),
         tls: upstream_tls(document, &declared.tls),
         protocol: declared.protocol,
+        refresh: declared.refresh,
         connect_timeout: declared.connect_timeout,
         response_timeout: declared.response_timeout,
         idle_timeout: declared.idle_timeout,

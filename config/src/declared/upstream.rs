@@ -23,6 +23,8 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// Which protocol goes out.
     pub protocol: Protocol,
+    /// How often names of endpoints are resolved.
+    pub refresh: Duration,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the last byte of the request to the head of the response.
@@ -66,6 +68,8 @@ pub enum Protocol {
 }
 
 impl Upstream {
+    /// Where `refresh` is absent.
+    pub const REFRESH: Duration = Duration::from_secs(5);
     /// Where `connect_timeout` is absent.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
     /// Where `response_timeout` is absent.
@@ -169,6 +173,7 @@ impl Upstream {
         let endpoints = map.required("endpoints", |item| value::some_set(item, "endpoint", endpoint));
         let protocols = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
         let protocol = map.optional("protocol", |item| value::word(item, &protocols));
+        let refresh = map.optional("refresh", value::some_duration);
         let connect_timeout = map.optional("connect_timeout", value::some_duration);
         let response_timeout = map.optional("response_timeout", value::some_duration);
         let idle_timeout = map.optional("idle_timeout", value::some_duration);
@@ -181,6 +186,7 @@ impl Upstream {
             endpoints: endpoints?,
             tls: tls?.unwrap_or_default(),
             protocol: protocol?.unwrap_or_default(),
+            refresh: refresh?.unwrap_or(Self::REFRESH),
             connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
             response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
             idle_timeout: idle_timeout?.unwrap_or(Self::IDLE_TIMEOUT),
@@ -221,6 +227,7 @@ impl Upstream {
             required("endpoints", schema::some(schema::set_of("Endpoints that answer alike.", endpoint))),
             optional("tls", UpstreamTls::schema()),
             optional("protocol", schema::word(AUTO, &["auto", "http1", "http2"])),
+            optional("refresh", schema::some_duration("How often names of endpoints are resolved; left out: 5s.")),
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),

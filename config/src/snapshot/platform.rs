@@ -123,6 +123,8 @@ pub struct Upstream {
     pub tls: UpstreamTls,
     /// Which protocol goes out.
     pub protocol: Protocol,
+    /// How often names of endpoints are resolved.
+    pub refresh: Duration,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the request's last byte to the response's head.

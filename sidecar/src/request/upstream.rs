@@ -2,15 +2,20 @@
 //!
 //! Cost: per request on a kept connection; its two system calls, and no allocation but for what the request itself holds.
 //! A request is sent again in two cases only: it never left (the endpoint cannot be reached, or the kept connection had ended
-//! before), or it has no body, may be repeated (RFC 9110 section 9.2.2), and a kept connection broke without a byte in return,
+//! before), to up to two other endpoints, or it has no body, may be repeated (RFC 9110 section 9.2.2), and a kept connection broke without a byte in return,
 //! which is how a server that closes an idle connection looks from here.
 //! Absent on purpose: retries after an answer began or for fresh connections; the upstream may have acted.
 
 mod send;
 mod agreed;
+mod retry;
+mod balance;
 mod target;
-mod connect;
+pub mod fleet;
+pub mod attend;
+mod roster;
 pub mod resolve;
+mod connect;
 mod exchange;
 mod http1;
 mod replay;
@@ -32,13 +37,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use target::InUse;
 
 /// Where an upstream failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Its name has no address.
     Resolve,
+    /// Its name was not resolved in time.
+    ResolveTimeout,
     /// It refuses connections.
     Refused,
     /// No connection, for another reason.
@@ -71,6 +77,7 @@ impl Step {
     /// Every label, for metrics.
     pub const LABELS: &'static [&'static str] = &[
         "resolve",
+        "resolve_timeout",
         "refused",
         "connect",
         "connect_timeout",
@@ -97,6 +104,7 @@ impl Step {
     pub fn problem(self) -> (Code, &'static str) {
         match self {
             Step::Resolve => (Code::UpstreamUnreachable, "dns_error"),
+            Step::ResolveTimeout => (Code::UpstreamTimeout, "dns_timeout"),
             Step::Refused => (Code::UpstreamUnreachable, "connection_refused"),
             Step::Connect => (Code::UpstreamUnreachable, "destination_unavailable"),
             Step::ConnectTimeout => (Code::UpstreamTimeout, "connection_timeout"),
@@ -118,6 +126,7 @@ impl Step {
     pub fn told(self) -> &'static str {
         match self {
             Step::Resolve => "The name of the service behind this proxy has no address.",
+            Step::ResolveTimeout => "The name of the service behind this proxy was not resolved in time.",
             Step::Refused => "The service behind this proxy refuses connections.",
             Step::Connect => "There is no connection to the service behind this proxy.",
             Step::ConnectTimeout => "The service behind this proxy did not take a connection in time.",
@@ -159,11 +168,6 @@ impl Failed {
     #[must_use]
     pub fn cause(&self) -> &str {
         self.cause.as_deref().unwrap_or_default()
-    }
-
-    /// Whether trying at `next` can end otherwise: an endpoint that cannot be reached is not asked twice.
-    fn may_pass_at(&self, next: &InUse, failed: &InUse) -> bool {
-        self.step == Step::Closed || !next.is_same(failed)
     }
 }
 

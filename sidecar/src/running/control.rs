@@ -14,7 +14,9 @@ use crate::probes::{Health, Probes};
 use crate::problem::Code;
 use crate::request::authn::Strangers;
 use crate::request::quota::Book;
-use crate::request::upstream::{Step, resolve};
+use crate::request::upstream::Step;
+use crate::request::upstream::attend::Surroundings as UpstreamSurroundings;
+use crate::request::upstream::fleet::Fleet;
 use crate::settings::Settings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::decisions::Ids;
@@ -162,6 +164,18 @@ struct Begun<S> {
     asks: mpsc::Receiver<Ask>,
 }
 
+/// The endpoints of upstreams, and what the tasks that keep them need.
+struct Upstreams {
+    fleet: Arc<Fleet>,
+    surroundings: UpstreamSurroundings,
+}
+
+impl Upstreams {
+    fn follow(&self, policy: &Policy) {
+        self.fleet.follow(policy.snapshot.platform(), &self.surroundings);
+    }
+}
+
 /// What the control thread holds.
 struct Control {
     addresses: Addresses,
@@ -180,6 +194,7 @@ struct Control {
     places: Vec<Place>,
     threads: Vec<JoinHandle<()>>,
     book: Arc<Book>,
+    upstreams: Upstreams,
     clock: Clock,
     log: Log,
     access_log: AccessLog,
@@ -193,8 +208,19 @@ impl Control {
         drain_wanted: watch::Sender<bool>,
     ) -> Result<(Self, Begun<S>), StartError> {
         let workers = settings.workers();
-        let Settings { data_dir, take_over, probe_address, admin_port, listen, endpoint, access_log, log, core, source: settings_source } =
-            settings;
+        let Settings {
+            data_dir,
+            take_over,
+            probe_address,
+            admin_port,
+            listen,
+            endpoint,
+            lookup,
+            access_log,
+            log,
+            core,
+            source: settings_source,
+        } = settings;
         prepare(&data_dir)?;
         let origin = Origin::begin();
         let log = Log::start(log, core.log_level().as_str().parse().unwrap_or(Level::Info))?;
@@ -235,9 +261,8 @@ impl Control {
         let used = Arc::clone(&book);
         metrics.api_quota_usage_from(Box::new(move |tenant| used.usage(tenant.as_str(), Clock::new(origin).now())));
         let live = Arc::new(Live::from_pointee(Policy::empty()));
-        let (asker, questions) = resolve::channel();
-        tokio::task::spawn_local(resolve::serve(questions));
         let instead = endpoint.as_ref().filter(|(_, endpoint)| endpoint.scheme == Scheme::Https).map(|(service, _)| service.clone());
+        let fleet = Arc::new(Fleet::new(endpoint));
         let common = Common {
             origin,
             live: Arc::clone(&live),
@@ -247,8 +272,7 @@ impl Control {
             log: log.clone(),
             access_log: access_log.clone(),
             ids: Ids::new().map_err(|_| StartError::Random)?,
-            asker,
-            endpoint,
+            fleet: Arc::clone(&fleet),
         };
         let (places, threads) = spawn_workers(workers.get(), &common)?;
 
@@ -276,6 +300,8 @@ impl Control {
         let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, at_hand(taken), log.clone());
         let policy = live.load_full();
         listeners.prepare(policy.snapshot.platform())?;
+        let upstreams = Upstreams { fleet, surroundings: UpstreamSurroundings::new(lookup, log.clone()) };
+        upstreams.follow(&policy);
         if let Some(taking) = taking {
             taking.finish(&log).await?;
         }
@@ -318,6 +344,7 @@ impl Control {
             places,
             threads,
             book,
+            upstreams,
             clock: Clock::new(origin),
             log,
             access_log,
@@ -355,6 +382,7 @@ impl Control {
             tokio::select! {
                 order = orders.recv() => break order,
                 Some(ask) = asks.recv() => self.answer(ask).await,
+                () = self.upstreams.fleet.news() => self.upstreams.follow(&self.live.load()),
                 _ = looks.tick() => {
                     look += 1;
                     self.look(look, &mut seen).await;
@@ -405,6 +433,7 @@ impl Control {
         let changed = !Arc::ptr_eq(&now, seen);
         if changed {
             *seen = now;
+            self.upstreams.follow(seen);
             self.health.serves(seen.snapshot.platform().services().len());
         }
         let retry = self.listeners.lacks_some() && look.is_multiple_of(10);

@@ -14,14 +14,12 @@ use crate::policy::Live;
 use crate::request::authn::{Memo, Strangers};
 use crate::request::quota::Book;
 use crate::request::upstream::Targets;
-use crate::request::upstream::resolve::{Asker, Resolver};
+use crate::request::upstream::fleet::Fleet;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::decisions::{Decisions, Ids};
 use crate::telemetry::log::{Log, Value};
 use crate::telemetry::metrics::Metrics;
 use arc_swap::Cache;
-use bulkhead_config::name::ServiceName;
-use bulkhead_config::snapshot::Endpoint;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -53,10 +51,8 @@ pub struct Common {
     pub access_log: AccessLog,
     /// Names of decisions.
     pub ids: Ids,
-    /// The way to the resolver.
-    pub asker: Asker,
-    /// An endpoint in place of those that the policy declares for a service.
-    pub endpoint: Option<(ServiceName, Endpoint)>,
+    /// Endpoints of all upstreams.
+    pub fleet: Arc<Fleet>,
 }
 
 /// Why a worker did not start.
@@ -94,8 +90,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             tenants: Tenants::new(index, common.book, Arc::clone(&common.metrics)),
             memo: RefCell::new(Memo::new()),
             strangers: common.strangers,
-            targets: Targets::new(common.endpoint),
-            resolver: Resolver::new(common.asker),
+            targets: Targets::new(common.fleet),
             access_log: RefCell::new(common.access_log.buffer()),
             decisions: RefCell::new(Decisions::new(common.ids, number)),
             remembered: Cell::new((0, 0)),

@@ -11,6 +11,7 @@ mod answers;
 mod bodies;
 mod against_hyper;
 mod ending;
+mod endpoints;
 mod extended_connect;
 mod grpc;
 mod upstream_alpn;

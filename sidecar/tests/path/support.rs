@@ -3,9 +3,11 @@
 use bulkhead_config::settings::Environment;
 use bulkhead_sidecar::policy::Folder;
 use bulkhead_sidecar::policy::settings_watch::SettingsSource;
+use bulkhead_sidecar::request::upstream::resolve::Lookup;
 use bulkhead_sidecar::telemetry::spool::Sink;
 use bulkhead_sidecar::{Running, Settings};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -48,6 +50,16 @@ impl World {
         Self { sidecar, documents, data }
     }
 
+    /// A sidecar in front of endpoints by name, which `lookup` resolves.
+    pub(crate) async fn resolving(lookup: Lookup, endpoints: &[String], upstream_settings: &str) -> Self {
+        let (documents, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(documents.path().join("all.yaml"), Self::text(endpoints, upstream_settings, "")).unwrap();
+        let mut settings = Self::settings(2, &data);
+        settings.lookup = lookup;
+        let sidecar = bulkhead_sidecar::start(settings, Folder::watch(documents.path()).unwrap()).await.unwrap();
+        Self { sidecar, documents, data }
+    }
+
     async fn serve(workers: u16, documents: &TempDir, data: &TempDir) -> Running {
         let source = Folder::watch(documents.path()).unwrap();
         bulkhead_sidecar::start(Self::settings(workers, data), source).await.unwrap()
@@ -68,7 +80,7 @@ impl World {
     }
 
     /// The documents: tenant `acme` at host `acme.test`, a public route below `/public`, everything else behind a key.
-    pub(crate) fn text(upstreams: &[SocketAddr], upstream_settings: &str, more: &str) -> String {
+    pub(crate) fn text(upstreams: &[impl Display], upstream_settings: &str, more: &str) -> String {
         let endpoints: Vec<String> = upstreams.iter().map(|address| format!("\"http://{address}\"")).collect();
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, KEY.as_bytes());
         let hash: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -125,7 +137,14 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 
 /// An upstream: every connection is given to `serve`.
 pub(crate) async fn upstream<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(Client) -> F + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    upstream_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), serve)
+}
+
+/// The same, behind a socket that listens already.
+pub(crate) fn upstream_on<F: Future<Output = ()> + Send + 'static>(
+    listener: TcpListener,
+    serve: impl Fn(Client) -> F + Send + 'static,
+) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

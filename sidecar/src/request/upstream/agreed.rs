@@ -7,6 +7,7 @@
 use super::http1::Link;
 use super::http2::{Connection, Stream};
 use super::replay::{self, Lent};
+use super::retry::Tried;
 use super::send::{Attempt, Call, Forward, Use};
 use super::target::InUse;
 use super::{Arrived, Failed, Wire};
@@ -36,17 +37,28 @@ struct Open {
 impl Forward<'_> {
     /// Sends a request over what its endpoint picks.
     pub(super) async fn as_agreed(&self, endpoint: InUse, request: Box<Outgoing>) -> Result<Arrived, Refusal> {
-        let (again, failed, endpoint) = match self.once_as_agreed(endpoint, Use::Kept, Open { request, lent: None }).await {
-            Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
-            other => return other.last(),
-        };
-        let next = self.elsewhere(failed, &endpoint)?;
-        self.once_as_agreed(next, Use::Fresh, again).await.last()
+        match self.once_as_agreed(endpoint, Use::Kept, Open { request, lent: None }).await {
+            Attempt::Again(open, failed, at) => self.until_agreed(open, Tried::once(failed, at)).await,
+            other => other.last(),
+        }
     }
 
     /// Sends a request that a kept connection of HTTP/1.1 did not take.
-    pub(super) async fn as_agreed_anew(&self, endpoint: InUse, request: Box<Outgoing>) -> Result<Arrived, Refusal> {
-        self.once_as_agreed(endpoint, Use::Fresh, Open { request, lent: None }).await.last()
+    pub(super) async fn again_as_agreed(&self, request: Box<Outgoing>, tried: Tried) -> Result<Arrived, Refusal> {
+        self.until_agreed(Open { request, lent: None }, tried).await
+    }
+
+    async fn until_agreed(&self, mut open: Open, mut tried: Tried) -> Result<Arrived, Refusal> {
+        loop {
+            let next = tried.next(&self.target, self.worker.random()).map_err(Refusal::Upstream)?;
+            match self.once_as_agreed(next, Use::Fresh, open).await {
+                Attempt::Again(again, failed, at) => {
+                    open = again;
+                    tried.again(failed, at);
+                }
+                other => return other.last(),
+            }
+        }
     }
 
     async fn once_as_agreed(&self, endpoint: InUse, which: Use, mut open: Open) -> Attempt<Open> {

@@ -1,38 +1,36 @@
-//! Connect: one socket to an endpoint, within the upstream's connect timeout, resolution and handshake included.
+//! Connect: one socket to an endpoint, within the upstream's connect timeout, handshake included.
 //!
 //! Cost: per connection to an upstream, not per request.
 
+use super::fleet::Member;
 use super::{Failed, Step, Wire};
 use crate::deadline::Deadline;
 use crate::socket::Socket;
 use crate::tls::{self, NotConnected};
 use crate::worker::Worker;
-use bulkhead_config::snapshot::{Endpoint, Scheme, Upstream};
+use bulkhead_config::snapshot::{Scheme, Upstream};
 use std::io;
 use std::net::SocketAddr;
 use tokio::net::TcpStream;
 
-/// Addresses of one name that are tried in turn.
-const ADDRESSES_MAX: usize = 4;
-
-/// A connection to `endpoint`, for requests that go out as `wire`.
+/// A connection to `member`, for requests that go out as `wire`.
 ///
 /// # Errors
 /// The step that failed.
 pub(super) async fn connect(
     worker: &Worker,
     upstream: &Upstream,
-    endpoint: &Endpoint,
+    member: &Member,
     wire: Wire,
     deadline: &Deadline,
 ) -> Result<Socket, Failed> {
     let connecting = async {
-        let stream = resolve_and_dial(worker, endpoint).await?;
-        match endpoint.scheme {
+        let stream = dial(member).await?;
+        match member.endpoint.scheme {
             Scheme::Http => Ok(stream.into()),
             Scheme::Https => {
                 let policy = worker.policy();
-                let shaken = tls::connect(&policy.tls, &upstream.tls, &endpoint.host, wire, stream).await;
+                let shaken = tls::connect(&policy.tls, &upstream.tls, &member.endpoint.host, wire, stream).await;
                 shaken.map(Socket::from).map_err(|why| Failed::because(step(&why), why))
             }
         }
@@ -47,13 +45,11 @@ fn step(why: &NotConnected) -> Step {
     }
 }
 
-async fn resolve_and_dial(worker: &Worker, endpoint: &Endpoint) -> Result<TcpStream, Failed> {
-    let addresses = worker.resolver().addresses(&endpoint.host, worker.now()).await;
-    let addresses = addresses.map_err(|why| Failed::because(Step::Resolve, why))?;
+async fn dial(member: &Member) -> Result<TcpStream, Failed> {
     let mut last = Failed::at(Step::Connect);
-    for address in addresses.iter().take(ADDRESSES_MAX) {
-        let address = SocketAddr::new(*address, endpoint.port);
-        match dial(address).await {
+    for address in &member.addresses {
+        let address = SocketAddr::new(*address, member.endpoint.port);
+        match open(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = Failed::because(step_of(&error), format!("{address}: {error}")),
         }
@@ -61,7 +57,7 @@ async fn resolve_and_dial(worker: &Worker, endpoint: &Endpoint) -> Result<TcpStr
     Err(last)
 }
 
-async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     // A request is written at once; waiting to fill a segment would only delay it.
     stream.set_nodelay(true)?;

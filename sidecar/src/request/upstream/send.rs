@@ -7,6 +7,7 @@ use super::exchange::{Broken, Waits};
 use super::http1::{self, Link};
 use super::http2::{self, Connection, Stream};
 use super::replay::{self, Kept, Lent};
+use super::retry::Tried;
 use super::target::{InUse, Target};
 use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, idle_timeout};
 use crate::connection::Downstream;
@@ -51,7 +52,10 @@ pub async fn forward(
         asks_for_upgrade: request.upgrades,
         is_grpc: wire == Wire::Http2 && grpc::is_grpc(&request.fields),
     };
-    let endpoint = forward.target.choose(None).ok_or(Refusal::Upstream(Failed::at(Step::Resolve)))?;
+    let endpoint = match forward.target.choose(&[], worker.random()) {
+        Some(endpoint) => endpoint,
+        None => forward.target.wait(worker).await.map_err(Refusal::Upstream)?,
+    };
     match wire {
         Wire::Auto if forward.leaves_choice(&endpoint) && !endpoint.keeps_http1() => Box::pin(forward.as_agreed(endpoint, request)).await,
         Wire::Auto | Wire::Http1 => forward.by_http1(endpoint, request).await,
@@ -122,16 +126,28 @@ pub(super) struct Call {
 
 impl Forward<'_> {
     async fn by_http1(&self, endpoint: InUse, request: Box<Outgoing>) -> Result<Arrived, Refusal> {
-        let (again, failed, endpoint) = match self.over_http1(endpoint, Use::Kept, request).await {
-            Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
+        let (request, tried) = match self.over_http1(endpoint, Use::Kept, request).await {
+            Attempt::Again(request, failed, at) => (request, Tried::once(failed, at)),
             other => return other.last(),
         };
-        // A fresh connection: what else was kept may be as stale as the first.
-        let next = self.elsewhere(failed, &endpoint)?;
-        if self.leaves_choice(&next) {
-            return Box::pin(self.as_agreed_anew(next, again)).await;
+        Box::pin(self.again_by_http1(request, tried)).await
+    }
+
+    /// On fresh connections: what else was kept may be as stale as the first.
+    async fn again_by_http1(&self, mut request: Box<Outgoing>, mut tried: Tried) -> Result<Arrived, Refusal> {
+        if self.wire == Wire::Auto && !self.asks_for_upgrade {
+            return self.again_as_agreed(request, tried).await;
         }
-        Box::pin(self.over_http1(next, Use::Fresh, again)).await.last()
+        loop {
+            let next = tried.next(&self.target, self.worker.random()).map_err(Refusal::Upstream)?;
+            match self.over_http1(next, Use::Fresh, request).await {
+                Attempt::Again(again, failed, at) => {
+                    request = again;
+                    tried.again(failed, at);
+                }
+                other => return other.last(),
+            }
+        }
     }
 
     async fn by_http2(&self, endpoint: InUse, mut request: Box<Outgoing>, grpc_timeout: Option<Duration>) -> Result<Arrived, Refusal> {
@@ -144,23 +160,25 @@ impl Forward<'_> {
         let (lent, kept) = replay::lend(request.to_http2());
         self.worker.buffers().give_back_text(request.added);
         let mut call = Call { kept, deadline, failed: None, accept };
-        let (again, failed, endpoint) = match self.over_http2(endpoint, lent, &mut call).await {
-            Attempt::Again(again, failed, endpoint) => (again, failed, endpoint),
+        let (mut request, mut tried) = match self.over_http2(endpoint, lent, &mut call).await {
+            Attempt::Again(request, failed, at) => (request, Tried::once(failed, at)),
             other => return other.last(),
         };
-        let next = self.elsewhere(failed, &endpoint)?;
-        self.over_http2(next, again, &mut call).await.last()
+        loop {
+            let next = tried.next(&self.target, self.worker.random()).map_err(Refusal::Upstream)?;
+            match self.over_http2(next, request, &mut call).await {
+                Attempt::Again(again, failed, at) => {
+                    request = again;
+                    tried.again(failed, at);
+                }
+                other => return other.last(),
+            }
+        }
     }
 
     /// Whether an endpoint picks what it is spoken to. Another protocol than HTTP can be changed to from HTTP/1.1 only.
     fn leaves_choice(&self, endpoint: &InUse) -> bool {
-        self.wire == Wire::Auto && endpoint.endpoint.scheme == Scheme::Https && !self.asks_for_upgrade
-    }
-
-    /// Another endpoint where there is one, else the same if trying there can end otherwise.
-    pub(super) fn elsewhere(&self, failed: Failed, endpoint: &InUse) -> Result<InUse, Refusal> {
-        let next = self.target.choose(Some(endpoint)).filter(|next| failed.may_pass_at(next, endpoint));
-        next.ok_or(Refusal::Upstream(failed))
+        self.wire == Wire::Auto && endpoint.member.endpoint.scheme == Scheme::Https && !self.asks_for_upgrade
     }
 
     async fn over_http1(&self, endpoint: InUse, which: Use, request: Box<Outgoing>) -> Attempt<Box<Outgoing>> {
@@ -224,7 +242,7 @@ impl Forward<'_> {
         if call.accept.is_some() && !stream.takes_websockets() {
             return Attempt::Over(Refusal::Upstream(Failed::at(Step::NoWebSocket)));
         }
-        name_scheme(request.uri_mut(), endpoint.endpoint.scheme);
+        name_scheme(request.uri_mut(), endpoint.member.endpoint.scheme);
         match http2::exchange(&stream, request, &call.kept, &self.waits(&idle), call.deadline.as_ref()).await {
             Ok(response) if call.accept.is_some() && response.status().is_success() => {
                 self.opened(response, stream, &endpoint, call.accept.take()).await
@@ -248,7 +266,7 @@ impl Forward<'_> {
     }
 
     pub(super) async fn connect(&self, endpoint: &InUse, wire: Wire, deadline: &Deadline) -> Result<Socket, Failed> {
-        let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.endpoint, wire, deadline).await;
+        let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.member, wire, deadline).await;
         if connected.is_err() {
             endpoint.avoid();
         }

@@ -1,16 +1,19 @@
-//! Targets: what one worker knows of each upstream: its endpoints, their kept connections, and whom to try first.
+//! Targets: what one worker keeps for each upstream: its endpoints and their connections.
 //!
 //! Cost: per request; one lookup by the declaration's address, one connection popped from a stack.
 //! A target is keyed by the identity of its declaration, which snapshots share while nothing about it changes.
 
+use super::fleet::{Fleet, Group, Member, Members};
 use super::http1::Link;
 use super::http2::{Connection, Stream};
-use super::{Failed, Wire};
+use super::{Failed, Step, Wire, balance};
 use crate::deadline::{TURN, Wheel};
-use bulkhead_config::name::ServiceName;
-use bulkhead_config::snapshot::{Endpoint, Platform, Scheme, Upstream};
+use crate::worker::{Random, Worker};
+use arc_swap::{ArcSwap, Cache};
+use bulkhead_config::snapshot::{Platform, Scheme, Upstream};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,8 +32,8 @@ const AVOIDED: Duration = Duration::from_secs(5);
 /// All targets of a worker.
 #[derive(Debug)]
 pub struct Targets {
-    /// An endpoint in place of those that the policy declares for a service.
-    instead: Option<(ServiceName, Endpoint)>,
+    /// What all workers know.
+    fleet: Arc<Fleet>,
     /// By the address of the declaration, which its target keeps alive.
     known: RefCell<HashMap<usize, Rc<Target>, foldhash::fast::FixedState>>,
 }
@@ -40,15 +43,26 @@ pub struct Targets {
 pub struct Target {
     /// What is declared.
     pub upstream: Arc<Upstream>,
-    endpoints: Vec<Rc<EndpointState>>,
+    group: Arc<Group>,
+    /// Absent where the endpoints are always the same.
+    watch: Option<RefCell<Watch>>,
+    endpoints: RefCell<Vec<Rc<EndpointState>>>,
     next: Cell<usize>,
+    wheel: Rc<Wheel>,
+}
+
+/// The endpoints as this worker last saw them.
+#[derive(Debug)]
+struct Watch {
+    cache: Cache<Arc<ArcSwap<Members>>, Arc<Members>>,
+    seen: Arc<Members>,
 }
 
 /// One endpoint as one worker sees it.
 #[derive(Debug)]
 pub struct EndpointState {
-    /// Its address as declared.
-    pub endpoint: Endpoint,
+    /// As all workers know it.
+    pub member: Arc<Member>,
     /// `host:port`, for logs.
     pub authority: Rc<str>,
     in_flight: Cell<u32>,
@@ -88,8 +102,8 @@ pub struct InUse(Rc<EndpointState>);
 impl Targets {
     /// None yet.
     #[must_use]
-    pub fn new(instead: Option<(ServiceName, Endpoint)>) -> Self {
-        Self { instead, known: RefCell::default() }
+    pub fn new(fleet: Arc<Fleet>) -> Self {
+        Self { fleet, known: RefCell::default() }
     }
 
     /// The target of a declaration.
@@ -97,11 +111,7 @@ impl Targets {
     pub fn of(&self, upstream: &Arc<Upstream>, wheel: &Rc<Wheel>) -> Rc<Target> {
         let key = Arc::as_ptr(upstream).addr();
         let mut known = self.known.borrow_mut();
-        Rc::clone(known.entry(key).or_insert_with(|| {
-            let instead = self.instead.as_ref().filter(|(service, _)| *service == upstream.service);
-            let endpoints = instead.map_or(upstream.endpoints.as_slice(), |(_, endpoint)| std::slice::from_ref(endpoint));
-            Rc::new(Target::new(upstream, endpoints, wheel))
-        }))
+        Rc::clone(known.entry(key).or_insert_with(|| Rc::new(Target::new(self.fleet.of(upstream), wheel))))
     }
 
     /// Forgets targets that the platform no longer declares; their connections close as their requests end.
@@ -115,7 +125,7 @@ impl Targets {
     /// Closes connections that were idle for too long or that the upstream closed.
     pub fn sweep(&self) {
         for target in self.known.borrow().values() {
-            for endpoint in &target.endpoints {
+            for endpoint in target.endpoints.borrow().iter() {
                 endpoint.sweep();
             }
         }
@@ -123,45 +133,96 @@ impl Targets {
 }
 
 impl Target {
-    fn new(upstream: &Arc<Upstream>, endpoints: &[Endpoint], wheel: &Rc<Wheel>) -> Self {
-        let state = |endpoint: &Endpoint| {
-            Rc::new(EndpointState {
-                endpoint: endpoint.clone(),
-                authority: endpoint.authority().into(),
-                in_flight: Cell::new(0),
-                picks: Cell::new(if endpoint.scheme == Scheme::Https { Wire::Http2 } else { Wire::Http1 }),
-                avoided_until: Cell::new(0),
-                idle: RefCell::default(),
-                http2: RefCell::default(),
-                wheel: Rc::clone(wheel),
-            })
-        };
-        Self { upstream: Arc::clone(upstream), endpoints: endpoints.iter().map(state).collect(), next: Cell::new(0) }
+    fn new(group: Arc<Group>, wheel: &Rc<Wheel>) -> Self {
+        let members = group.members.load_full();
+        let state = |member: &Arc<Member>| Rc::new(EndpointState::new(member, wheel));
+        let endpoints = members.usable.iter().map(state).collect();
+        let watch = || RefCell::new(Watch { cache: Cache::new(Arc::clone(&group.members)), seen: members });
+        Self {
+            upstream: Arc::clone(&group.upstream),
+            watch: group.needs_attention().then(watch),
+            endpoints: RefCell::new(endpoints),
+            next: Cell::new(0),
+            wheel: Rc::clone(wheel),
+            group,
+        }
     }
 
-    /// Whom to send the next request to: of the two next in turn the one with fewer requests, an avoided one only if there is
-    /// no other. `not` is one that just failed.
+    /// Whom to send the next request to, where it was not tried at these. None where there is nobody else, or no address is known.
     #[must_use]
-    pub fn choose(&self, not: Option<&EndpointState>) -> Option<InUse> {
-        if let [only] = self.endpoints.as_slice() {
+    pub fn choose(&self, not: &[InUse], random: &Random) -> Option<InUse> {
+        self.look();
+        let endpoints = self.endpoints.borrow();
+        if let ([only], []) = (endpoints.as_slice(), not) {
             return Some(InUse::of(only));
         }
-        let start = self.next.get();
-        self.next.set(start.wrapping_add(1));
-        let count = self.endpoints.len();
-        let is_other = |state: &&Rc<EndpointState>| !not.is_some_and(|not| std::ptr::eq(not, Rc::as_ptr(state)));
-        let mut in_turn = self.endpoints.iter().cycle().skip(start.checked_rem(count)?).take(count).filter(is_other);
-        let mut preferred = in_turn.clone().filter(|state| !state.is_avoided());
-        let best = match (preferred.next(), preferred.next()) {
-            (Some(first), Some(second)) if second.in_flight < first.in_flight => second,
-            (Some(first), _) => first,
-            (None, _) => in_turn.next()?,
+        let turn = self.next.get();
+        self.next.set(turn.wrapping_add(1));
+        balance::choose(&endpoints, turn, random.span(), not).map(InUse::of)
+    }
+
+    /// The same, where no address is known yet: waits for one.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) fn wait<'a>(&'a self, worker: &'a Worker) -> Pin<Box<dyn Future<Output = Result<InUse, Failed>> + 'a>> {
+        Box::pin(async {
+            let (random, deadline) = (worker.random(), worker.deadline());
+            let known = async {
+                loop {
+                    let changed = self.group.changed.notified();
+                    if let Some(chosen) = self.choose(&[], random) {
+                        return Ok(chosen);
+                    }
+                    if let Some(why) = &self.group.members.load().why_none {
+                        return Err(Failed::because(Step::Resolve, why));
+                    }
+                    changed.await;
+                }
+            };
+            let within = self.upstream.connect_timeout;
+            deadline.limit(within, known).await.unwrap_or_else(|_| Err(Failed::at(Step::ResolveTimeout)))
+        })
+    }
+
+    /// Takes over a change of the endpoints. Those that stay keep their connections.
+    fn look(&self) {
+        let Some(watch) = &self.watch else { return };
+        let mut watch = watch.borrow_mut();
+        let Watch { cache, seen } = &mut *watch;
+        let now = cache.load();
+        if Arc::ptr_eq(now, seen) {
+            return;
+        }
+        *seen = Arc::clone(now);
+        let mut endpoints = self.endpoints.borrow_mut();
+        let state = |member: &Arc<Member>| {
+            let known = endpoints.iter().find(|state| Arc::ptr_eq(&state.member, member));
+            known.map_or_else(|| Rc::new(EndpointState::new(member, &self.wheel)), Rc::clone)
         };
-        Some(InUse::of(best))
+        *endpoints = now.usable.iter().map(state).collect();
     }
 }
 
 impl EndpointState {
+    fn new(member: &Arc<Member>, wheel: &Rc<Wheel>) -> Self {
+        Self {
+            member: Arc::clone(member),
+            authority: Rc::from(&*member.authority),
+            in_flight: Cell::new(0),
+            picks: Cell::new(if member.endpoint.scheme == Scheme::Https { Wire::Http2 } else { Wire::Http1 }),
+            avoided_until: Cell::new(0),
+            idle: RefCell::default(),
+            http2: RefCell::default(),
+            wheel: Rc::clone(wheel),
+        }
+    }
+
+    /// Requests of this worker that it is answering.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
     /// A kept connection that still stands.
     #[must_use]
     pub fn take_idle(&self) -> Option<Box<Link>> {
@@ -205,7 +266,7 @@ impl EndpointState {
         self.avoided_until.set(self.wheel.turn() + turns(AVOIDED));
     }
 
-    fn is_avoided(&self) -> bool {
+    pub(super) fn is_avoided(&self) -> bool {
         self.avoided_until.get() > self.wheel.turn()
     }
 
@@ -318,10 +379,9 @@ impl InUse {
         }
     }
 
-    /// Whether both are on one endpoint.
-    #[must_use]
-    pub fn is_same(&self, other: &InUse) -> bool {
-        Rc::ptr_eq(&self.0, &other.0)
+    /// Whether it is a request on this endpoint.
+    pub(super) fn is_at(&self, state: &Rc<EndpointState>) -> bool {
+        Rc::ptr_eq(&self.0, state)
     }
 }
 
@@ -346,89 +406,140 @@ fn turns(time: Duration) -> u64 {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use bulkhead_config::snapshot::{Protocol, Scheme, UpstreamTls};
+    use bulkhead_config::snapshot::{Protocol, UpstreamTls};
 
-    fn target(endpoints: u16) -> (Target, Rc<Wheel>) {
+    fn target(endpoints: &[&str]) -> (Target, Rc<Wheel>) {
         let wheel = Wheel::new();
         let upstream = Upstream {
             service: "demo".parse().unwrap(),
             name: "app".parse().unwrap(),
-            endpoints: (0..endpoints).map(|port| Endpoint { scheme: Scheme::Http, host: "app".to_owned(), port }).collect(),
+            endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
             tls: UpstreamTls::default(),
             protocol: Protocol::Auto,
+            refresh: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
             stream_idle_timeout: Duration::from_secs(1),
         };
-        {
-            let endpoints = upstream.endpoints.clone();
-            (Target::new(&Arc::new(upstream), &endpoints, &wheel), wheel)
-        }
+        (Target::new(Fleet::new(None).of(&Arc::new(upstream)), &wheel), wheel)
     }
 
-    fn chosen(target: &Target, not: Option<&EndpointState>) -> u16 {
-        target.choose(not).unwrap().endpoint.port
+    /// A target of so many endpoints, whose ports are 1, 2, 3, …
+    fn of(count: usize) -> (Target, Rc<Wheel>) {
+        let endpoints = ["http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3", "http://127.0.0.1:4"];
+        target(endpoints.get(..count).unwrap())
+    }
+
+    fn choose(target: &Target, not: &[InUse]) -> InUse {
+        target.choose(not, &Random::new().unwrap()).unwrap()
+    }
+
+    fn chosen(target: &Target, not: &[InUse]) -> u16 {
+        choose(target, not).member.endpoint.port
     }
 
     #[test]
     fn an_ipv6_endpoint_is_logged_in_brackets() {
-        let (target, wheel) = target(1);
-        let endpoint = "http://[::1]:80".parse().unwrap();
-        let ipv6 = Target::new(&target.upstream, &[endpoint], &wheel);
-        assert_eq!([&target, &ipv6].map(|target| target.choose(None).unwrap().authority.to_string()), ["app:0", "[::1]:80"]);
+        for (endpoint, shown) in [("http://[::1]:80", "[::1]:80"), ("http://localhost:80", "localhost:80")] {
+            assert_eq!(&*choose(&target(&[endpoint]).0, &[]).authority, shown);
+        }
     }
 
     #[test]
     fn only_a_tls_endpoint_is_thought_to_pick_http2_also_one_in_place_of_the_declared() {
-        let (target, wheel) = target(1);
-        let instead = |endpoint: &str| Targets::new(Some((target.upstream.service.clone(), endpoint.parse().unwrap())));
-        for (endpoint, picks) in [("http://app:80", Wire::Http1), ("https://app:443", Wire::Http2)] {
-            let chosen = instead(endpoint).of(&target.upstream, &wheel).choose(None).unwrap();
-            assert_eq!(chosen.picks(), picks, "{endpoint}");
+        let (target, wheel) = of(1);
+        for (endpoint, picks) in [("http://localhost:80", Wire::Http1), ("https://localhost:443", Wire::Http2)] {
+            let instead = Fleet::new(Some((target.upstream.service.clone(), endpoint.parse().unwrap())));
+            let target = Targets::new(Arc::new(instead)).of(&target.upstream, &wheel);
+            assert_eq!(choose(&target, &[]).picks(), picks, "{endpoint}");
         }
     }
 
     #[test]
-    fn requests_go_to_every_endpoint_in_turn() {
-        let (target, _) = target(3);
-        let mut counts = [0; 3];
+    fn an_idle_upstream_gets_the_same_at_every_endpoint() {
+        let (target, _) = of(3);
+        let mut counts = [0; 4];
         for _ in 0..300 {
-            *counts.get_mut(usize::from(chosen(&target, None))).unwrap() += 1;
+            *counts.get_mut(usize::from(chosen(&target, &[]))).unwrap() += 1;
         }
-        assert_eq!(counts, [100; 3]);
+        assert_eq!(counts, [0, 100, 100, 100]);
     }
 
     #[test]
     fn of_two_the_one_with_fewer_requests_is_chosen() {
-        let (target, _) = target(2);
-        let busy: Vec<InUse> = (0..9).map(|_| target.choose(None).unwrap()).collect();
-        let ports: Vec<u16> = busy.iter().map(|in_use| in_use.endpoint.port).collect();
-        assert!(ports.iter().filter(|port| **port == 0).count().abs_diff(ports.len() / 2) <= 1, "{ports:?}");
-        let (of_first, of_second): (Vec<InUse>, Vec<InUse>) = busy.into_iter().partition(|in_use| in_use.endpoint.port == 0);
+        let (target, _) = of(2);
+        let busy: Vec<InUse> = (0..9).map(|_| choose(&target, &[])).collect();
+        let (of_first, of_second): (Vec<InUse>, Vec<InUse>) = busy.into_iter().partition(|in_use| in_use.member.endpoint.port == 1);
+        assert!(of_first.len().abs_diff(of_second.len()) <= 1, "{} and {}", of_first.len(), of_second.len());
         drop(of_second);
-        assert_eq!([chosen(&target, None), chosen(&target, None)], [1, 1]);
-        drop(of_first);
+        assert_eq!([chosen(&target, &[]), chosen(&target, &[])], [2, 2]);
+    }
+
+    #[test]
+    fn a_slow_endpoint_among_several_gets_few_requests() {
+        let (target, _) = of(4);
+        let mut held = Vec::new();
+        // The first never answers, the others at once.
+        for _ in 0..400 {
+            let in_use = choose(&target, &[]);
+            if in_use.member.endpoint.port == 1 {
+                held.push(in_use);
+            }
+        }
+        assert!(held.len() <= 2, "{} of 400 went to the endpoint that answers none", held.len());
     }
 
     #[test]
     fn an_endpoint_that_failed_is_tried_last_for_a_while() {
-        let (target, wheel) = target(2);
-        let failed = target.choose(None).unwrap();
-        let (other, port) = (1 - failed.endpoint.port, failed.endpoint.port);
+        let (target, wheel) = of(2);
+        let failed = choose(&target, &[]);
+        let port = failed.member.endpoint.port;
+        let other = 3 - port;
         failed.avoid();
-        assert_eq!(chosen(&target, Some(&failed)), other);
-        drop(failed);
-        assert_eq!([chosen(&target, None), chosen(&target, None)], [other; 2]);
+        let tried = [failed];
+        assert_eq!(chosen(&target, &tried), other);
+        drop(tried);
+        assert_eq!([chosen(&target, &[]), chosen(&target, &[])], [other; 2]);
         wheel.turn_to(2 * AVOIDED);
-        assert!([chosen(&target, None), chosen(&target, None)].contains(&port));
+        assert!([chosen(&target, &[]), chosen(&target, &[])].contains(&port));
+    }
+
+    #[test]
+    fn where_all_failed_another_than_the_last_is_tried() {
+        let (target, _) = of(3);
+        for _ in 0..3 {
+            choose(&target, &[]).avoid();
+        }
+        let last = choose(&target, &[]);
+        let port = last.member.endpoint.port;
+        assert_ne!(chosen(&target, &[last]), port);
     }
 
     #[test]
     fn the_only_endpoint_is_chosen_even_when_it_failed() {
-        let (target, _) = target(1);
-        let only = target.choose(None).unwrap();
+        let (target, _) = of(1);
+        let only = choose(&target, &[]);
         only.avoid();
-        assert_eq!(chosen(&target, Some(&only)), 0);
+        assert_eq!(chosen(&target, &[]), 1);
+        assert!(target.choose(&[only], &Random::new().unwrap()).is_none(), "and not tried twice");
+    }
+
+    #[test]
+    fn endpoints_that_stay_keep_their_state_when_others_change() {
+        let (target, _) = target(&["http://app.internal:80"]);
+        assert!(target.choose(&[], &Random::new().unwrap()).is_none(), "not resolved yet");
+        let endpoint = target.upstream.endpoints.first().unwrap();
+        let [one, two, three] = [1, 2, 3].map(|last| Arc::new(Member::resolved(endpoint, [192, 0, 2, last].into())));
+        let publish = |members: [&Arc<Member>; 2]| {
+            let usable = members.map(Arc::clone).into();
+            target.group.members.store(Arc::new(Members { usable, why_none: None }));
+        };
+        publish([&one, &two]);
+        let held = [choose(&target, &[]), choose(&target, &[])];
+        publish([&two, &three]);
+        let after = choose(&target, &[]);
+        assert!(Arc::ptr_eq(&after.member, &three), "the one that stayed still has a request");
+        assert!(held.iter().any(|in_use| Arc::ptr_eq(&in_use.member, &one)), "a request outlives its endpoint");
     }
 }

@@ -1,0 +1,167 @@
+//! Fleet: the endpoints of every upstream as this process knows them, for the workers to read and the control runtime to write.
+//!
+//! Cost: per request; nothing where endpoints are addresses and nothing watches them, else one look whether they changed.
+//! A group is keyed by the identity of its declaration, which snapshots share while nothing about it changes. Who asks first
+//! enters it; one task on the control runtime (`attend.rs`) keeps its endpoints as long as it is declared.
+
+use super::attend::{self, Event, Surroundings};
+use super::resolve;
+use arc_swap::ArcSwap;
+use bulkhead_config::name::ServiceName;
+use bulkhead_config::snapshot::{Endpoint, Platform, Upstream};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Notify, mpsc};
+
+/// Events that may wait for the task of a group. What finds no place comes again.
+const EVENTS_MAX: usize = 256;
+
+/// All groups of this process.
+#[derive(Debug)]
+pub struct Fleet {
+    groups: ArcSwap<Groups>,
+    /// An endpoint in place of those that the policy declares for a service.
+    instead: Option<(ServiceName, Endpoint)>,
+    /// Told when a worker met an upstream first.
+    news: Notify,
+}
+
+/// By the address of the declaration, which its group keeps alive.
+type Groups = HashMap<usize, Arc<Group>, foldhash::fast::FixedState>;
+
+/// An upstream as this process knows it.
+#[derive(Debug)]
+pub struct Group {
+    /// What is declared.
+    pub upstream: Arc<Upstream>,
+    /// What is declared, or stands in its place.
+    pub(super) endpoints: Box<[Endpoint]>,
+    /// As they are now.
+    pub(super) members: Arc<ArcSwap<Members>>,
+    /// Told when they changed.
+    pub(super) changed: Arc<Notify>,
+    /// The way to the task that keeps them; it ends when the group is gone.
+    events: OnceLock<mpsc::Sender<Event>>,
+}
+
+/// The endpoints of a group at one moment.
+#[derive(Debug, Default)]
+pub struct Members {
+    /// Those that requests may go to.
+    pub usable: Box<[Arc<Member>]>,
+    /// Why there are none; absent while their names were not yet resolved.
+    pub why_none: Option<Arc<str>>,
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub struct Member {
+    /// As declared.
+    pub endpoint: Endpoint,
+    /// Its address; several only of `localhost`, tried in turn.
+    pub addresses: Box<[IpAddr]>,
+    /// `address:port`, for logs.
+    pub authority: Arc<str>,
+}
+
+impl Fleet {
+    /// No group yet.
+    #[must_use]
+    pub fn new(instead: Option<(ServiceName, Endpoint)>) -> Self {
+        Self { groups: ArcSwap::default(), instead, news: Notify::new() }
+    }
+
+    /// The group of a declaration. The first time it costs a copy of the table.
+    #[must_use]
+    pub fn of(&self, upstream: &Arc<Upstream>) -> Arc<Group> {
+        let key = Arc::as_ptr(upstream).addr();
+        if let Some(known) = self.groups.load().get(&key) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(self.group(upstream));
+        let mut kept = Arc::clone(&new);
+        self.groups.rcu(|groups| {
+            let mut grown = Groups::clone(groups);
+            kept = Arc::clone(grown.entry(key).or_insert_with(|| Arc::clone(&new)));
+            grown
+        });
+        if kept.needs_attention() {
+            self.news.notify_one();
+        }
+        kept
+    }
+
+    /// Takes care of the groups that a policy declares, and of no others.
+    pub fn follow(&self, platform: &Platform, surroundings: &Surroundings) {
+        let declared = || platform.services().iter().flat_map(|service| &service.upstreams);
+        for group in declared().map(|upstream| self.of(upstream)) {
+            group.attend(surroundings);
+        }
+        let is_declared = |group: &Group| declared().any(|upstream| Arc::ptr_eq(upstream, &group.upstream));
+        if self.groups.load().len() > declared().count() {
+            self.groups.rcu(|groups| {
+                let mut kept = Groups::clone(groups);
+                kept.retain(|_, group| is_declared(group));
+                kept
+            });
+        }
+    }
+
+    /// Waits until a worker met an upstream that nobody takes care of.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    fn group(&self, upstream: &Arc<Upstream>) -> Group {
+        let instead = self.instead.as_ref().filter(|(service, _)| *service == upstream.service);
+        let endpoints = instead.map_or(upstream.endpoints.as_slice(), |(_, endpoint)| std::slice::from_ref(endpoint));
+        Group::new(upstream, endpoints)
+    }
+}
+
+impl Group {
+    pub(super) fn new(upstream: &Arc<Upstream>, endpoints: &[Endpoint]) -> Self {
+        let known = endpoints.iter().filter_map(|endpoint| Some(Arc::new(Member::declared(endpoint)?)));
+        let members = Members { usable: known.collect(), why_none: None };
+        Self {
+            upstream: Arc::clone(upstream),
+            endpoints: endpoints.into(),
+            members: Arc::new(ArcSwap::from_pointee(members)),
+            changed: Arc::default(),
+            events: OnceLock::new(),
+        }
+    }
+
+    /// Whether its endpoints can change: some are names.
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| resolve::literal(&endpoint.host).is_none())
+    }
+
+    /// Begins the task that keeps its endpoints, once.
+    fn attend(&self, surroundings: &Surroundings) {
+        if !self.needs_attention() || self.events.get().is_some() {
+            return;
+        }
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let sends = sender.downgrade();
+        if self.events.set(sender).is_ok() {
+            tokio::task::spawn_local(attend::attend(self, sends, events, surroundings.clone()));
+        }
+    }
+}
+
+impl Member {
+    /// An endpoint whose address is declared; nothing for a name.
+    pub(super) fn declared(endpoint: &Endpoint) -> Option<Self> {
+        let addresses = resolve::literal(&endpoint.host)?;
+        Some(Self { endpoint: endpoint.clone(), addresses, authority: endpoint.authority().into() })
+    }
+
+    /// One address of a name.
+    pub(super) fn resolved(endpoint: &Endpoint, address: IpAddr) -> Self {
+        let authority = SocketAddr::new(address, endpoint.port).to_string().into();
+        Self { endpoint: endpoint.clone(), addresses: [address].into(), authority }
+    }
+}
