@@ -14,6 +14,7 @@ mod value;
 mod schema;
 pub mod cache;
 pub mod identity;
+pub mod jwks;
 pub mod quota;
 pub mod role;
 pub mod security;
@@ -23,7 +24,8 @@ pub mod tls;
 pub mod upstream;
 
 pub use cache::CachePolicy;
-pub use identity::{ApiKey, Identity, Jwks, JwtIssuer};
+pub use identity::{ApiKey, Identity, JwtIssuer};
+pub use jwks::Jwks;
 pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
 pub use read::{NotAKind, read_document, read_file};
 pub use role::{Role, RoleBinding, Rule, Subject};

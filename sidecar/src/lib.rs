@@ -15,6 +15,7 @@ pub mod fields;
 pub mod http1;
 pub mod request;
 pub mod problem;
+pub mod identity;
 pub mod policy;
 pub mod telemetry;
 pub(crate) mod operator_http;

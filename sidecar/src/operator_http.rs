@@ -186,7 +186,7 @@ async fn respond<H: Handler>(handler: &H, request: http::Request<Incoming>) -> R
         Err(problem) => problem.into(),
     };
     let body = if head_only { String::new() } else { answer.body };
-    let mut response = Response::new(Whole(Some(Bytes::from(body))));
+    let mut response = Response::new(Whole::new(body));
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
@@ -251,7 +251,13 @@ fn percent_decoded(text: &str) -> Option<String> {
 }
 
 /// A body that is there at once.
-struct Whole(Option<Bytes>);
+pub(crate) struct Whole(Option<Bytes>);
+
+impl Whole {
+    pub(crate) fn new(body: impl Into<Bytes>) -> Self {
+        Self(Some(body.into()))
+    }
+}
 
 impl Body for Whole {
     type Data = Bytes;
@@ -271,7 +277,7 @@ impl Body for Whole {
 }
 
 /// A tokio stream as hyper wants it.
-struct Stream<S>(S);
+pub(crate) struct Stream<S>(pub(crate) S);
 
 impl<S: AsyncRead + Unpin> hyper::rt::Read for Stream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: hyper::rt::ReadBufCursor<'_>) -> Poll<io::Result<()>> {

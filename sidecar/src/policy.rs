@@ -7,10 +7,12 @@
 //! Cost: none per request; workers read [`Live`] through a cache of their own.
 
 use crate::clock::{Clock, Origin};
+use crate::identity::{self, Fetched, KeptSets, KeySets, Wanted};
 use crate::request::authn::Keys;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Tls;
+use crate::worker::Random;
 use arc_swap::ArcSwap;
 use bulkhead_config::name::ServiceName;
 use bulkhead_config::protocol::{Contents, Offer, Quarantined, Report};
@@ -19,7 +21,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as latest};
 use tokio::task::spawn_blocking;
 
 mod watch;
@@ -121,6 +123,8 @@ pub struct Keeper<S> {
     source: S,
     /// Absent only while it works.
     receiver: Option<Receiver>,
+    wanted: latest::Sender<Vec<Wanted>>,
+    fetched: mpsc::Receiver<Fetched>,
     retired: Vec<Arc<Policy>>,
     clock: Clock,
 }
@@ -140,11 +144,16 @@ pub enum PolicyError {
     /// The source has nothing to say.
     #[error("the source of policy ({0}) ended before it said what is declared")]
     NoOffer(String),
+    /// No randomness.
+    #[error("the system gives no random numbers")]
+    Random,
     /// A defect of ours.
     #[error("a defect of Bulkhead stopped the policy from being taken in; the log says where")]
     Defect,
 }
 
+/// Fetched key sets that may wait to be taken in.
+const FETCHED_MAX: usize = 64;
 /// How often replaced policies are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 /// Replaced policies that are kept for workers to let go of first.
@@ -154,17 +163,24 @@ const RETIRED_MAX: usize = 64;
 ///
 /// # Errors
 /// When there is no offer.
-pub async fn begin<S: PolicySource>(surroundings: Surroundings, mut source: S) -> Result<Keeper<S>, PolicyError> {
+pub async fn begin<S: PolicySource>(
+    surroundings: Surroundings,
+    mut source: S,
+    asks: mpsc::Receiver<identity::Ask>,
+) -> Result<Keeper<S>, PolicyError> {
     let clock = Clock::new(surroundings.origin);
     let (data_dir, probation, now) = (surroundings.data_dir.clone(), surroundings.probation, clock.now());
     let opened = spawn_blocking(move || LastGood::open(&data_dir, probation, now)).await;
     let (last_good, findings) = opened.map_err(|_| PolicyError::Defect)?;
     tell::findings(&surroundings.log, &findings, &last_good);
     let Some(offer) = source.next().await else { return Err(PolicyError::NoOffer(source.describe())) };
-    let keys = KeyFiles::new(surroundings.instead.clone());
+    let keys = KeyFiles::new(surroundings.instead.clone(), KeptSets::new(&surroundings.data_dir));
     let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good, source.key_reader(), keys);
-    let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), retired: Vec::new(), clock };
+    let (wanted, wants) = latest::channel(Vec::new());
+    let (sender, fetched) = mpsc::channel(FETCHED_MAX);
+    let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), wanted, fetched, retired: Vec::new(), clock };
     keeper.take(offer).await?;
+    tokio::spawn(keeper.key_sets(asks, wants, sender)?.run());
     Ok(keeper)
 }
 
@@ -195,6 +211,7 @@ impl<S: PolicySource> Keeper<S> {
                         self.surroundings.log.warn("core.config", None, "the source of policy has ended; what is served stays", &[]);
                     }
                 },
+                Some(fetched) = self.fetched.recv() => self.take_fetched(fetched).await?,
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => self.tick().await?,
                 () = tokio::time::sleep(SWEEP), if !self.retired.is_empty() => self.sweep(),
             }
@@ -218,6 +235,29 @@ impl<S: PolicySource> Keeper<S> {
         Ok(())
     }
 
+    /// Takes in a key set that was fetched; who waits for it is told once it is served.
+    async fn take_fetched(&mut self, fetched: Fetched) -> Result<(), PolicyError> {
+        let began = self.clock.now();
+        let Fetched { name, set, kept, waiting } = fetched;
+        if let Some(change) = self.work(move |receiver, clock| receiver.take_fetched(&name, set, kept, clock.now())).await? {
+            self.tell(change, self.clock.now().since(began));
+        }
+        waiting.tell();
+        Ok(())
+    }
+
+    /// Whoever fetches the key sets that documents name by their URL.
+    fn key_sets(
+        &self,
+        asks: mpsc::Receiver<identity::Ask>,
+        wanted: latest::Receiver<Vec<Wanted>>,
+        fetched: mpsc::Sender<Fetched>,
+    ) -> Result<KeySets, PolicyError> {
+        let Surroundings { log, metrics, status, origin, .. } = self.surroundings.clone();
+        let random = Random::new().map_err(|_| PolicyError::Random)?;
+        Ok(KeySets { asks, wanted, fetched, log, metrics, status, clock: Clock::new(origin), random })
+    }
+
     async fn tick(&mut self) -> Result<(), PolicyError> {
         let began = self.clock.now();
         if let Some(change) = self.work(|receiver, clock| receiver.tick(clock.now())).await? {
@@ -233,9 +273,13 @@ impl<S: PolicySource> Keeper<S> {
         let clock = Clock::new(self.surroundings.origin);
         let done = spawn_blocking(move || {
             let result = work(&mut receiver, &clock);
-            (receiver, result)
+            let wanted = receiver.newly_wanted();
+            (receiver, result, wanted)
         });
-        let (receiver, result) = done.await.map_err(|_| PolicyError::Defect)?;
+        let (receiver, result, wanted) = done.await.map_err(|_| PolicyError::Defect)?;
+        if let Some(wanted) = wanted {
+            self.wanted.send_replace(wanted);
+        }
         self.surroundings.status.ledger(receiver.last_good());
         tell::trouble(&self.surroundings.log, trouble.as_deref(), receiver.last_good().trouble());
         self.receiver = Some(receiver);

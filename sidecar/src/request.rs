@@ -25,9 +25,11 @@ pub mod record;
 pub use refusal::Refusal;
 
 use crate::connection::{Downstream, Entrance};
+use crate::identity::Looked;
 use crate::policy::Policy;
 use crate::problem::Form;
-use crate::worker::Worker;
+use crate::worker::{Current, Worker};
+use authn::Refused;
 use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
@@ -38,6 +40,7 @@ use record::Record;
 use respond::{Answer, Response};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use tenant::Proved;
 use trace::{Came, Trace};
 use upstream::Wire;
@@ -74,7 +77,16 @@ async fn answer(
     record.normal(&head, *source.as_ref().unwrap_or(&from.peer().ip()), trace.0);
     source.map_err(Refusal::Ambiguous)?;
     let service = service(policy, &from.entrance)?;
-    match admit(worker, policy, service, &head, &body, record)? {
+    let looked;
+    let (policy, admitted) = match admit(worker, policy, service, &head, &body, record) {
+        // Rare, so boxed: every request would carry what it takes.
+        Err(Refusal::Credential(Refused::NewKey { keys })) => {
+            looked = Box::pin(look(worker, keys, record)).await?;
+            (&**looked, admit_after_a_look(worker, &looked, from, &head, &body, record))
+        }
+        admitted => (policy, admitted),
+    };
+    match admitted? {
         Some(admitted) => fulfil(worker, from, policy, admitted, (head, trace), body, record).await,
         None => Ok(Answer::Options),
     }
@@ -84,6 +96,30 @@ async fn answer(
 fn service<'a>(policy: &'a Policy, entrance: &Entrance) -> Result<&'a Service, Refusal> {
     let mut services = policy.snapshot.platform().services().iter();
     services.find(|service| service.name == entrance.service).map(|service| &**service).ok_or(Refusal::NoService)
+}
+
+/// Has an issuer asked whether it has a new key; the policy with what it said.
+async fn look(worker: &Worker, keys: Arc<str>, record: &Record) -> Result<Rc<Current>, Refusal> {
+    match worker.looks().look(&keys, record.begun()).await {
+        Looked::Fresh => Ok(worker.policy()),
+        Looked::Unknown => Err(Refused::NewKey { keys }.into()),
+    }
+}
+
+/// The same from the start, by another policy: all of it is one state again.
+fn admit_after_a_look(
+    worker: &Worker,
+    policy: &Policy,
+    from: &Downstream,
+    head: &Head,
+    body: &Body,
+    record: &mut Record,
+) -> Result<Option<Admitted>, Refusal> {
+    let service = service(policy, &from.entrance)?;
+    admit(worker, policy, service, head, body, record).map_err(|refusal| match refusal {
+        Refusal::Credential(refused) => Refusal::Credential(refused.after_a_look()),
+        refusal => refusal,
+    })
 }
 
 /// From a head to the permission to go on; nothing where it asks about the service as a whole. Waits for nothing.

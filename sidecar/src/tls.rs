@@ -15,6 +15,7 @@ pub(crate) mod validity;
 
 pub use accept::{NotAccepted, accept, refuse};
 pub use connect::{NotConnected, connect};
+pub(crate) use connect::{asking, shake_hands};
 pub use listener::Server;
 
 use crate::connection::Entrance;

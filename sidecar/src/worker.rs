@@ -23,6 +23,7 @@ use crate::clock::{Clock, Now};
 use crate::connection::Downstream;
 use crate::connection::proxy_header::Told;
 use crate::deadline::{Deadline, Wheel};
+use crate::identity::Looks;
 use crate::policy::{Live, Policy};
 use crate::request::authn::{Memo, Strangers};
 use crate::request::upstream::Targets;
@@ -53,6 +54,7 @@ pub struct Worker {
     memo: RefCell<Memo>,
     strangers: Arc<Strangers>,
     targets: Targets,
+    looks: Looks,
     access_log: RefCell<AccessLogBuffer>,
     decisions: RefCell<Decisions<Decided>>,
     /// Allowed decisions remembered in this turn of the wheel.
@@ -142,6 +144,12 @@ impl Worker {
     #[must_use]
     pub fn target(&self, upstream: &Arc<Upstream>) -> Rc<crate::request::upstream::Target> {
         self.targets.of(upstream, &self.wheel)
+    }
+
+    /// The way to issuers whose keys may be new.
+    #[must_use]
+    pub fn looks(&self) -> &Looks {
+        &self.looks
     }
 
     /// Counters of this worker.

@@ -12,6 +12,7 @@ mod hostile;
 mod hot_swap;
 mod http2;
 mod http2_floods;
+mod jwks;
 mod kept_apart;
 mod many_tenants;
 mod observed;

@@ -22,6 +22,8 @@ pub enum Algorithm {
 /// Keys of one issuer.
 pub struct Issuer {
     iss: String,
+    /// Ends the ids of its keys.
+    generation: String,
     ed: Ed25519KeyPair,
     ec: EcdsaKeyPair,
     rsa: RsaKeyPair,
@@ -30,8 +32,18 @@ pub struct Issuer {
 impl Issuer {
     /// Fresh keys for the issuer of that name.
     pub fn new(iss: &str) -> Self {
+        Self::of_generation(iss, "")
+    }
+
+    /// The same issuer with other keys, of other ids.
+    pub fn rotated(&self) -> Self {
+        Self::of_generation(&self.iss, &format!("{}-next", self.generation))
+    }
+
+    fn of_generation(iss: &str, generation: &str) -> Self {
         Self {
             iss: iss.to_owned(),
+            generation: generation.to_owned(),
             ed: Ed25519KeyPair::generate().expect("a key"),
             ec: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key"),
             rsa: RsaKeyPair::generate(KeySize::Rsa2048).expect("a key"),
@@ -45,17 +57,30 @@ impl Issuer {
 
     /// Its public keys.
     pub fn jwks(&self) -> String {
+        Self::jwks_of(&[self])
+    }
+
+    /// The public keys of several, in one set.
+    pub fn jwks_of(issuers: &[&Issuer]) -> String {
+        json!({ "keys": issuers.iter().flat_map(|issuer| issuer.keys()).collect::<Vec<_>>() }).to_string()
+    }
+
+    fn keys(&self) -> [Value; 3] {
         let point: EcPublicKeyUncompressedBin<'_> = aws_lc_rs::encoding::AsBigEndian::as_be_bytes(self.ec.public_key()).expect("a point");
         let (x, y) = point.as_ref()[1..].split_at(32);
         let rsa = self.rsa.public_key();
         let big = |bytes: &[u8]| BASE64URL.encode(bytes);
-        json!({"keys": [
-            {"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": "ed", "x": BASE64URL.encode(self.ed.public_key())},
-            {"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": "ec", "x": big(x), "y": big(y)},
-            {"kty": "RSA", "use": "sig", "kid": "rsa", "n": big(rsa.modulus().big_endian_without_leading_zero()),
-             "e": big(rsa.exponent().big_endian_without_leading_zero())},
-        ]})
-        .to_string()
+        [
+            json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": self.kid("ed"),
+                   "x": BASE64URL.encode(self.ed.public_key())}),
+            json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.kid("ec"), "x": big(x), "y": big(y)}),
+            json!({"kty": "RSA", "use": "sig", "kid": self.kid("rsa"), "n": big(rsa.modulus().big_endian_without_leading_zero()),
+                   "e": big(rsa.exponent().big_endian_without_leading_zero())}),
+        ]
+    }
+
+    fn kid(&self, name: &str) -> String {
+        format!("{name}{}", self.generation)
     }
 
     /// Claims of a good token: five minutes of life, audience `demo`.
@@ -77,7 +102,7 @@ impl Issuer {
             Algorithm::Rs256 => ("RS256", "rsa"),
             Algorithm::Ps256 => ("PS256", "rsa"),
         };
-        self.sign_with(algorithm, &json!({"alg": alg, "typ": "JWT", "kid": kid}).to_string(), &claims.to_string())
+        self.sign_with(algorithm, &json!({"alg": alg, "typ": "JWT", "kid": self.kid(kid)}).to_string(), &claims.to_string())
     }
 
     /// A token with this header and these claims, byte for byte.

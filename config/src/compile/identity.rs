@@ -3,9 +3,9 @@
 use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, at};
 use crate::declared::{Body, Document, Jwks, JwtIssuer};
-use crate::diagnostic::{Diagnostic, Span, Spanned};
+use crate::diagnostic::{Diagnostic, Span};
 use crate::name::KeyId;
-use crate::snapshot::{ApiKey, Issuer, Scope, Workload};
+use crate::snapshot::{ApiKey, Issuer, KeySource, KeyUrl, Scope, Workload};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,18 +85,31 @@ fn add_issuer(
         mistakes.push(mistake.hint("a token is verified by one declaration: merge them"));
         return;
     }
-    let Jwks::File(written) = &declared.jwks.value;
     let issuer = Issuer {
         issuer: declared.issuer.value.clone(),
         audiences: declared.audiences.clone(),
         algorithms: declared.algorithms.clone(),
-        keys: resolve(&document.origin.file, written),
+        keys: key_source(document, &declared.jwks.value),
         tenant_claim: declared.tenant_claim.as_ref().map(|claim| claim.value.clone()),
         leeway: Duration::from_secs(u64::from(declared.leeway_seconds)),
         forward: declared.forward,
         scope,
     };
     issuers.push(super::kept(before, issuer));
+}
+
+fn key_source(document: &Document, jwks: &Jwks) -> KeySource {
+    match jwks {
+        Jwks::File(written) => KeySource::File(resolve(&document.origin.file, written)),
+        Jwks::Url { url, refresh, roots } => {
+            let roots = roots.as_ref().map(|roots| resolve(&document.origin.file, &roots.value));
+            let name = match &roots {
+                None => url.as_str().into(),
+                Some(roots) => format!("{url} (roots {roots})").into(),
+            };
+            KeySource::Url(Arc::new(KeyUrl { name, url: url.clone(), roots, refresh: *refresh }))
+        }
+    }
 }
 
 /// The name of a file that a document names: beside the document, unless it is absolute. Textual only, since this crate reads
@@ -150,9 +163,24 @@ pub fn files_of(document: &Document) -> Vec<Named> {
         Body::Identity(identity) => identity
             .jwt
             .iter()
-            .map(|JwtIssuer { jwks: Spanned { value: Jwks::File(written), .. }, .. }| named(Holds::KeySet, written))
+            .filter_map(|issuer| match &issuer.jwks.value {
+                Jwks::File(written) => Some(named(Holds::KeySet, written)),
+                jwks @ Jwks::Url { .. } => jwks.roots().map(|roots| named(Holds::Pem, &roots.value)),
+            })
             .collect(),
         Body::Service(service) => service.files().map(|written| named(Holds::Pem, &written.value)).collect(),
         _ => Vec::new(),
     }
+}
+
+/// URLs of key sets that a document names.
+#[must_use]
+pub fn key_urls_of(document: &Document) -> Vec<Arc<KeyUrl>> {
+    let Body::Identity(identity) = &document.body else { return Vec::new() };
+    let sources = identity.jwt.iter().map(|issuer| key_source(document, &issuer.jwks.value));
+    let url = |source| match source {
+        KeySource::File(_) => None,
+        KeySource::Url(url) => Some(url),
+    };
+    sources.filter_map(url).collect()
 }

@@ -1,5 +1,6 @@
 //! Kind `Identity`: who may prove to be whom.
 
+use super::jwks::Jwks;
 use super::read::{Head, Scope};
 use super::reader::{Item, Map, Outcome, named, spanned, wrong};
 use super::schema::{self, Schema, optional, required};
@@ -54,13 +55,6 @@ pub struct JwtIssuer {
     pub leeway_seconds: u32,
     /// Passes `Authorization` on to the upstream.
     pub forward: bool,
-}
-
-/// Where an issuer's keys (RFC 7517) come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Jwks {
-    /// A file, beside the document that names it.
-    File(String),
 }
 
 /// One API key, known by its hash.
@@ -138,7 +132,7 @@ impl JwtIssuer {
         let issuer = map.required("issuer", spanned(value::line(512)));
         let audiences = map.required("audiences", |item| value::some_set(item, "audience", value::line(512)));
         let algorithms = map.required("algorithms", |item| value::some_set(item, "algorithm", algorithm));
-        let jwks = map.required("jwks", spanned(jwks));
+        let jwks = map.required("jwks", spanned(|item| Jwks::read(item, scope)));
         let tenant_claim = match scope {
             Scope::Platform => map.required("tenant_claim", spanned(value::line(200))).map(Some),
             Scope::Tenant => {
@@ -176,22 +170,6 @@ fn algorithm(item: &Item<'_>) -> Outcome<Algorithm> {
         None if text.eq_ignore_ascii_case("none") => complaint.hint("a token without signature proves nothing"),
         None => complaint.nearest(text, names),
     }))
-}
-
-fn jwks(item: &Item<'_>) -> Outcome<Jwks> {
-    let mut map = item.map()?;
-    if let Some(url) = map.field("url") {
-        return Err(url.refuse(value::not_yet("a key set from a URL", "write `{ file: issuer.jwks.json }`, beside this document")));
-    }
-    let file = map.required("file", |item| {
-        let name = value::line(1_024)(item)?;
-        match name.ends_with('/') {
-            true => Err(item.refuse(wrong("`file` names a folder").expected("a file with a JSON Web Key Set (RFC 7517)"))),
-            false => Ok(name),
-        }
-    });
-    map.finish();
-    Ok(Jwks::File(file?))
 }
 
 fn leeway(item: &Item<'_>) -> Outcome<u32> {
@@ -310,8 +288,9 @@ impl Identity {
             optional("spiffe", schema::list("Workloads of the tenant, known by their certificates.", Workload::schema())),
         ];
         let filled = |key: &str| json!({ "required": [key], "properties": { key: { "minItems": 1 } } });
+        let tenants = json!({ "properties": { "tenant_claim": false, "jwks": Jwks::schema_of_tenant() } });
         let mut more = schema::by_scope(
-            Some(json!({ "properties": { "api_key_header": false, "jwt": { "items": schema::without(&["tenant_claim"]) } } })),
+            Some(json!({ "properties": { "api_key_header": false, "jwt": { "items": tenants } } })),
             Some(json!({ "properties": { "api_keys": false, "spiffe": false, "jwt": { "items": { "required": ["tenant_claim"] } } } })),
         );
         more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), filled("spiffe"), { "required": ["api_key_header"] }])));
@@ -323,14 +302,12 @@ impl JwtIssuer {
     fn schema() -> Schema {
         let algorithm = json!({ "enum": Algorithm::ALL.map(|(name, _)| name) });
         let audiences = schema::set_of("One of them must be in `aud`.", schema::line("An audience.", 512));
-        let file = schema::line("A file with a JSON Web Key Set (RFC 7517), beside the document that names it.", 1_024);
-        let file = schema::with(file, "not", json!({ "pattern": "/$" }));
         let claim = "Claim that names the tenant; required platform-wide, forbidden within a tenant.";
         let fields = vec![
             required("issuer", schema::line("`iss` of its tokens.", 512)),
             required("audiences", schema::some(audiences)),
             required("algorithms", schema::some(schema::set_of("What its tokens may be signed with.", algorithm))),
-            required("jwks", schema::object("Its keys.", vec![required("file", file)])),
+            required("jwks", Jwks::schema()),
             optional("tenant_claim", schema::line(claim, 200)),
             optional("leeway", schema::text("Accepted difference of clocks, at most 300s; left out: 30s.", "^[0-9]+(ms|s|m)$", &["30s"])),
             optional("forward", schema::truth("Whether `Authorization` is passed on to the upstream.")),

@@ -186,7 +186,7 @@ impl UpstreamTls {
 }
 
 /// `{ file: name.pem }`, beside the document.
-fn file(item: &Item<'_>) -> Outcome<String> {
+pub(super) fn file(item: &Item<'_>) -> Outcome<String> {
     if let crate::text::Value::Str(text) = item.value() {
         let complaint = wrong(format!("{} is no reference to a file", item.label())).expected("`{ file: name.pem }`");
         return Err(item.refuse(match text.contains("-----BEGIN") {
@@ -261,7 +261,7 @@ impl UpstreamTls {
     }
 }
 
-fn file_schema(description: &str) -> Schema {
+pub(super) fn file_schema(description: &str) -> Schema {
     let file = schema::line("Its name, beside the document that names it.", 1_024);
     let file = schema::with(file, "not", json!({ "pattern": "/$" }));
     schema::object(description, vec![required("file", file)])

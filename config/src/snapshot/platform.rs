@@ -6,6 +6,7 @@ use crate::declared::security::RequestBounds;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
 use crate::path::{Pattern, Trie};
 use crate::snapshot::Scope;
+use crate::web_url::WebUrl;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -163,8 +164,8 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// What its tokens may be signed with.
     pub algorithms: Vec<Algorithm>,
-    /// Name of its key set among the files of the policy: path of the document's folder and the written name joined.
-    pub keys: Arc<str>,
+    /// Where its keys come from.
+    pub keys: KeySource,
     /// Claim that names the tenant; always for a platform issuer, never for a tenant's.
     pub tenant_claim: Option<String>,
     /// Accepted difference of clocks.
@@ -173,6 +174,40 @@ pub struct Issuer {
     pub forward: bool,
     /// Whose issuer it is.
     pub scope: Scope,
+}
+
+/// Where the keys of an issuer come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file of the policy: path of the document's folder and the written name joined.
+    File(Arc<str>),
+    /// A URL.
+    Url(Arc<KeyUrl>),
+}
+
+/// A URL that gives a key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUrl {
+    /// Its name among the key sets of the policy. What is believed of the URL belongs to it: who names another authority for the
+    /// same URL must not change what others get from there.
+    pub name: Arc<str>,
+    /// What is asked.
+    pub url: WebUrl,
+    /// File of the authorities that may vouch for its host; absent: whoever this system trusts.
+    pub roots: Option<Arc<str>>,
+    /// The longest time between two looks.
+    pub refresh: Duration,
+}
+
+impl KeySource {
+    /// Name of the key set.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            KeySource::File(name) => name,
+            KeySource::Url(url) => &url.name,
+        }
+    }
 }
 
 /// Bounds on a request, every one of them set.

@@ -257,9 +257,39 @@ const IDENTITIES: &[Row] = &[
         Sees,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b' } }]\n",
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'http://a/b' } }]\n",
         (4, 70),
-        "not yet supported",
+        "write `https://a/b`",
+        Sees,
+    ),
+    (
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b', file: f } }]\n",
+        (4, 91),
+        "two places for one key set",
+        Sees,
+    ),
+    (
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b', refresh: 25h } }]\n",
+        (4, 94),
+        "1s to 24h",
+        Blind,
+    ),
+    (
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://me:pw@a/b' } }]\n",
+        (4, 70),
+        "a name or password in it",
+        Sees,
+    ),
+    (
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { file: ../b/f } }]\n",
+        (4, 71),
+        "leads out of the folder",
+        Sees,
+    ),
+    (
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { file: /etc/passwd } }]\n",
+        (4, 71),
+        "leads out of the folder",
         Sees,
     ),
     (

@@ -51,6 +51,9 @@ fn show(status: &Value) -> String {
     for warning in list(policy, "warnings") {
         lines.diagnostic(Weight::Warning, warning);
     }
+    for set in list(policy, "key_sets") {
+        lines.key_set(set);
+    }
     if let Some(trouble) = text(policy, "last_good_trouble") {
         lines.add(WARN, "last good", trouble);
     }
@@ -140,6 +143,16 @@ impl Lines {
         self.add(WARN, "on trial", format!("{} {told}", text(trial, "part").unwrap_or_default()));
     }
 
+    /// A key set that is fetched; one that is as it should be is no news.
+    fn key_set(&mut self, set: &Value) {
+        let Some(trouble) = text(set, "trouble") else { return };
+        let name = text(set, "name").unwrap_or_default();
+        match number(set, "age_seconds") {
+            Some(age) => self.add(WARN, "key set", format!("{name}: {trouble}; the keys of {} ago are used on", answer::span(age))),
+            None => self.add(BAD, "key set", format!("{name}: {trouble}; no key of it is known, so its issuer's tokens get 503")),
+        }
+    }
+
     fn settings(&mut self, policy: &Value) {
         // One mistake a line.
         for mistake in text(policy, "settings_mistakes").unwrap_or_default().lines() {
@@ -173,6 +186,9 @@ mod tests {
                 { "file": "/nowhere/globex.yaml", "line": 4, "column": 7, "document": "Tenant globex", "pointer": "/plan",
                   "message": "plan `fre` does not exist", "expected": null, "found": null, "hint": "did you mean `free`?" }] }],
             "trials": [{ "part": "tenant acme_corp", "phase": "probation" }],
+            "key_sets": [{ "name": "https://a.example/jwks", "age_seconds": 3, "trouble": null },
+                { "name": "https://b.example/jwks", "age_seconds": 7_200, "trouble": "it answers 500" },
+                { "name": "https://c.example/jwks", "age_seconds": null, "trouble": "it answers 404" }],
             "settings_mistakes": "core.yaml:3:18: `9x` is no number of seconds\ncore.yaml:4:3: there is no setting `core.foo`",
             "settings_that_need_a_restart": ["core.sidecar.workers"],
         });
@@ -196,6 +212,8 @@ held       tenant globex: its last good version is served
 error: plan `fre` does not exist
  --> /nowhere/globex.yaml:4:7 (Tenant globex, /plan)
   = help: did you mean `free`?
+key set    https://b.example/jwks: it answers 500; the keys of 2 h 0 min ago are used on
+key set    https://c.example/jwks: it answers 404; no key of it is known, so its issuer's tokens get 503
 settings   not read again: core.yaml:3:18: `9x` is no number of seconds
 settings   not read again: core.yaml:4:3: there is no setting `core.foo`
 restart    core.sidecar.workers takes effect with the next start

@@ -3,14 +3,15 @@
 //! A set that cannot be read any more keeps its last good keys; one that no document names is forgotten once nothing is served
 //! that was declared earlier, since what is served in place of a mistake may name another file.
 
+use crate::identity::{Kept, KeptSets, Wanted};
 use crate::request::authn::{KeyFinding, Keys};
 use crate::tls::{self, Tls};
-use bulkhead_config::compile::{Holds, files_of};
+use bulkhead_config::compile::{Holds, files_of, key_urls_of};
 use bulkhead_config::declared::DocumentId;
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::name::ServiceName;
 use bulkhead_config::protocol::{Contents, Part, Put, Quarantined, Serving};
-use bulkhead_config::snapshot::Platform;
+use bulkhead_config::snapshot::{KeyUrl, Platform};
 use bulkhead_config::unit::UnixSeconds;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,8 +28,16 @@ pub(super) struct KeyFiles {
     tls_findings: tls::Findings,
     /// A service whose upstreams are replaced by an endpoint with TLS.
     instead: Option<ServiceName>,
-    /// Which documents name which files.
+    /// Which documents name which files and URLs.
     named: HashMap<DocumentId, Vec<Arc<str>>>,
+    /// Key sets that are fetched.
+    urls: HashMap<Arc<str>, Arc<KeyUrl>>,
+    /// When and as what they were.
+    fetched: HashMap<Arc<str>, Kept>,
+    /// Where they are kept; `None`: nowhere.
+    kept: Option<KeptSets>,
+    /// What is to be fetched has changed.
+    wants_anew: bool,
 }
 
 impl KeyFiles {
@@ -38,8 +47,8 @@ impl KeyFiles {
     }
 
     /// For a process that has an endpoint with TLS in place of those that this service declares.
-    pub(super) fn new(instead: Option<ServiceName>) -> Self {
-        Self { instead, ..Self::default() }
+    pub(super) fn new(instead: Option<ServiceName>, kept: KeptSets) -> Self {
+        Self { instead, kept: Some(kept), ..Self::default() }
     }
 
     /// Takes in contents that are new. What became unreadable is kept as it was; the source has named it.
@@ -50,8 +59,47 @@ impl KeyFiles {
             is_new |= self.contents.insert(Arc::clone(name), Arc::clone(contents)).as_ref() != Some(contents);
         }
         if is_new {
+            // Among them may be whom to believe.
+            self.wants_anew |= files.iter().any(|(name, _)| !self.key_sets.contains(name));
             self.load();
         }
+    }
+
+    /// Notes when and as what a set was fetched, before it is taken. Whether a document still names it.
+    pub(super) fn fetched(&mut self, name: &Arc<str>, set: Option<Arc<[u8]>>, kept: Kept) -> bool {
+        if !self.urls.contains_key(name) {
+            return false;
+        }
+        if let (Some(disk), Some(set)) = (&self.kept, set.as_ref().or_else(|| self.contents.get(name))) {
+            // Where that fails, a restart asks the issuer as the very first start did; the trouble of the disk is told elsewhere.
+            let _ = disk.write(name, &kept, set);
+        }
+        self.fetched.insert(Arc::clone(name), kept);
+        true
+    }
+
+    /// Takes in what an earlier process fetched.
+    pub(super) fn restore_fetched(&mut self) {
+        let Some(disk) = &self.kept else { return };
+        let absent = self.urls.keys().filter(|name| !self.contents.contains_key(*name));
+        let found: Vec<_> = absent.filter_map(|name| disk.read(name).map(|found| (Arc::clone(name), found))).collect();
+        for (name, (kept, set)) in found {
+            self.fetched.insert(Arc::clone(&name), kept);
+            self.contents.insert(name, set);
+        }
+        self.load();
+    }
+
+    /// Key sets that are to be fetched, if that is news.
+    pub(super) fn newly_wanted(&mut self) -> Option<Vec<Wanted>> {
+        std::mem::take(&mut self.wants_anew).then(|| {
+            let wanted = |url: &Arc<KeyUrl>| Wanted {
+                url: Arc::clone(url),
+                roots: url.roots.as_ref().and_then(|file| self.contents.get(file).cloned()),
+                kept: self.fetched.get(&url.name).cloned(),
+            };
+            self.urls.values().map(wanted).collect()
+        })
     }
 
     /// Makes what TLS needs by what is declared now.
@@ -70,17 +118,22 @@ impl KeyFiles {
         }
     }
 
-    /// Names of the files of a document; those of key sets are known as such from now on.
+    /// Names of the files and URLs of a document; those of key sets are known as such from now on.
     fn learn(&mut self, put: &Put) -> Vec<Arc<str>> {
         let named = files_of(&put.document);
         let mut is_new = false;
         for one in named.iter().filter(|one| one.holds == Holds::KeySet) {
             is_new |= self.key_sets.insert(Arc::clone(&one.file)) && self.contents.contains_key(&one.file);
         }
+        let urls = key_urls_of(&put.document);
+        for url in &urls {
+            is_new |= self.key_sets.insert(Arc::clone(&url.name)) && self.contents.contains_key(&url.name);
+            self.wants_anew |= self.urls.insert(Arc::clone(&url.name), Arc::clone(url)).as_ref() != Some(url);
+        }
         if is_new {
             self.load();
         }
-        named.into_iter().map(|one| one.file).collect()
+        named.into_iter().map(|one| one.file).chain(urls.iter().map(|url| Arc::clone(&url.name))).collect()
     }
 
     /// A document is declared no more.
@@ -92,6 +145,18 @@ impl KeyFiles {
     pub(super) fn forget_unnamed(&mut self) {
         let named: HashSet<&Arc<str>> = self.named.values().flatten().collect();
         let before = self.contents.len();
+        let kept = self.kept.as_ref();
+        self.urls.retain(|name, _| {
+            let is_named = named.contains(name);
+            if !is_named {
+                self.wants_anew = true;
+                self.fetched.remove(name);
+                if let Some(kept) = kept {
+                    kept.forget(name);
+                }
+            }
+            is_named
+        });
         self.contents.retain(|name, _| named.contains(name));
         self.key_sets.retain(|name| named.contains(name));
         if self.contents.len() != before {
@@ -102,7 +167,7 @@ impl KeyFiles {
     /// Names that documents ask for and nobody has offered.
     pub(super) fn missing<'a>(&mut self, puts: impl IntoIterator<Item = &'a Put>) -> Vec<Arc<str>> {
         let names: Vec<Arc<str>> = puts.into_iter().flat_map(|put| self.learn(put)).collect();
-        names.into_iter().filter(|name| !self.contents.contains_key(name)).collect()
+        names.into_iter().filter(|name| !self.contents.contains_key(name) && !self.urls.contains_key(name)).collect()
     }
 
     /// Files that are not taken over.

@@ -9,6 +9,7 @@ use super::key_files::KeyFiles;
 use super::last_good::{LastGood, Text, Texts};
 use super::{KeyReader, Live, Policy};
 use crate::clock::Now;
+use crate::identity::{Kept, Wanted};
 use bulkhead_config::compile::Outcome;
 use bulkhead_config::declared::DocumentId;
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
@@ -84,6 +85,17 @@ impl Receiver {
         if std::mem::replace(&mut self.has_begun, true) { self.change(offer, now) } else { self.begin(offer, now) }
     }
 
+    /// Takes in a key set that was fetched; `set` is `None` where it is what it was. Nothing where no document names it any more.
+    pub(super) fn take_fetched(&mut self, name: &Arc<str>, set: Option<Arc<[u8]>>, kept: Kept, now: Now) -> Option<Change> {
+        let offer = Offer { files: vec![(Arc::clone(name), set.clone())], ..Offer::default() };
+        self.keys.fetched(name, set, kept).then(|| self.change(offer, now))
+    }
+
+    /// Key sets that are to be fetched, if that is news.
+    pub(super) fn newly_wanted(&mut self) -> Option<Vec<Wanted>> {
+        self.keys.newly_wanted()
+    }
+
     /// Does what is due: versions that have been served for long enough are good, those that were withheld for as long are
     /// served again.
     pub(super) fn tick(&mut self, now: Now) -> Option<Change> {
@@ -110,6 +122,7 @@ impl Receiver {
         let missing = self.keys.missing(&base).into_iter().map(|name| (Arc::clone(&name), (self.read_keys)(&name)));
         let missing: Vec<_> = missing.collect();
         self.keys.take(&missing);
+        self.keys.restore_fetched();
         let based: HashMap<DocumentId, Arc<str>> = base.iter().map(|put| (put.document.id.clone(), Arc::clone(&put.text))).collect();
         let restored = self.catalogue.apply(&Offer { complete: true, put: base, ..Offer::default() });
         let withheld = self.withheld();

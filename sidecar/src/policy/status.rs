@@ -2,6 +2,7 @@
 
 use super::Policy;
 use super::last_good::{LastGood, Phase};
+use crate::identity::KeySetFacts;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics};
 use bulkhead_config::protocol::{Part, Quarantined, Serving};
@@ -10,6 +11,8 @@ use std::sync::Arc;
 
 /// Parts on trial that are named; the others are counted.
 const TRIALS_MAX: usize = 1_000;
+/// Fetched key sets that are shown.
+const KEY_SETS_MAX: usize = 1_000;
 
 /// What is told at the moment. Written beside the path, read by whoever asks.
 #[derive(Debug, Default)]
@@ -18,6 +21,7 @@ pub struct Status {
     trials: ArcSwap<Trials>,
     restart: ArcSwap<Vec<String>>,
     settings_mistakes: ArcSwapOption<String>,
+    key_sets: ArcSwap<Vec<KeySetFacts>>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +59,11 @@ impl Status {
         self.settings_mistakes.store(mistakes.map(Arc::new));
     }
 
+    /// How the key sets are that are fetched.
+    pub(crate) fn key_sets(&self, facts: Arc<Vec<KeySetFacts>>) {
+        self.key_sets.store(facts);
+    }
+
     /// Everything, as JSON. Ages are counted up to `now_unix_ms`.
     #[must_use]
     pub fn to_json(&self, now_unix_ms: u64) -> Value {
@@ -70,6 +79,7 @@ impl Status {
             "trials": trials.list.iter().map(|(part, phase)| trial(part, *phase)).collect::<Vec<_>>(),
             "trial_count": trials.count,
             "last_good_trouble": trials.trouble,
+            "key_sets": self.key_sets.load().iter().take(KEY_SETS_MAX).map(|set| key_set(set, now_unix_ms)).collect::<Vec<_>>(),
             "warnings": served.warnings.iter().map(Diagnostic::to_json).collect::<Vec<_>>(),
             "settings_that_need_a_restart": **self.restart.load(),
             "settings_mistakes": self.settings_mistakes.load().as_deref(),
@@ -94,6 +104,11 @@ impl Status {
         let count = last_good.ledger.trial_count();
         self.trials.store(Arc::new(Trials { list, count, trouble: last_good.trouble().map(str::to_owned) }));
     }
+}
+
+fn key_set(facts: &KeySetFacts, now_unix_ms: u64) -> Value {
+    let age = facts.fetched_unix_ms.map(|at| now_unix_ms.saturating_sub(at) / 1_000);
+    json!({ "name": &*facts.name, "age_seconds": age, "trouble": facts.trouble.as_deref() })
 }
 
 fn quarantined(quarantined: &Quarantined) -> Value {

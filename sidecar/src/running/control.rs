@@ -8,6 +8,7 @@ use crate::admin::{Admin, Loopback, Socket, SocketError, Token, TokenError};
 use crate::clock::{Clock, Origin};
 use crate::connection::listeners::{AtHand, ListenError, Listeners, Place, remedy};
 use crate::connection::proxy_header::Refused;
+use crate::identity;
 use crate::policy::settings_watch::{self, Current, Hands};
 use crate::policy::{self, Live, Pause, Policy, PolicyError, PolicySource, Status, Surroundings};
 use crate::probes::{Health, Probes};
@@ -261,6 +262,7 @@ impl Control {
         let used = Arc::clone(&book);
         metrics.api_quota_usage_from(Box::new(move |tenant| used.usage(tenant.as_str(), Clock::new(origin).now())));
         let live = Arc::new(Live::from_pointee(Policy::empty()));
+        let (key_asker, key_asks) = identity::channel();
         let instead = endpoint.as_ref().filter(|(_, endpoint)| endpoint.scheme == Scheme::Https).map(|(service, _)| service.clone());
         let fleet = Arc::new(Fleet::new(endpoint));
         let common = Common {
@@ -273,6 +275,7 @@ impl Control {
             access_log: access_log.clone(),
             ids: Ids::new().map_err(|_| StartError::Random)?,
             fleet: Arc::clone(&fleet),
+            key_asker,
         };
         let (places, threads) = spawn_workers(workers.get(), &common)?;
 
@@ -296,7 +299,7 @@ impl Control {
             probation: core.probation(),
             instead,
         };
-        let keeper = policy::begin(surroundings, source).await?;
+        let keeper = policy::begin(surroundings, source, key_asks).await?;
         let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, at_hand(taken), log.clone());
         let policy = live.load_full();
         listeners.prepare(policy.snapshot.platform())?;

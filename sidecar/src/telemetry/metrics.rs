@@ -11,6 +11,7 @@ mod series;
 pub use cells::{MemoTally, WorkerCells};
 pub use series::{MethodClass, Series, StatusClass, TENANTS_MAX};
 
+use crate::identity::{KeySetFacts, Outcome};
 use crate::telemetry::spool::Dropped;
 use crate::telemetry::system;
 use arc_swap::ArcSwap;
@@ -57,6 +58,9 @@ struct Facts {
     api_quota_usage: OnceLock<ApiQuotaUsage>,
     panics: AtomicU64,
     policy: ArcSwap<PolicyFacts>,
+    key_sets: ArcSwap<Vec<KeySetFacts>>,
+    /// By [`Outcome`].
+    key_set_looks: [AtomicU64; Outcome::LABELS.len()],
     system: ArcSwap<system::Reading>,
     enabled: AtomicBool,
     interval_ms: AtomicU64,
@@ -91,6 +95,8 @@ impl Metrics {
             api_quota_usage: OnceLock::new(),
             panics: AtomicU64::new(0),
             policy: ArcSwap::from_pointee(PolicyFacts { epoch: Epoch { incarnation: 0, revision: 0 }, parts: Vec::new(), more: 0 }),
+            key_sets: ArcSwap::default(),
+            key_set_looks: Default::default(),
             system: ArcSwap::from_pointee(system::Reading::default()),
             enabled: AtomicBool::new(true),
             interval_ms: AtomicU64::new(30_000),
@@ -122,6 +128,18 @@ impl Metrics {
         let parts = quarantined.iter().take(PARTS_MAX).map(|quarantined| quarantined.part.to_string()).collect();
         let more = quarantined.len().saturating_sub(PARTS_MAX);
         self.facts.policy.store(Arc::new(PolicyFacts { epoch, parts, more }));
+    }
+
+    /// How the key sets are that are fetched.
+    pub(crate) fn key_sets(&self, facts: Arc<Vec<KeySetFacts>>) {
+        self.facts.key_sets.store(facts);
+    }
+
+    /// A key set was looked at.
+    pub(crate) fn key_set_looked_at(&self, outcome: Outcome) {
+        if let Some(count) = self.facts.key_set_looks.get(outcome as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A panic was caught.

@@ -3,10 +3,11 @@
 //! Cost: per connection to an upstream, not per request. Sessions are resumed; they are kept in memory, shared by the workers.
 
 use super::certificate;
-use super::{Made, Reading, Tls, wrong};
+use super::{Findings, Made, Reading, Tls, wrong};
 use crate::request::upstream::Wire;
 use bulkhead_config::diagnostic::Diagnostic;
 use bulkhead_config::snapshot::{Alpn, UpstreamTls};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, Error, RootCertStore, version};
 use std::io;
@@ -103,20 +104,39 @@ pub async fn connect(
 ) -> Result<TlsStream<TcpStream>, NotConnected> {
     let dialer = tls.dialer(declared).ok_or(NotConnected::Unready)?;
     let name = declared.server_name.as_ref().map_or(host, |name| name.as_str());
-    let name =
-        ServerName::try_from(name.to_owned()).map_err(|_| NotConnected::Certificate(format!("`{name}` is no name that one can be for")))?;
     let config = match wire {
         Wire::Http1 => &dialer.http1,
         Wire::Http2 => &dialer.http2,
         Wire::Auto => &dialer.either,
     };
-    let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| failed(&error))?;
+    let stream = shake_hands(config, name, stream).await?;
     let agreed = stream.get_ref().1.alpn_protocol();
     // Without a word about it, HTTP/1.1 it is (RFC 7301); HTTP/2 must be agreed on (RFC 9113 section 3.2).
     if wire == Wire::Http2 && agreed != Some(Alpn::H2.as_str().as_bytes()) {
         return Err(NotConnected::Protocol("it does not agree to HTTP/2 (ALPN `h2`)".to_owned()));
     }
     Ok(stream)
+}
+
+/// Shakes hands with whoever must have a certificate for `name`.
+///
+/// # Errors
+/// Why there is no session.
+pub(crate) async fn shake_hands(config: &Arc<ClientConfig>, name: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, NotConnected> {
+    let name =
+        ServerName::try_from(name.to_owned()).map_err(|_| NotConnected::Certificate(format!("`{name}` is no name that one can be for")))?;
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| failed(&error))
+}
+
+/// What this process asks others with, over HTTP/1.1: it believes the authorities in a file, or whoever this system trusts.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(crate) fn asking(roots: Option<(&Arc<str>, &Arc<[u8]>)>) -> Result<Arc<ClientConfig>, Box<Diagnostic>> {
+    let files = roots.into_iter().map(|(file, contents)| (Arc::clone(file), Arc::clone(contents))).collect();
+    let mut reading = Reading { files: &files, provider: Arc::new(aws_lc_rs::default_provider()), now: 0, found: Findings::default() };
+    let declared = UpstreamTls { roots: roots.map(|(file, _)| Arc::clone(file)), ..UpstreamTls::default() };
+    build(&declared, &mut None, &mut reading).map(|dialer| dialer.http1)
 }
 
 fn failed(error: &io::Error) -> NotConnected {

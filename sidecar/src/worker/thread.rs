@@ -10,6 +10,7 @@ use crate::clock::{Clock, Origin};
 use crate::connection::proxy_header::Told;
 use crate::connection::{accept, serve};
 use crate::deadline::{TURN, Wheel};
+use crate::identity::{self, Looks};
 use crate::policy::Live;
 use crate::request::authn::{Memo, Strangers};
 use crate::request::quota::Book;
@@ -53,6 +54,8 @@ pub struct Common {
     pub ids: Ids,
     /// Endpoints of all upstreams.
     pub fleet: Arc<Fleet>,
+    /// The way to whoever fetches key sets.
+    pub key_asker: identity::Asker,
 }
 
 /// Why a worker did not start.
@@ -91,6 +94,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             memo: RefCell::new(Memo::new()),
             strangers: common.strangers,
             targets: Targets::new(common.fleet),
+            looks: Looks::new(common.key_asker),
             access_log: RefCell::new(common.access_log.buffer()),
             decisions: RefCell::new(Decisions::new(common.ids, number)),
             remembered: Cell::new((0, 0)),

@@ -219,7 +219,7 @@ fn key_sets(declared: &Declared) -> Vec<PathBuf> {
     for document in declared.documents() {
         let Body::Identity(identity) = &document.body else { continue };
         for issuer in identity.jwt.iter().filter(|issuer| *issuer.issuer == issuer::ISSUER) {
-            let Jwks::File(written) = &issuer.jwks.value;
+            let Jwks::File(written) = &issuer.jwks.value else { continue };
             paths.push(PathBuf::from(&*resolve(&document.origin.file, written)));
         }
     }

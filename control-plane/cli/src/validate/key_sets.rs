@@ -14,7 +14,8 @@ use std::sync::Arc;
 pub(super) fn check(declared: &Declared, mistakes: &mut Diagnostics) -> Vec<Unchecked> {
     let mut absent = Vec::new();
     for (document, issuer) in declared.documents().flat_map(issuers) {
-        let Jwks::File(written) = &issuer.jwks.value;
+        // What a URL gives is asked where it is served.
+        let Jwks::File(written) = &issuer.jwks.value else { continue };
         let file = resolve(&document.origin.file, written);
         match fs::read(&*file) {
             Ok(content) => mistakes.append(read(&file, &content)),

@@ -132,6 +132,14 @@ impl Keys {
         (Keys { stamp: NEXT.fetch_add(1, Ordering::Relaxed), sets }, findings)
     }
 
+    /// Whether a set can be read; a key in it that is left out is no reason against it.
+    ///
+    /// # Errors
+    /// What is wrong with it as a whole.
+    pub(crate) fn check(written: &Arc<[u8]>) -> Result<(), KeyFault> {
+        KeySet::read(&"".into(), written, &mut Vec::new()).map(drop)
+    }
+
     /// The keys of an issuer, by the name that its declaration gives them.
     pub(super) fn set(&self, name: &str) -> Option<&Arc<KeySet>> {
         self.sets.get(name)

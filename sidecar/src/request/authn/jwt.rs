@@ -12,7 +12,7 @@ use super::{Against, Outcome, Verified};
 use aws_lc_rs::signature::ParsedPublicKey;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use bulkhead_config::snapshot::{Algorithm, Credential, Issuer, Principal};
+use bulkhead_config::snapshot::{Algorithm, Credential, Issuer, KeySource, Principal};
 use bulkhead_config::text::{Budget, Fault, Value, json};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -132,10 +132,20 @@ impl<'a> Unverified<'a> {
         if !issuer.algorithms.contains(&self.algorithm) {
             return Err(Refused::AlgorithmNotOfIssuer);
         }
-        let set = against.keys.set(&issuer.keys).ok_or(Refused::KeysUnavailable)?;
-        let key = set.key(self.key_id.as_deref(), self.algorithm)?;
+        let set = against.keys.set(issuer.keys.name()).ok_or_else(|| may_be_new(issuer, Refused::KeysUnavailable))?;
+        let key = set.key(self.key_id.as_deref(), self.algorithm).map_err(|refused| may_be_new(issuer, refused))?;
         let proof = claims::check(&self.claims, issuer, against)?;
         Ok(Candidate { token: self, proof, issuer, set, key })
+    }
+}
+
+/// A key that is not known may be one that its issuer began to use since it was asked.
+fn may_be_new(issuer: &Issuer, refused: Refused) -> Refused {
+    match (&issuer.keys, refused) {
+        (KeySource::Url(url), Refused::KeysUnavailable | Refused::KeyIdUnknown | Refused::NoKey) => {
+            Refused::NewKey { keys: Arc::clone(&url.name) }
+        }
+        (_, refused) => refused,
     }
 }
 
@@ -144,7 +154,7 @@ pub(super) fn still_verifies(key: &KeyUsed, issuer: &Issuer, since: u64, keys: &
     if !issuer.algorithms.contains(&key.algorithm) {
         return Err(Refused::AlgorithmNotOfIssuer);
     }
-    let set = keys.set(&issuer.keys).ok_or(Refused::KeysUnavailable)?;
+    let set = keys.set(issuer.keys.name()).ok_or(Refused::KeysUnavailable)?;
     let is_it = set.generation() == since || set.key(key.id.as_deref(), key.algorithm)?.as_ref() == &*key.bytes;
     if is_it { Ok(()) } else { Err(Refused::Signature) }
 }

@@ -228,7 +228,7 @@ impl Grounds {
         match self {
             Grounds::Token { issuer, keys, .. } => {
                 let now = against.issuer(&issuer.issuer);
-                now.is_some_and(|now| now == issuer) && against.keys.set(&issuer.keys).is_some_and(|set| set.generation() == *keys)
+                now.is_some_and(|now| now == issuer) && against.keys.set(issuer.keys.name()).is_some_and(|set| set.generation() == *keys)
             }
             Grounds::ApiKey { tenant, id, declared } => api_key::declared(against, tenant, id) == declared.as_ref(),
             Grounds::Certificate { id, declared } => certificate::declared(against, id) == Some(declared),

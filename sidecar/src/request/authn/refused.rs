@@ -3,6 +3,7 @@
 //! Cost: per refusal.
 //! The words go to strangers and into logs: no credential, no claim of one, and nothing of another tenant is in them.
 
+use crate::identity::LOOK_AGAIN;
 use bulkhead_config::text::Budget;
 use http::header::HeaderName;
 use std::borrow::Cow;
@@ -133,6 +134,12 @@ pub enum Refused {
     /// No `kid` and no key that fits.
     #[error("its issuer has no key for the token's algorithm")]
     NoKey,
+    /// A key that is not in the issuer's set as it was last fetched.
+    #[error("the token's key is not among those that its issuer is known to have, and the issuer cannot be asked now")]
+    NewKey {
+        /// Name of the set.
+        keys: Arc<str>,
+    },
     /// The issuer's key set was never read.
     #[error("the keys of the token's issuer are not there")]
     KeysUnavailable,
@@ -246,7 +253,7 @@ impl Refused {
             | Refused::ApiKeyExpired => About::ApiKey,
             Refused::ApiKeyOfOtherTenant => About::Tenant,
             Refused::CertificateUnknown | Refused::CertificateExpired => About::Certificate,
-            Refused::KeysUnavailable => About::Keys,
+            Refused::KeysUnavailable | Refused::NewKey { .. } => About::Keys,
             Refused::TooManyFailures { .. } => About::Source,
             _ => About::Token,
         }
@@ -267,6 +274,15 @@ impl Refused {
         }
     }
 
+    /// The same once the issuer was asked: what it did not have then is none of its keys.
+    #[must_use]
+    pub fn after_a_look(self) -> Self {
+        match self {
+            Refused::NewKey { .. } => Refused::KeyIdUnknown,
+            refused => refused,
+        }
+    }
+
     /// `WWW-Authenticate` (RFC 6750 section 3) where the answer is 401.
     #[must_use]
     pub fn www_authenticate(&self) -> Option<Cow<'static, str>> {
@@ -282,6 +298,7 @@ impl Refused {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Refused::TooManyFailures { retry_after } => Some(*retry_after),
+            Refused::NewKey { .. } => Some(LOOK_AGAIN),
             _ => None,
         }
     }
@@ -311,7 +328,9 @@ impl Refused {
             | Refused::AlgorithmUnknown
             | Refused::AlgorithmNotOfIssuer
             | Refused::NoKey => header("alg"),
-            Refused::KeyIdForm | Refused::KeyIdMissing | Refused::KeyIdUnknown | Refused::KeyUnfit => header("kid"),
+            Refused::KeyIdForm | Refused::KeyIdMissing | Refused::KeyIdUnknown | Refused::KeyUnfit | Refused::NewKey { .. } => {
+                header("kid")
+            }
             Refused::Encoding(part) | Refused::Json(part) | Refused::Excessive(part) | Refused::SameName(part) => {
                 Cow::Owned(format!("header `authorization`, token's {part}"))
             }
@@ -362,7 +381,7 @@ impl Refused {
             Refused::KeyIdForm | Refused::KeyIdMissing => "have the issuer name the key in `kid`",
             Refused::KeyIdUnknown => "get a new token; if it is new, the operator's `jwks` lacks the issuer's newest key",
             Refused::KeyUnfit | Refused::NoKey => "have the issuer's `jwks` carry a key for this algorithm (`kty`, `crv`, `alg`)",
-            Refused::KeysUnavailable => "try again later; the operator finds the fault in `bulkhead status`",
+            Refused::KeysUnavailable | Refused::NewKey { .. } => "try again later; the operator finds the fault in `bulkhead status`",
             Refused::Signature => "get a token from the issuer; if it came from there, its `jwks` here is not the one it signs with",
             Refused::ClaimMissing { .. } | Refused::ClaimForm { .. } | Refused::SubjectLength { .. } => {
                 "have the issuer set the claim as RFC 7519 section 4.1 has it"

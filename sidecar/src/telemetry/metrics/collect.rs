@@ -6,6 +6,7 @@ use super::Facts;
 use super::cells::{Labelled, MemoTally};
 use super::series::{BOUNDS_NS, MethodClass, StatusClass, Sums, TENANTS_MAX};
 use crate::connection::flood::Fault;
+use crate::identity::Outcome;
 use crate::telemetry::system;
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
@@ -16,7 +17,7 @@ use std::sync::atomic::Ordering;
 use MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
 /// Name, type, labels and text of every family.
-const FAMILIES: [(&str, MetricType, &[&str], &str); 33] = [
+const FAMILIES: [(&str, MetricType, &[&str], &str); 35] = [
     ("tenant_requests_total", COUNTER, &["tenant_id", "method_class", "status_class"], "Requests of a tenant, once somebody named it."),
     ("tenant_response_time_seconds", HISTOGRAM, &["tenant_id"], "Time from a request's head to the end of its answer."),
     ("tenant_api_quota_usage", GAUGE, &["tenant_id"], "Part of api_quota_per_hour used in this clock hour, 0 to 1."),
@@ -60,12 +61,22 @@ const FAMILIES: [(&str, MetricType, &[&str], &str); 33] = [
         "HTTP/2 connections that were ended because of their client, by what was too much.",
     ),
     ("bulkhead_token_memo_total", COUNTER, &["result"], "Credentials presented, by how the memo met them."),
+    ("bulkhead_key_set_looks_total", COUNTER, &["result"], "Looks at key sets of issuers, by what came of them."),
+    (
+        "bulkhead_key_set_last_fetched_seconds",
+        GAUGE,
+        &["key_set"],
+        "When a key set was last fetched, in seconds since 1970-01-01 UTC, of a hundred of them.",
+    ),
     ("bulkhead_log_dropped_total", COUNTER, &["log"], "Lines of a log that were dropped."),
     ("bulkhead_panics_total", COUNTER, &[], "Panics that were caught."),
     ("bulkhead_tenant_series", GAUGE, &[], "Tenants with series of their own."),
     ("bulkhead_tenant_series_max", GAUGE, &[], "How many tenants can have series of their own; the rest share tenant_id `other`."),
     ("bulkhead_workers", GAUGE, &[], "Workers that serve requests."),
 ];
+
+/// Fetched key sets that have a series of their own.
+const KEY_SETS_MAX: usize = 100;
 
 /// Reads the facts at each scrape.
 pub(super) struct Collector {
@@ -94,6 +105,7 @@ impl prometheus::core::Collector for Collector {
         tenants(&self.facts, &mut samples);
         workers(&self.facts, &mut samples);
         policy(&self.facts, &mut samples);
+        key_sets(&self.facts, &mut samples);
         machine(&self.facts.system.load(), &mut samples);
         process(&system::Process::read(), &mut samples);
         samples.counter("bulkhead_panics_total", &[], self.facts.panics.load(Ordering::Relaxed));
@@ -158,6 +170,17 @@ fn policy(facts: &Facts, samples: &mut Samples) {
     }
     if policy.more > 0 {
         samples.gauge("bulkhead_quarantined_parts", &[("part", "other")], count(policy.more));
+    }
+}
+
+fn key_sets(facts: &Facts, samples: &mut Samples) {
+    for (result, count) in Outcome::LABELS.into_iter().zip(&facts.key_set_looks) {
+        samples.counter("bulkhead_key_set_looks_total", &[("result", result)], count.load(Ordering::Relaxed));
+    }
+    for set in facts.key_sets.load().iter().take(KEY_SETS_MAX) {
+        if let Some(at_ms) = set.fetched_unix_ms {
+            samples.gauge("bulkhead_key_set_last_fetched_seconds", &[("key_set", &set.name)], whole(at_ms) / 1e3);
+        }
     }
 }
 
@@ -284,6 +307,7 @@ fn count(number: usize) -> f64 {
 mod tests {
     use super::super::{Counted, Metrics};
     use super::*;
+    use crate::identity::KeySetFacts;
     use bulkhead_config::diagnostic::Diagnostics;
     use bulkhead_config::protocol::{Part, Quarantined, Serving};
     use bulkhead_config::snapshot::Epoch;
@@ -300,6 +324,8 @@ mod tests {
         metrics.api_quota_usage_from(Box::new(|_| Some(0.5)));
         let part = Quarantined { part: Part::Platform, diagnostics: Diagnostics::new(), serving: Serving::Held };
         metrics.policy(Epoch { incarnation: 1, revision: 1 }, &[part]);
+        let set = KeySetFacts { name: "https://login.example/jwks".into(), fetched_unix_ms: Some(1_500), trouble: None };
+        metrics.key_sets(Arc::new(vec![set]));
         metrics.system(system::Reading { cpu: Some(0.5), memory: Some((1, 2)), disk: Some(0.5) });
         metrics
     }
