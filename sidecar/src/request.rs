@@ -217,7 +217,8 @@ async fn fulfil(
     let grpc_timeout = grpc::timeout(&head.headers);
     // A call is a stream of messages, which may last for days; what it may hold is bounded by the windows, not by its length.
     let body_bytes_max = if grpc::is_grpc(&head.headers) { u64::MAX } else { bounds.body_bytes_max };
-    let upload = Upload::new(body, body_bytes_max);
+    let messages = route.grpc_message_bytes_max.filter(|_| grpc::is_grpc(&head.headers));
+    let upload = Upload::new(body, body_bytes_max, messages);
     record.uploads(upload.progress());
     let sending = Sending {
         from,

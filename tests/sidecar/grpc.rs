@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Streaming};
 
-/// The demo with two more routes: `/calls/…` for readers, one call a minute, and `/open/…` for everybody.
+/// The demo with routes for calls: `/calls/…`, of which `/rare/…` takes one an hour and `/small/…` messages of 1 KiB, and `/open/…` for
+/// everybody.
 fn world(service: SocketAddr) -> World {
     World::with(Origin::start(), |folder| {
         let text = std::fs::read_to_string(folder.join("platform.yaml")).unwrap();
@@ -16,10 +17,11 @@ fn world(service: SocketAddr) -> World {
         let end = at + text[at..].find(']').unwrap();
         let text = format!("{}endpoints: [\"http://{service}\"{}", &text[..at], &text[end..]);
         let routes = "routes:\n  - { name: open, path: \"/open/{method}\", access: public }\n  \
-                      - { name: calls, path: \"/calls/{method}\" }\n  - { name: rare, path: \"/rare/{method}\" }\n";
+                      - { name: calls, path: \"/calls/{method}\" }\n  - { name: rare, path: \"/rare/{method}\" }\n  \
+                      - { name: small, path: \"/small/{method}\", grpc_message_bytes_max: 1KiB }\n";
         let (before, after) = text.split_once("routes:").unwrap();
         let after = &after[after.find('\n').unwrap() + 1..];
-        let more = "---\nkind: Role\nname: caller\nallow: [\"POST /calls/{method}\", \"POST /rare/{method}\"]\n\
+        let more = "---\nkind: Role\nname: caller\nallow: [\"POST /calls/{method}\", \"POST /rare/{method}\", \"POST /small/{method}\"]\n\
                     ---\nkind: RoleBinding\nname: callers\nrole: caller\nsubjects: [{ claim: { roles: caller } }]\n\
                     ---\nkind: QuotaPolicy\nname: rare_calls\napplies_to: { routes: [rare] }\n\
                     limits: [{ name: rare, per: tenant, requests: 1, window: 1h }]\n";
@@ -82,6 +84,84 @@ async fn a_call_may_be_longer_than_a_body() {
     let messages = tokio_stream::iter(0..16).map(|_| Bytes::from(vec![b'a'; 1 << 20]));
     let answer = caller(&world).await.call("/calls/sum", messages).await.unwrap();
     assert_eq!(all(answer.into_inner()).await, [(16 << 20).to_string()]);
+}
+
+/// As many messages as come, and how the call ends.
+async fn until_outcome(answer: Result<tonic::Response<Streaming<Bytes>>, tonic::Status>) -> (Vec<usize>, Result<(), tonic::Status>) {
+    let mut messages = match answer {
+        Ok(answer) => answer.into_inner(),
+        Err(outcome) => return (Vec::new(), Err(outcome)),
+    };
+    let mut sizes = Vec::new();
+    loop {
+        match messages.message().await {
+            Ok(Some(message)) => sizes.push(message.len()),
+            Ok(None) => return (sizes, Ok(())),
+            Err(outcome) => return (sizes, Err(outcome)),
+        }
+    }
+}
+
+fn is_too_large(outcome: Result<(), tonic::Status>) -> bool {
+    outcome.is_err_and(|outcome| outcome.code() == Code::ResourceExhausted && outcome.message().contains("larger than the service"))
+}
+
+#[tokio::test]
+async fn a_message_is_as_large_as_it_likes_unless_its_route_says_otherwise() {
+    let service = GrpcService::start();
+    let world = world(service.address());
+    let mut client = caller(&world).await;
+    let messages = |sizes: &[usize]| tokio_stream::iter(sizes.iter().map(|size| Bytes::from(vec![b'a'; *size])).collect::<Vec<_>>());
+    assert_eq!(until_outcome(client.call("/calls/echo", messages(&[3 << 20])).await).await.0, [3 << 20]);
+    let (sizes, outcome) = until_outcome(client.call("/small/echo", messages(&[0, 1_024, 5, 1_024])).await).await;
+    assert_eq!(sizes, [0, 1_024, 5, 1_024]);
+    outcome.unwrap();
+    for sizes in [&[1_025][..], &[3 << 20], &[5, 1_025]] {
+        let (_, outcome) = until_outcome(client.call("/small/sum", messages(sizes)).await).await;
+        assert!(is_too_large(outcome.clone()), "{sizes:?}: {outcome:?}");
+    }
+    assert!(world.probe("/metrics").text().contains("code=\"message_too_large\""));
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_a_call_that_is_under_way() {
+    let service = GrpcService::start();
+    let world = world(service.address());
+    let mut client = caller(&world).await;
+    let (send, receive) = tokio::sync::mpsc::channel(1);
+    let mut answers = client.call("/small/echo", tokio_stream::wrappers::ReceiverStream::new(receive)).await.unwrap().into_inner();
+    send.send(Bytes::from_static(b"small")).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap(), "small");
+    send.send(Bytes::from(vec![b'a'; 1_025])).await.unwrap();
+    let outcome = answers.message().await.map(|_| ());
+    assert!(is_too_large(outcome.clone()), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_message_of_the_service_is_bounded_as_well_and_those_before_it_arrive() {
+    let service = GrpcService::start();
+    let world = world(service.address());
+    let mut client = caller(&world).await;
+    for big in ["1025", "3000000"] {
+        let (send, receive) = tokio::sync::mpsc::channel(1);
+        let mut answers = client.call("/small/sized", tokio_stream::wrappers::ReceiverStream::new(receive)).await.unwrap().into_inner();
+        for small in ["0", "1024"] {
+            send.send(Bytes::from_static(small.as_bytes())).await.unwrap();
+            assert_eq!(answers.message().await.unwrap().unwrap().len().to_string(), small);
+        }
+        send.send(Bytes::from_static(big.as_bytes())).await.unwrap();
+        let outcome = answers.message().await.map(|_| ());
+        assert!(is_too_large(outcome.clone()), "{big}: {outcome:?}");
+    }
+    let cancelled = tokio::task::spawn_blocking(move || eventually("the service notices", || (service.cancelled() > 1).then_some(())));
+    cancelled.await.unwrap();
+    // In one piece or in many: what lies before it arrives.
+    let messages = stream(&["7", "9", "1025", "3"]);
+    let service = GrpcService::start();
+    let world = self::world(service.address());
+    let (sizes, outcome) = until_outcome(caller(&world).await.call("/small/sized", messages).await).await;
+    assert_eq!(sizes, [7, 9]);
+    assert!(is_too_large(outcome.clone()), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Decoder for Plain {
 }
 
 /// A running service. Its methods by the last segment of their path: `echo` returns each message as it comes, `sum` the number of
-/// bytes of all once the client has ended, `count` the numbers up to the first message, `fail` a status of its own, `wait` nothing.
+/// bytes of all once the client has ended, `count` the numbers up to the first message, `sized` for each message one of so many bytes, `fail` a status of its own, `wait` nothing.
 pub struct GrpcService {
     address: SocketAddr,
     cancelled: Arc<AtomicUsize>,
@@ -154,6 +154,13 @@ async fn run(method: &str, mut messages: Streaming<Bytes>, send: &mpsc::Sender<R
             let most: u32 = String::from_utf8(messages.message().await.ok()??.to_vec()).ok()?.parse().ok()?;
             for number in 1..=most {
                 send.send(Ok(Bytes::from(number.to_string()))).await.ok()?;
+            }
+            Some(())
+        }
+        "sized" => {
+            while let Some(message) = messages.message().await.ok()? {
+                let size: usize = String::from_utf8(message.to_vec()).ok()?.parse().ok()?;
+                send.send(Ok(Bytes::from(vec![b'a'; size]))).await.ok()?;
             }
             Some(())
         }

@@ -76,6 +76,8 @@ pub struct Route {
     pub requires_feature: Option<Spanned<Feature>>,
     /// Passes `Authorization` on to the upstream.
     pub forward_authorization: bool,
+    /// Bytes of one message of a gRPC call, either way; absent: any number.
+    pub grpc_message_bytes_max: Option<u64>,
 }
 
 impl Service {
@@ -143,6 +145,7 @@ impl Route {
         let upstream = map.optional("upstream", spanned(value::name));
         let requires_feature = map.optional("requires_feature", spanned(value::name));
         let forward_authorization = map.optional("forward_authorization", value::truth);
+        let grpc_message_bytes_max = map.optional("grpc_message_bytes_max", value::size);
         map.finish();
         Ok(Self {
             name: name?,
@@ -151,6 +154,7 @@ impl Route {
             upstream: upstream?,
             requires_feature: requires_feature?,
             forward_authorization: forward_authorization?.unwrap_or_default(),
+            grpc_message_bytes_max: grpc_message_bytes_max?,
         })
     }
 }
@@ -193,6 +197,7 @@ impl Route {
             optional("upstream", schema::name("Where it goes; left out: the only upstream.")),
             optional("requires_feature", schema::name("A feature that the tenant must have.")),
             optional("forward_authorization", schema::truth("Whether `Authorization` is passed on to the upstream.")),
+            optional("grpc_message_bytes_max", schema::size("One message of a gRPC call, either way, as it is sent; left out: any size.")),
         ];
         schema::object("One path of the service.", fields)
     }

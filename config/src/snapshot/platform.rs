@@ -153,6 +153,8 @@ pub struct Route {
     pub requires_feature: Option<Feature>,
     /// Passes `Authorization` on to the upstream.
     pub forward_authorization: bool,
+    /// Bytes of one message of a gRPC call, either way; absent: any number.
+    pub grpc_message_bytes_max: Option<u64>,
 }
 
 /// An issuer of tokens, its keys named only. Two snapshots share it while its declaration does not change.

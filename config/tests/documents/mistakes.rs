@@ -115,6 +115,8 @@ const SERVICES: &[Change] = &[
     ("['http://a:1']", "['https://a:1'], tls: { roots: a.pem }", (4, 66), "write `{ file: a.pem }`", Sees),
     ("['http://a:1']", "['https://a:1'], tls: { server_name: 'https://a' }", (4, 72), "write `a`", Sees),
     ("['http://a:1']", "['https://a:1'], tls: { client_certificate: { certificate: { file: a } } }", (4, 79), "`key` is missing", Sees),
+    ("path: /", "path: /, grpc_message_bytes_max: 4096", (5, 54), "write for example `4096MiB`", Sees),
+    ("path: /", "path: /, grpc_message_bytes_max: 4 MiB", (5, 54), "write `4MiB`", Sees),
     ("'127.0.0.1:1'", "'127.0.0.1:1', tls: { certificates: [] }", (3, 69), "`certificates` is empty", Sees),
     ("'127.0.0.1:1'", "'127.0.0.1:1', tls: { certificate: { file: a } }", (3, 55), "did you mean `certificates`?", Sees),
     (

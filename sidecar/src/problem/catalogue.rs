@@ -87,6 +87,11 @@ catalogue! {
         "Request body too large",
         "The request's body is larger than the service accepts from this tenant.",
         "Send less at once; the operator sets `request.body_bytes_max` in a SecurityPolicy.";
+    /// More bytes than a message of a gRPC call may have.
+    MessageTooLarge = "message_too_large", PAYLOAD_TOO_LARGE, "http_request_denied",
+        "gRPC message too large",
+        "A message of the call is larger than the service passes on.",
+        "Send or ask for less in one message; the operator sets `grpc_message_bytes_max` of the route.";
     /// HTTP in the clear where TLS is spoken.
     PlainOnTlsPort = "plain_on_tls_port", BAD_REQUEST, "http_request_error",
         "Plain HTTP on a TLS port",

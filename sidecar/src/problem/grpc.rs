@@ -60,6 +60,7 @@ mod tests {
             (Code::NoRoute, 12),
             (Code::QuotaExceeded, 8),
             (Code::BodyTooLarge, 8),
+            (Code::MessageTooLarge, 8),
             (Code::KeysUnavailable, 14),
             (Code::UpstreamUnreachable, 14),
             (Code::UpstreamTimeout, 14),

@@ -3,7 +3,7 @@
 //! Cost: per request without a body; nothing. Per chunk; a few numbers, no copy. One small allocation for a request with a body.
 //! Back-pressure is the connection's: a side that takes nothing is a side that is not asked for more, so at most a chunk waits here.
 
-use super::grpc;
+use super::grpc::{self, Messages, TooLarge};
 use super::head;
 use super::record::Record;
 use super::upstream::{Download, Failed};
@@ -103,6 +103,8 @@ pub enum Stage {
     Complete,
     /// It is larger than it may be.
     TooLarge,
+    /// A message in it is.
+    MessageTooLarge,
     /// The client broke off.
     BrokenOff,
     /// What the client sent is no body.
@@ -116,13 +118,15 @@ pub struct Progress {
     bytes_max: u64,
     has_length: bool,
     stage: Cell<Stage>,
+    /// Of a call whose route bounds its messages.
+    messages: Option<Box<Cell<Messages>>>,
 }
 
 impl Progress {
     /// Of a body of which nothing has come.
     #[cfg(test)]
     pub fn owed_by_client(has_length: bool) -> Self {
-        Self { bytes: Cell::new(0), bytes_max: u64::MAX, has_length, stage: Cell::new(Stage::OwedByClient) }
+        Self { bytes: Cell::new(0), bytes_max: u64::MAX, has_length, stage: Cell::new(Stage::OwedByClient), messages: None }
     }
 
     /// So much of it came.
@@ -141,6 +145,22 @@ impl Progress {
     #[must_use]
     pub fn has_length(&self) -> bool {
         self.has_length
+    }
+
+    /// A piece of it goes on.
+    ///
+    /// # Errors
+    /// It is as much, or holds a message as large, as may not be.
+    fn pass(&self, piece: &[u8]) -> Result<(), Abort> {
+        self.bytes.set(self.bytes.get() + piece.len() as u64);
+        if self.bytes.get() > self.bytes_max {
+            return Err(Abort::TooLarge);
+        }
+        let Some(messages) = &self.messages else { return Ok(()) };
+        let mut now = messages.get();
+        let passed = now.pass(piece);
+        messages.set(now);
+        passed.map_err(|_| Abort::MessageTooLarge)
     }
 
     /// Where it stands.
@@ -165,20 +185,24 @@ pub enum Abort {
     /// Larger than it may be.
     #[error("the body is larger than the service accepts")]
     TooLarge,
+    /// It has a message larger than it may be.
+    #[error("a message in the body is larger than the service passes on")]
+    MessageTooLarge,
     /// It cannot be read to its end.
     #[error("{0}")]
     BrokenOff(#[from] Broken),
 }
 
 impl Upload {
-    /// `body`, of which at most `bytes_max` bytes go on.
+    /// `body`, of which at most `bytes_max` bytes go on, and of a call no message larger than the last says.
     #[must_use]
-    pub fn new(body: Body, bytes_max: u64) -> Self {
+    pub fn new(body: Body, bytes_max: u64, message_bytes_max: Option<u64>) -> Self {
         if body.is_empty() {
             return Upload::Nothing;
         }
         let has_length = body.length().is_some();
-        let progress = Progress { bytes: Cell::new(0), bytes_max, has_length, stage: Cell::new(Stage::OwedByUpstream) };
+        let messages = message_bytes_max.map(|bytes_max| Box::new(Cell::new(Messages::new(bytes_max))));
+        let progress = Progress { bytes: Cell::new(0), bytes_max, has_length, stage: Cell::new(Stage::OwedByUpstream), messages };
         Upload::Streamed(body, Rc::new(progress))
     }
 
@@ -214,13 +238,13 @@ impl http_body::Body for Upload {
             Poll::Ready(Some(Err(Broken::Left))) => (Stage::BrokenOff, Poll::Ready(Some(Err(Broken::Left.into())))),
             Poll::Ready(Some(Err(Broken::Malformed))) => (Stage::Malformed, Poll::Ready(Some(Err(Broken::Malformed.into())))),
             Poll::Ready(Some(Ok(frame))) => {
-                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let passed = progress.pass(frame.data_ref().map_or(&[], |data| data));
                 let frame = frame.into_trailers().map_or_else(|data| data, |trailers| Frame::trailers(fit_to_trail(trailers)));
-                progress.bytes.set(progress.bytes.get() + length);
-                match progress.bytes.get() > progress.bytes_max {
-                    true => (Stage::TooLarge, Poll::Ready(Some(Err(Abort::TooLarge)))),
-                    false if body.is_end_stream() => (Stage::Complete, Poll::Ready(Some(Ok(frame)))),
-                    false => (Stage::OwedByUpstream, Poll::Ready(Some(Ok(frame)))),
+                match passed {
+                    Err(abort @ Abort::MessageTooLarge) => (Stage::MessageTooLarge, Poll::Ready(Some(Err(abort)))),
+                    Err(abort) => (Stage::TooLarge, Poll::Ready(Some(Err(abort)))),
+                    Ok(()) if body.is_end_stream() => (Stage::Complete, Poll::Ready(Some(Ok(frame)))),
+                    Ok(()) => (Stage::OwedByUpstream, Poll::Ready(Some(Ok(frame)))),
                 }
             }
         };
@@ -258,6 +282,8 @@ pub struct Reply {
     content: Content,
     /// It ends with a status of its own.
     is_grpc: bool,
+    /// Of a call whose route bounds its messages.
+    messages: Option<Box<Messages>>,
     /// Where it leaves, if somebody watches that.
     outlet: Option<Rc<Outlet>>,
     /// Last: it is dropped when everything else is.
@@ -271,7 +297,12 @@ pub enum Content {
     Own(Bytes),
     /// What the upstream sends.
     Streamed(Download),
+    /// Nothing more but that a message was too large.
+    TooLarge,
 }
+
+/// What a download gave.
+type Taken = Poll<Option<Result<Frame<Bytes>, Failed>>>;
 
 impl Content {
     /// Moves the rest of the request's body on while its answer cannot go out: who sends all before reading anything is not
@@ -287,19 +318,21 @@ impl Reply {
     /// The body of the answer to the request of this record.
     #[must_use]
     pub fn new(content: Content, record: Box<Record>) -> Self {
-        Self { content, is_grpc: false, outlet: None, record: Some(record) }
+        Self { content, is_grpc: false, messages: None, outlet: None, record: Some(record) }
     }
 
     /// A body whose request is recorded elsewhere.
     #[must_use]
     pub fn unrecorded(content: Content) -> Self {
-        Self { content, is_grpc: false, outlet: None, record: None }
+        Self { content, is_grpc: false, messages: None, outlet: None, record: None }
     }
 
-    /// The same body, of a gRPC answer or not.
+    /// The same body, of a gRPC answer.
     #[must_use]
-    pub fn of_grpc(self, is_grpc: bool) -> Self {
-        Self { is_grpc, ..self }
+    pub fn of_grpc(self) -> Self {
+        let bytes_max = self.record.as_ref().and_then(|record| record.message_bytes_max());
+        let messages = bytes_max.map(|bytes_max| Box::new(Messages::new(bytes_max)));
+        Self { is_grpc: true, messages, ..self }
     }
 
     /// The same body, which tells where it leaves what waits for whom.
@@ -363,6 +396,41 @@ impl Reply {
 }
 
 impl Reply {
+    /// The piece, as far as no message is too large, in it or in the request; nothing where that is not at all. What of it lies
+    /// before such a message goes out, and the call ends behind that.
+    fn bound_messages(&mut self, frame: Taken) -> Option<Taken> {
+        let Some(messages) = &mut self.messages else { return Some(frame) };
+        let Poll::Ready(Some(Ok(piece))) = frame else {
+            // A request that was cut off looks from here as if the service had ended.
+            let is_refused = self.record.as_ref().is_some_and(|record| record.has_sent_too_large_a_message());
+            return if is_refused { None } else { Some(frame) };
+        };
+        let mut data = match piece.into_data() {
+            Ok(data) => data,
+            Err(trailers) => return Some(Poll::Ready(Some(Ok(trailers)))),
+        };
+        match messages.pass(&data) {
+            Ok(()) => {}
+            Err(TooLarge { at: 0 }) => return None,
+            Err(TooLarge { at }) => {
+                data.truncate(at);
+                self.content = Content::TooLarge;
+            }
+        }
+        Some(Poll::Ready(Some(Ok(Frame::data(data)))))
+    }
+
+    /// Ends a call for a message that is too large; the service sees its stream reset.
+    fn end_too_large(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        (self.messages, self.content) = (None, Content::Own(Bytes::new()));
+        if let Some(record) = &mut self.record {
+            record.cut(Code::MessageTooLarge);
+        }
+        let told = "a message of the call is larger than the service passes on (`grpc_message_bytes_max`)";
+        let outcome = || Frame::trailers(grpc::trailers(Code::MessageTooLarge, told));
+        Poll::Ready(Some(self.outlet.as_ref().map(|_| outcome()).ok_or(BrokenOff)))
+    }
+
     /// What is sent in place of a piece that does not come: a gRPC call ends with its outcome, any other answer looks cut off.
     fn instead(&mut self, failed: &Failed) -> Result<Frame<Bytes>, BrokenOff> {
         if !self.is_grpc || self.outlet.is_none() {
@@ -386,7 +454,9 @@ impl http_body::Body for Reply {
             Content::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Streamed(download) => download.poll_frame(cx),
+            Content::TooLarge => return this.end_too_large(),
         };
+        let Some(frame) = this.bound_messages(frame) else { return this.end_too_large() };
         if let Some(record) = &mut this.record
             && let Poll::Ready(Some(frame)) = &frame
         {
@@ -405,6 +475,7 @@ impl http_body::Body for Reply {
         match &self.content {
             Content::Own(bytes) => bytes.is_empty(),
             Content::Streamed(download) => download.is_end_stream(),
+            Content::TooLarge => false,
         }
     }
 
@@ -412,6 +483,7 @@ impl http_body::Body for Reply {
         match &self.content {
             Content::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Streamed(download) => download.size_hint(),
+            Content::TooLarge => SizeHint::default(),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::Refusal;
 use super::authn::Verified;
-use super::body::Progress;
+use super::body::{Progress, Stage};
 use super::head::{Head, Received, Target};
 use super::host::Host;
 use super::quota::Receipts;
@@ -16,6 +16,7 @@ use crate::clock::Now;
 use crate::connection::stream::Outlet;
 use crate::connection::{Downstream, InFlight};
 use crate::policy::Policy;
+use crate::problem::Code;
 use crate::telemetry::access_log::{Entry, Outcome};
 use crate::telemetry::decisions::{Asked, DecisionId, Verdict};
 use crate::telemetry::metrics::StatusClass;
@@ -166,6 +167,25 @@ impl Record {
             Ok(bytes) => self.sent += bytes as u64,
             Err(failed) => self.failed(failed),
         }
+    }
+
+    /// Bytes that one message of its call may have, if it is one and its route says so.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> Option<u64> {
+        self.route.as_ref()?.grpc_message_bytes_max
+    }
+
+    /// Whether a message of the request, whose answer is under way, was too large.
+    #[must_use]
+    pub fn has_sent_too_large_a_message(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.stage() == Stage::MessageTooLarge)
+    }
+
+    /// It is cut off in the midst of its answer for what it is.
+    pub fn cut(&mut self, code: Code) {
+        let kind = code.kind();
+        self.worker.cells().refused(kind.slug);
+        self.end = End::Refused(kind.status, kind.slug);
     }
 
     /// A tunnel ended, after so many bytes up and down.

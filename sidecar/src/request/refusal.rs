@@ -39,6 +39,8 @@ pub enum Refusal {
     Quota(Exceeded),
     /// Its body is too large.
     BodyTooLarge,
+    /// A message of its call is too large.
+    MessageTooLarge,
     /// Its body stood still.
     BodyTimeout,
     /// Its client broke off; nobody reads the answer.
@@ -82,6 +84,7 @@ impl Refusal {
             Refusal::Denied(denial) => code_of(denial),
             Refusal::Quota(exceeded) => known(exceeded.problem_type()),
             Refusal::BodyTooLarge => Code::BodyTooLarge,
+            Refusal::MessageTooLarge => Code::MessageTooLarge,
             Refusal::BodyTimeout => Code::BodyTimeout,
             // Written down, never read.
             Refusal::ClientLeft => Code::BodyTimeout,
@@ -122,7 +125,7 @@ impl Refusal {
             Refusal::Quota(exceeded) => quota(problem, exceeded),
             // Who has closed one direction may listen in the other.
             Refusal::ClientLeft => problem.detail("The connection ended before the request's body did.").place("the request's body"),
-            Refusal::BodyTooLarge | Refusal::BodyTimeout => problem.place("the request's body"),
+            Refusal::BodyTooLarge | Refusal::MessageTooLarge | Refusal::BodyTimeout => problem.place("the request's body"),
             Refusal::Upstream(failed) => problem.detail(failed.step.told()).proxy_error(failed.step.problem().1),
             Refusal::NoService => problem,
         }

@@ -85,7 +85,8 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
         own.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
     }
     let reply = match rest {
-        Rest::Body(download) => Reply::new(Content::Streamed(download), record).of_grpc(grpc::is_grpc(&passed)),
+        Rest::Body(download) if grpc::is_grpc(&passed) => Reply::new(Content::Streamed(download), record).of_grpc(),
+        Rest::Body(download) => Reply::new(Content::Streamed(download), record),
         Rest::Tunnel(upstream, early, place) => {
             from.open_tunnel(Tunnel::new((upstream, place), early, Speaks::of(protocol.as_deref()), record));
             own.insert(header::CONNECTION, UPGRADE);

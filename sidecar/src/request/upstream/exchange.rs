@@ -37,7 +37,7 @@ impl Waits<'_> {
         match stage {
             Stage::OwedByClient => self.client.min(self.pace(bytes).saturating_sub(waited)),
             Stage::OwedByUpstream => self.upstream,
-            Stage::Complete | Stage::TooLarge | Stage::BrokenOff | Stage::Malformed => self.response,
+            Stage::Complete | Stage::TooLarge | Stage::MessageTooLarge | Stage::BrokenOff | Stage::Malformed => self.response,
         }
     }
 

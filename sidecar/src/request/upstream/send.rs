@@ -323,6 +323,7 @@ impl Forward<'_> {
         let over = |failed| Attempt::Over(Refusal::Upstream(failed));
         match (self.upload.as_ref().map(|upload| upload.stage()), broken, request) {
             (Some(Stage::TooLarge), ..) => Attempt::Over(Refusal::BodyTooLarge),
+            (Some(Stage::MessageTooLarge), ..) => Attempt::Over(Refusal::MessageTooLarge),
             (Some(Stage::BrokenOff), ..) => Attempt::Over(Refusal::ClientLeft),
             (Some(Stage::Malformed), ..) => Attempt::Over(Refusal::Ambiguous(Ambiguous::Body)),
             // It was told that its client says nothing more, and took that for the client's leave.
