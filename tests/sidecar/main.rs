@@ -13,6 +13,7 @@ mod hot_swap;
 mod http2;
 mod http2_floods;
 mod jwks;
+mod jwt_table;
 mod kept_apart;
 mod many_tenants;
 mod observed;

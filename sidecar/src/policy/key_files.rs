@@ -83,6 +83,9 @@ impl KeyFiles {
         let Some(disk) = &self.kept else { return };
         let absent = self.urls.keys().filter(|name| !self.contents.contains_key(*name));
         let found: Vec<_> = absent.filter_map(|name| disk.read(name).map(|found| (Arc::clone(name), found))).collect();
+        if found.is_empty() {
+            return;
+        }
         for (name, (kept, set)) in found {
             self.fetched.insert(Arc::clone(&name), kept);
             self.contents.insert(name, set);

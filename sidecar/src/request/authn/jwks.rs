@@ -40,6 +40,7 @@ pub(super) struct KeySet {
     generation: u64,
     written: Arc<[u8]>,
     keys: Vec<Key>,
+    left_out: Vec<KeyFinding>,
 }
 
 #[derive(Debug)]
@@ -117,7 +118,7 @@ impl Keys {
             let before = previous.and_then(|keys| keys.sets.get(file));
             let set = match before {
                 Some(set) if set.written == *written => Some(Arc::clone(set)),
-                _ => match KeySet::read(file, written, &mut findings) {
+                _ => match KeySet::read(file, written) {
                     Ok(set) => Some(Arc::new(set)),
                     Err(fault) => {
                         findings.push(KeyFinding { file: Arc::clone(file), key: None, fault });
@@ -125,6 +126,8 @@ impl Keys {
                     }
                 },
             };
+            // Also of a set that is the same as before: they hold for as long as it does.
+            findings.extend(set.iter().flat_map(|set| set.left_out.iter().cloned()));
             sets.extend(set.map(|set| (Arc::clone(file), set)));
         }
         // The order of a map is chance; what is reported must not be.
@@ -137,7 +140,7 @@ impl Keys {
     /// # Errors
     /// What is wrong with it as a whole.
     pub(crate) fn check(written: &Arc<[u8]>) -> Result<(), KeyFault> {
-        KeySet::read(&"".into(), written, &mut Vec::new()).map(drop)
+        KeySet::read(&"".into(), written).map(drop)
     }
 
     /// The keys of an issuer, by the name that its declaration gives them.
@@ -151,22 +154,22 @@ impl Keys {
 }
 
 impl KeySet {
-    fn read(file: &Arc<str>, written: &Arc<[u8]>, findings: &mut Vec<KeyFinding>) -> Result<Self, KeyFault> {
+    fn read(file: &Arc<str>, written: &Arc<[u8]>) -> Result<Self, KeyFault> {
         let set = json::read(written, BUDGET).map_err(|mistake| KeyFault::Json(mistake.to_string()))?;
         let Some(Value::List(members)) = set.value.get("keys").map(|keys| &keys.value) else { return Err(KeyFault::NotASet) };
         if members.len() > KEYS_MAX {
             return Err(KeyFault::TooMany(members.len()));
         }
-        let mut keys: Vec<Key> = Vec::new();
+        let (mut keys, mut left_out): (Vec<Key>, Vec<KeyFinding>) = (Vec::new(), Vec::new());
         for (place, member) in members.iter().enumerate() {
             refuse_secret(&member.value)?;
             match Key::read(&member.value) {
                 Ok(key) => keys.push(key),
-                Err(fault) => findings.push(KeyFinding { file: Arc::clone(file), key: Some(place), fault }),
+                Err(fault) => left_out.push(KeyFinding { file: Arc::clone(file), key: Some(place), fault }),
             }
         }
         refuse_same_ids(members)?;
-        Ok(Self { generation: NEXT.fetch_add(1, Ordering::Relaxed), written: Arc::clone(written), keys })
+        Ok(Self { generation: NEXT.fetch_add(1, Ordering::Relaxed), written: Arc::clone(written), keys, left_out })
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -11,8 +11,10 @@ fn load(jwks: &Value, previous: Option<&Keys>) -> (Keys, Vec<KeyFinding>) {
 }
 
 fn left_out(key: Value) -> KeyFault {
-    let (keys, mut findings) = load(&json!({ "keys": [SIGNER.p256_jwk(), key] }), None);
+    let set = json!({ "keys": [SIGNER.p256_jwk(), key] });
+    let (keys, mut findings) = load(&set, None);
     assert!(keys.set("keys.jwks").is_some(), "one key of no use must not take the others away");
+    assert_eq!(load(&set, Some(&keys)).1, findings, "it is named for as long as the set stays");
     let finding = findings.pop().unwrap();
     assert_eq!((findings.len(), finding.key), (0, Some(1)));
     finding.fault
