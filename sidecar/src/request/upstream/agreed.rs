@@ -71,7 +71,7 @@ impl Forward<'_> {
                     let why = "it picks HTTP/1.1 now, and a part of the request's body went out over HTTP/2";
                     return Attempt::Over(Refusal::Upstream(Failed::because(super::Step::Closed, why)));
                 }
-                match self.over_link(link, endpoint, deadline, open.request).await {
+                match self.over_http1(endpoint, Some(link), open.request).await {
                     Attempt::Again(request, failed, endpoint) => Attempt::Again(Open { request, lent: None }, failed, endpoint),
                     Attempt::Arrived(arrived) => Attempt::Arrived(arrived),
                     Attempt::Over(refusal) => Attempt::Over(refusal),

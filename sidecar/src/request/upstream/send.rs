@@ -58,7 +58,15 @@ pub async fn forward(
     };
     match wire {
         Wire::Auto if forward.leaves_choice(&endpoint) && !endpoint.keeps_http1() => Box::pin(forward.as_agreed(endpoint, request)).await,
-        Wire::Auto | Wire::Http1 => forward.by_http1(endpoint, request).await,
+        // Here and not in a function of its own: what one future hands to another it holds twice.
+        Wire::Auto | Wire::Http1 => {
+            let kept = endpoint.take_idle();
+            let (request, tried) = match forward.over_http1(endpoint, kept, request).await {
+                Attempt::Again(request, failed, at) => (request, Tried::once(failed, at)),
+                other => return other.last(),
+            };
+            Box::pin(forward.again_by_http1(request, tried)).await
+        }
         Wire::Http2 => Box::pin(forward.by_http2(endpoint, request, grpc_timeout)).await,
     }
 }
@@ -125,14 +133,6 @@ pub(super) struct Call {
 }
 
 impl Forward<'_> {
-    async fn by_http1(&self, endpoint: InUse, request: Box<Outgoing>) -> Result<Arrived, Refusal> {
-        let (request, tried) = match self.over_http1(endpoint, Use::Kept, request).await {
-            Attempt::Again(request, failed, at) => (request, Tried::once(failed, at)),
-            other => return other.last(),
-        };
-        Box::pin(self.again_by_http1(request, tried)).await
-    }
-
     /// On fresh connections: what else was kept may be as stale as the first.
     async fn again_by_http1(&self, mut request: Box<Outgoing>, mut tried: Tried) -> Result<Arrived, Refusal> {
         if self.wire == Wire::Auto && !self.asks_for_upgrade {
@@ -140,7 +140,7 @@ impl Forward<'_> {
         }
         loop {
             let next = tried.next(&self.target, self.worker.random()).map_err(Refusal::Upstream)?;
-            match self.over_http1(next, Use::Fresh, request).await {
+            match self.over_http1(next, None, request).await {
                 Attempt::Again(again, failed, at) => {
                     request = again;
                     tried.again(failed, at);
@@ -181,26 +181,16 @@ impl Forward<'_> {
         self.wire == Wire::Auto && endpoint.member.endpoint.scheme == Scheme::Https && !self.asks_for_upgrade
     }
 
-    async fn over_http1(&self, endpoint: InUse, which: Use, request: Box<Outgoing>) -> Attempt<Box<Outgoing>> {
+    /// Over `link`, or a fresh connection.
+    pub(super) async fn over_http1(&self, endpoint: InUse, link: Option<Box<Link>>, mut request: Box<Outgoing>) -> Attempt<Box<Outgoing>> {
         let deadline = self.worker.deadline();
-        let kept = if which == Use::Kept { endpoint.take_idle() } else { None };
-        let link = match kept {
+        let mut link = match link {
             Some(link) => link,
             None => match Box::pin(self.connect(&endpoint, Wire::Http1, &deadline)).await {
                 Ok(stream) => Link::new(stream),
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
         };
-        self.over_link(link, endpoint, deadline, request).await
-    }
-
-    pub(super) async fn over_link(
-        &self,
-        mut link: Box<Link>,
-        endpoint: InUse,
-        deadline: Deadline,
-        mut request: Box<Outgoing>,
-    ) -> Attempt<Box<Outgoing>> {
         match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline)).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
