@@ -114,13 +114,13 @@ impl Snapshot {
     /// A tenant by its id.
     #[must_use]
     pub fn tenant(&self, id: &str) -> Option<&Arc<Slice>> {
-        self.tenants.get(id)
+        self.tenants.get(id.as_bytes())
     }
 
     /// The tenant a host names. `host` is in lower case, without port and trailing dot.
     #[must_use]
-    pub fn tenant_by_host(&self, host: &str) -> Option<&Arc<Slice>> {
-        self.hosts.get(host)
+    pub fn tenant_by_host(&self, host: impl AsRef<[u8]>) -> Option<&Arc<Slice>> {
+        self.hosts.get(host.as_ref())
     }
 
     /// Every tenant, in no order.

@@ -26,7 +26,6 @@ use crate::worker::Stream;
 use accept::Presence;
 use bulkhead_config::name::{ListenerName, ServiceName};
 use bulkhead_config::snapshot::Scheme;
-use http::HeaderValue;
 use limits::{CLOSING_GRACE, IDLE_TIMEOUT, WRITE_TIMEOUT};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
@@ -74,6 +73,7 @@ pub struct Downstream {
     is_http2: Cell<bool>,
     is_closing: Cell<bool>,
     is_stalled: Cell<bool>,
+    listens: Cell<bool>,
     saw_end: Cell<bool>,
     deadline: Deadline,
     presence: Presence,
@@ -84,13 +84,13 @@ pub struct Downstream {
     stream: RefCell<Option<Rc<Stream>>>,
 }
 
-/// What the upstream is told of a connection's peer.
+/// What the upstream is told of a connection's peer: lines of fields, the same for every request.
 #[derive(Debug)]
 pub struct Forwarding {
-    /// `X-Forwarded-For` when nobody before us is believed.
-    pub forwarded_for: HeaderValue,
-    /// `Forwarded` when nobody before us is believed.
-    pub forwarded: HeaderValue,
+    /// `X-Forwarded-For` and `Forwarded` (RFC 7239).
+    pub client: Box<[u8]>,
+    /// `X-Forwarded-Proto`.
+    pub proto: Box<[u8]>,
 }
 
 /// A request of a connection. Dropped with the last byte of its answer.
@@ -122,6 +122,7 @@ impl Downstream {
             is_http2: Cell::new(false),
             is_closing: Cell::new(false),
             is_stalled: Cell::new(false),
+            listens: Cell::new(false),
             saw_end: Cell::new(false),
             deadline,
             presence,
@@ -185,6 +186,7 @@ impl Downstream {
     pub fn begin(self: &Rc<Self>, head_timeout: Duration) -> InFlight {
         self.head_timeout.set(head_timeout);
         self.in_flight.set(self.in_flight.get() + 1);
+        self.listens.set(false);
         self.enter(Phase::Serving);
         InFlight { from: Rc::clone(self) }
     }
@@ -208,6 +210,11 @@ impl Downstream {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.saw_end.get()
+    }
+
+    /// What is waited for may take long enough that somebody should listen whether the client is still there.
+    pub fn listen(&self) {
+        self.listens.set(true);
     }
 
     /// The answer under way lasts; when it may not go on, nor may the connection: half an answer must not look whole.
@@ -296,15 +303,18 @@ impl Drop for InFlight {
 }
 
 impl Forwarding {
-    /// `X-Forwarded-For` and `Forwarded` (RFC 7239) for a client at this address.
+    /// For a client at this address.
     fn of(ip: IpAddr, scheme: Scheme) -> Self {
         let proto = scheme.as_str();
-        let (plain, node) = match ip {
-            IpAddr::V4(ip) => (ip.to_string(), format!("for={ip};proto={proto}")),
-            IpAddr::V6(ip) => (ip.to_string(), format!("for=\"[{ip}]\";proto={proto}")),
+        let node = match ip {
+            IpAddr::V4(ip) => format!("for={ip}"),
+            IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
         };
-        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
-        Self { forwarded_for: value(plain), forwarded: value(node) }
+        let lines = |text: String| text.into_bytes().into_boxed_slice();
+        Self {
+            client: lines(format!("x-forwarded-for: {ip}\r\nforwarded: {node};proto={proto}\r\n")),
+            proto: lines(format!("x-forwarded-proto: {proto}\r\n")),
+        }
     }
 }
 

@@ -183,10 +183,17 @@ impl Fields {
     /// # Errors
     /// They are longer than fields can be.
     pub(crate) fn note(&mut self, text: &mut [u8], name: Range<usize>, value: Range<usize>) -> Result<(), TooLong> {
-        let bytes = text.get_mut(name.clone()).ok_or(TooLong)?;
-        bytes.make_ascii_lowercase();
-        let known = Name::of(bytes);
-        let length = u16::try_from(bytes.len()).map_err(|_| TooLong)?;
+        text.get_mut(name.clone()).ok_or(TooLong)?.make_ascii_lowercase();
+        self.note_lower(text, name, value)
+    }
+
+    /// The same of a name that is in lower case already.
+    ///
+    /// # Errors
+    /// They are longer than fields can be.
+    pub(crate) fn note_lower(&mut self, text: &[u8], name: Range<usize>, value: Range<usize>) -> Result<(), TooLong> {
+        let known = Name::of(text.get(name.clone()).ok_or(TooLong)?);
+        let length = u16::try_from(name.len()).map_err(|_| TooLong)?;
         let place = |at: usize| u32::try_from(at).map_err(|_| TooLong);
         let place =
             Place { name: known, is_dropped: false, length, start: place(name.start)?, value: (place(value.start)?, place(value.end)?) };

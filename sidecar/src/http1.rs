@@ -11,6 +11,7 @@
 pub mod lane;
 pub mod request;
 pub mod section;
+pub mod scan;
 pub mod write;
 pub mod answer;
 pub mod chunks;

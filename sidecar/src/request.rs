@@ -28,19 +28,20 @@ use crate::connection::{Downstream, Entrance};
 use crate::identity::Looked;
 use crate::policy::Policy;
 use crate::problem::Form;
-use crate::worker::{Current, Worker};
+use crate::worker::Worker;
 use authn::Refused;
 use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
 use head::{Head, Received, Target};
-use outgoing::Sending;
+use outgoing::{Outgoing, Sending};
 use quota::{Ask, Receipts};
 use record::Record;
 use respond::{Answer, Response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tenant::Proved;
 use trace::{Came, Trace};
 use upstream::Wire;
@@ -56,40 +57,65 @@ pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Receive
     let policy = worker.policy(); // one state for the whole request
     let form = Form::of_request(received.version, &received.headers);
     let mut record = Record::begin(worker, from, &received, &policy); // written when dropped: a client that hangs up is counted too
-    let outcome = match Head::normal(received) {
-        Ok(head) => answer(worker, from, &policy, head, body, &mut record).await,
-        Err(ambiguous) => Err(Refusal::Ambiguous(ambiguous)),
+    let outcome = match prepare(worker, from, &policy, received, body, &mut record) {
+        Ok(Prepared::Ready(ready)) => fulfil(worker, from, ready, &mut record).await,
+        Ok(Prepared::Options) => Ok(Answer::Options),
+        // Rare, so boxed: every request would carry what it takes.
+        Ok(Prepared::Asks(keys, asking)) => Box::pin(answer_after_a_look(worker, from, &keys, *asking, &mut record)).await,
+        Err(refusal) => Err(refusal),
     };
     respond::finish(outcome, from, form, record)
 }
 
-async fn answer(
+/// What came of a request before anything was waited for.
+enum Prepared {
+    /// It goes on.
+    Ready(Ready),
+    /// It asks about the service as a whole.
+    Options,
+    /// Its issuer must be asked whether it has a new key.
+    Asks(Arc<str>, Box<Asking>),
+}
+
+/// A request in its normal form.
+struct Asking {
+    head: Head,
+    trace: (Trace, Came),
+    body: Body,
+}
+
+/// A request that goes on, and where to.
+struct Ready {
+    admitted: Admitted,
+    wire: Wire,
+    grpc_timeout: Option<Duration>,
+    request: Box<Outgoing>,
+}
+
+/// From what came in to what goes out. Waits for nothing.
+fn prepare(
     worker: &Worker,
     from: &Rc<Downstream>,
     policy: &Policy,
-    head: Head,
+    received: Received,
     body: Body,
     record: &mut Record,
-) -> Result<Answer, Refusal> {
+) -> Result<Prepared, Refusal> {
+    let head = Head::normal(received).map_err(Refusal::Ambiguous)?;
     let trace = Trace::of(&head.headers, worker.random());
     let trusted = policy.snapshot.platform().trusted_hops();
     let source = forwarded::source(from.peer().ip(), trusted, head.found, &head.headers);
     record.normal(&head, *source.as_ref().unwrap_or(&from.peer().ip()), trace.0);
     source.map_err(Refusal::Ambiguous)?;
     let service = service(policy, &from.entrance)?;
-    let looked;
-    let (policy, admitted) = match admit(worker, policy, service, &head, &body, record) {
-        // Rare, so boxed: every request would carry what it takes.
-        Err(Refusal::Credential(Refused::NewKey { keys })) => {
-            looked = Box::pin(look(worker, keys, record)).await?;
-            (&**looked, admit_after_a_look(worker, &looked, from, &head, &body, record))
-        }
-        admitted => (policy, admitted),
+    let admitted = match admit(worker, policy, service, &head, &body, record) {
+        Err(Refusal::Credential(Refused::NewKey { keys })) => return Ok(Prepared::Asks(keys, Box::new(Asking { head, trace, body }))),
+        admitted => admitted?,
     };
-    match admitted? {
-        Some(admitted) => fulfil(worker, from, policy, admitted, (head, trace), body, record).await,
-        None => Ok(Answer::Options),
-    }
+    Ok(match admitted {
+        Some(admitted) => Prepared::Ready(compose(worker, from, policy, admitted, (head, trace), body, record)),
+        None => Prepared::Options,
+    })
 }
 
 /// The service whose listener it came in by; gone when a change of policy overtook the connection.
@@ -98,28 +124,28 @@ fn service<'a>(policy: &'a Policy, entrance: &Entrance) -> Result<&'a Service, R
     services.find(|service| service.name == entrance.service).map(|service| &**service).ok_or(Refusal::NoService)
 }
 
-/// Has an issuer asked whether it has a new key; the policy with what it said.
-async fn look(worker: &Worker, keys: Arc<str>, record: &Record) -> Result<Rc<Current>, Refusal> {
-    match worker.looks().look(&keys, record.begun()).await {
-        Looked::Fresh => Ok(worker.policy()),
-        Looked::Unknown => Err(Refused::NewKey { keys }.into()),
-    }
-}
-
-/// The same from the start, by another policy: all of it is one state again.
-fn admit_after_a_look(
+/// Has an issuer asked whether it has a new key, and begins anew by the policy with what it said: all of it is one state again.
+async fn answer_after_a_look(
     worker: &Worker,
-    policy: &Policy,
-    from: &Downstream,
-    head: &Head,
-    body: &Body,
+    from: &Rc<Downstream>,
+    keys: &Arc<str>,
+    asking: Asking,
     record: &mut Record,
-) -> Result<Option<Admitted>, Refusal> {
-    let service = service(policy, &from.entrance)?;
-    admit(worker, policy, service, head, body, record).map_err(|refusal| match refusal {
+) -> Result<Answer, Refusal> {
+    from.listen();
+    let Asking { head, trace, body } = asking;
+    let policy = match worker.looks().look(keys, record.begun()).await {
+        Looked::Fresh => worker.policy(),
+        Looked::Unknown => return Err(Refused::NewKey { keys: Arc::clone(keys) }.into()),
+    };
+    let service = service(&policy, &from.entrance)?;
+    let admitted = admit(worker, &policy, service, &head, &body, record).map_err(|refusal| match refusal {
         Refusal::Credential(refused) => Refusal::Credential(refused.after_a_look()),
         refusal => refusal,
-    })
+    });
+    let Some(admitted) = admitted? else { return Ok(Answer::Options) };
+    let ready = compose(worker, from, &policy, admitted, (head, trace), body, record);
+    fulfil(worker, from, ready, record).await
 }
 
 /// From a head to the permission to go on; nothing where it asks about the service as a whole. Waits for nothing.
@@ -201,8 +227,8 @@ fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, R
     Ok(proved.tenant().limits.take(&ask, record.begun())?)
 }
 
-/// From the permission to the head of an answer.
-async fn fulfil(
+/// The request as the upstream gets it.
+fn compose(
     worker: &Worker,
     from: &Rc<Downstream>,
     policy: &Policy,
@@ -210,8 +236,8 @@ async fn fulfil(
     (head, trace): (Head, (Trace, Came)),
     body: Body,
     record: &mut Record,
-) -> Result<Answer, Refusal> {
-    let Admitted { proved, permit } = admitted;
+) -> Ready {
+    let Admitted { proved, permit } = &admitted;
     let (route, bounds) = (permit.route(), proved.slice().policy().bounds());
     let wire = Wire::of(&route.upstream, &head.headers);
     let grpc_timeout = grpc::timeout(&head.headers);
@@ -230,9 +256,15 @@ async fn fulfil(
         wire,
     };
     let request = outgoing::request(head, upload, &sending, worker.buffers().take_text());
+    Ready { admitted, wire, grpc_timeout, request }
+}
+
+/// From the permission to the head of an answer.
+async fn fulfil(worker: &Worker, from: &Rc<Downstream>, ready: Ready, record: &mut Record) -> Result<Answer, Refusal> {
+    let Ready { admitted: Admitted { proved, permit }, wire, grpc_timeout, request } = ready;
+    let (route, bounds) = (permit.route(), proved.slice().policy().bounds());
     let arrived = pin!(upstream::forward(worker, from, &route.upstream, wire, bounds, grpc_timeout, request));
-    let arrived = standing::while_it_holds(record, arrived).await?;
-    Ok(Answer::Arrived(Box::new(arrived)))
+    Ok(Answer::Arrived(standing::while_it_holds(record, arrived).await?))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use hyper::upgrade::Upgraded;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -77,12 +77,16 @@ impl Socket {
     /// Whether the peer has said nothing, nor left, since the last read. Bytes that it did say are lost by asking.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        match self.poll_readable(&mut Context::from_waker(Waker::noop())) {
-            Poll::Pending => true,
-            // Perhaps only because the last read filled its buffer; the system knows.
-            Poll::Ready(_) => {
-                self.tcp().is_some_and(|tcp| matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock))
+        // The system is asked only where something may be there.
+        let is_silent = |tcp: &TcpStream| matches!(tcp.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        match self {
+            Socket::Plain(tcp) => is_silent(tcp),
+            Socket::Tls(stream) => {
+                let (tcp, session) = stream.get_ref();
+                // It wants nothing while there is something to take out of it.
+                session.wants_read() && is_silent(tcp)
             }
+            Socket::Stream(_) => false,
         }
     }
 }

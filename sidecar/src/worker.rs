@@ -7,6 +7,7 @@
 mod bound;
 mod buffers;
 mod date;
+mod departures;
 mod mail;
 mod random;
 mod streams;
@@ -14,6 +15,7 @@ mod thread;
 
 pub use bound::Bound;
 pub use buffers::Buffers;
+pub use departures::{Departs, Departures};
 pub use mail::{Decided, Mail, Mailbox};
 pub use random::Random;
 pub use streams::{Stream, Streams};
@@ -64,6 +66,7 @@ pub struct Worker {
     log: Log,
     random: Random,
     buffers: Buffers,
+    departures: Departures,
     date: date::Date,
     refused_headers: Told,
     connections: RefCell<Vec<Weak<Downstream>>>,
@@ -220,6 +223,12 @@ impl Worker {
     #[must_use]
     pub fn buffers(&self) -> &Buffers {
         &self.buffers
+    }
+
+    /// What is written and goes out at the end of this turn.
+    #[must_use]
+    pub fn departures(&self) -> &Departures {
+        &self.departures
     }
 
     /// The value of `Date`, now.

@@ -297,8 +297,8 @@ impl Service {
 
     /// Whether this host names nobody, so that proof alone binds.
     #[must_use]
-    pub fn is_shared_host(&self, host: &str) -> bool {
-        self.shared_hosts.iter().any(|shared| shared.as_str() == host)
+    pub fn is_shared_host(&self, host: impl AsRef<[u8]>) -> bool {
+        self.shared_hosts.iter().any(|shared| shared.as_str().as_bytes() == host.as_ref())
     }
 }
 

@@ -225,7 +225,7 @@ fn who_falls_back_keeps_its_hosts_and_so_makes_others_fall_back() {
     let outcome = catalogue.apply(&change(&[("a", &tenant("a", "hosts: [c.localhost]")), ("b", &tenant("b", "hosts: [a.localhost]"))]));
     assert_eq!(parts(&outcome), ["tenant a last good", "tenant b last good"]);
     for name in ["a", "b", "c"] {
-        assert_eq!(catalogue.snapshot().tenant_by_host(&format!("{name}.localhost")).unwrap().id().as_str(), name);
+        assert_eq!(catalogue.snapshot().tenant_by_host(format!("{name}.localhost")).unwrap().id().as_str(), name);
     }
     // c lets go: everybody moves on.
     let outcome = catalogue.apply(&change(&[("c", &tenant("c", ""))]));

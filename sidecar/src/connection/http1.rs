@@ -16,7 +16,7 @@ use crate::request::body::{Body, Reply};
 use crate::request::head::Received;
 use crate::request::respond::Response;
 use crate::socket::Socket;
-use crate::worker::Worker;
+use crate::worker::{Departures, Worker};
 use bytes::BytesMut;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body as _;
@@ -36,6 +36,7 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, inp
     let bounds = Bounds { bytes: whole(bounds.header_bytes_max), fields: whole(u64::from(bounds.headers_max)) };
     let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: Fields::default() };
     let end = client.serve().await;
+    client.flush().await;
     let has_ended = wire.has_ended();
     // Nobody else holds it for longer than a poll.
     let Some(wire) = Rc::into_inner(wire) else { return };
@@ -125,6 +126,16 @@ impl Client<'_> {
                 Ok(None) => {}
                 Err(unreadable) => return Poll::Ready(Err(End::Refused(Box::new(problem(unreadable))))),
             }
+            if self.wire.with(|lane| lane.is_stuck()) {
+                match self.wire.with(|lane| lane.poll_flush(cx)) {
+                    Poll::Ready(Ok(())) => self.from.went(true),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
+                    Poll::Pending => {
+                        self.from.went(false);
+                        return self.from.poll_late(cx).map(|_| Err(End::Gone));
+                    }
+                }
+            }
             if self.from.account().is_err() {
                 return Poll::Ready(Err(End::Refused(Box::new(Problem::of(Code::Overloaded)))));
             }
@@ -189,6 +200,10 @@ impl Client<'_> {
                         return Poll::Ready(Some(Response::unrecorded(problem)));
                     }
                 }
+                // Most answers are there before anybody could lose patience.
+                if !self.from.listens.get() {
+                    return Poll::Pending;
+                }
                 match self.wire.poll_client(cx) {
                     // Once more: what waits for the upstream tells it.
                     Poll::Ready(Heard::Ended) => {}
@@ -202,7 +217,7 @@ impl Client<'_> {
 
     /// Sends an answer. Whether the connection goes on behind it.
     async fn send(&mut self, answer: Response, asked: Asked) -> Result<bool, End> {
-        let Response { status, passed, own, reply } = answer;
+        let Response { status, passed, own, mut reply } = answer;
         let framing = framing(status, asked, &reply);
         let is_told_by_end = framing == Some(Framing::Chunked) && asked.version == Version::HTTP_10;
         let keeps = asked.keeps && !is_told_by_end && !self.from.is_closing() && self.wire.owed().is_some_and(|owed| owed <= REST_MAX);
@@ -222,6 +237,9 @@ impl Client<'_> {
             }
             out.extend_from_slice(b"\r\n");
         });
+        let is_chunked = framing == Some(Framing::Chunked) && !is_told_by_end;
+        // What has no length is read piece by piece.
+        let is_copied = matches!(framing, Some(Framing::Length(_))) && self.wire.with(|lane| reply.copy_whole(&mut lane.output));
         self.fields = passed;
         // Kept for its memory only: what it was a list of would be held for as long as the client is silent.
         self.fields.clear();
@@ -229,8 +247,10 @@ impl Client<'_> {
             wire: self.wire,
             from: self.from,
             reply,
-            is_chunked: framing == Some(Framing::Chunked) && !is_told_by_end,
-            is_over: matches!(framing, None | Some(Framing::Nothing)),
+            is_chunked,
+            is_over: is_copied || matches!(framing, None | Some(Framing::Nothing)),
+            // The last one is seen out.
+            departures: (keeps && status != StatusCode::SWITCHING_PROTOCOLS).then(|| self.worker.departures()),
         };
         match poll_fn(|cx| sending.poll(cx)).await {
             Ok(()) if status == StatusCode::SWITCHING_PROTOCOLS => Err(End::Tunnel),
@@ -245,6 +265,14 @@ impl Client<'_> {
         let read = self.from.deadline.limit(LINGER, poll_fn(|cx| self.wire.poll_rest(cx))).await;
         self.from.enter(self.from.phase());
         read.is_ok_and(|()| self.wire.is_read())
+    }
+
+    /// What was written and has not gone yet goes before the connection does anything else.
+    async fn flush(&self) {
+        if !self.wire.with(|lane| lane.is_flushed() || lane.is_blocked()) {
+            // Whatever comes of it, the connection ends.
+            let _ = self.from.deadline.limit(LINGER, poll_fn(|cx| self.wire.with(|lane| lane.poll_flush(cx)))).await;
+        }
     }
 
     fn has_nothing_left(&self) -> bool {
@@ -279,6 +307,8 @@ struct Sending<'a> {
     is_chunked: bool,
     /// All of it is in the lane.
     is_over: bool,
+    /// With whom it may leave.
+    departures: Option<&'a Departures>,
 }
 
 impl Sending<'_> {
@@ -288,6 +318,10 @@ impl Sending<'_> {
                 Ok(waits) => waits,
                 Err(broke) => return Poll::Ready(Err(broke)),
             };
+            if let Some(departures) = self.departures.filter(|_| self.is_over && self.wire.with(|lane| lane.may_leave())) {
+                self.wire.leave(cx, departures);
+                return Poll::Ready(Ok(()));
+            }
             match self.wire.with(|lane| lane.poll_flush(cx)) {
                 Poll::Ready(Ok(())) => self.from.went(true),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Broke::Client)),

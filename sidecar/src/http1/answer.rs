@@ -2,6 +2,7 @@
 //!
 //! Cost: per answer; its bytes looked at once, its fields noted where they stand in the buffer they came in, no allocation.
 
+use super::scan;
 use super::section::{FIELDS_INLINE, Section, Untidy, end_of_line};
 use super::{Malformed, number};
 use crate::fields::{Fields, Name};
@@ -45,6 +46,8 @@ pub struct Head {
 #[derive(Debug, Default)]
 pub struct Reader {
     section: Section,
+    /// Fields of an answer that may not be whole; the request's are needed until it is.
+    plain: Fields,
     informational: u8,
 }
 
@@ -56,7 +59,9 @@ impl Reader {
     /// Why it is no head.
     pub fn head(&mut self, input: &mut BytesMut, request: &Method, fields: &mut Fields) -> Result<Option<Head>, Malformed> {
         loop {
-            let Some((bytes, code, is_11)) = self.parse(input)? else { return Ok(None) };
+            let plain = self.plain(input);
+            let is_plain = plain.is_some();
+            let Some((bytes, code, is_11)) = plain.map_or_else(|| self.parse(input), |found| Ok(Some(found)))? else { return Ok(None) };
             let head = input.split_to(bytes);
             if (100..200).contains(&code) && code != 101 {
                 self.informational += 1;
@@ -68,10 +73,23 @@ impl Reader {
             self.informational = 0;
             let status = StatusCode::from_u16(code).map_err(|_| Malformed::Status)?;
             let mut headers = std::mem::take(fields);
-            self.section.fill(&mut headers, head).map_err(|Untidy| Malformed::HeadTooLarge)?;
+            if is_plain {
+                std::mem::swap(&mut headers, &mut self.plain);
+                headers.over(head.freeze());
+                self.plain.clear();
+            } else {
+                self.section.fill(&mut headers, head).map_err(|Untidy| Malformed::HeadTooLarge)?;
+            }
             let (framing, keeps) = (framing(request, status, is_11, &mut headers)?, keeps(is_11, &headers));
             return Ok(Some(Head { status, headers, framing, keeps: keeps && framing != Framing::UntilEnd }));
         }
+    }
+
+    /// The same of a head that is as nearly all are.
+    fn plain(&mut self, input: &mut [u8]) -> Option<(usize, u16, bool)> {
+        self.plain.clear();
+        let scan::Answer { code, is_11, length } = scan::answer(input, &mut self.plain, FIELDS_INLINE)?;
+        (length <= HEAD_BYTES_MAX).then_some((length, code, is_11))
     }
 
     /// Length, status and version of a whole head; its fields are put aside.

@@ -1,24 +1,24 @@
 //! Lane: a socket with what was read of it and not yet taken, and what is to be written and has not gone yet.
 //!
 //! Cost: per read and write; one system call, no copy of large pieces, buffers that are used again.
-//! What is written is held back until every task that is ready has had its turn, once. Writes then follow each other closely, and
-//! a peer that was woken by the first finds the others when it is done with it; woken for each, it costs an interrupt of its
-//! processor each time, which is more than polling twice.
+//! What is small and whole need not be written by who made it: it may leave with the [departures](crate::worker::Departures).
 
 use crate::socket::Socket;
+use crate::worker::Departs;
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::HeaderMap;
+use std::cell::RefCell;
 use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 /// Bytes read at once, at first and at most: what fills the buffer may have more behind it.
 pub const READ_BYTES: usize = 8 << 10;
 const READ_BYTES_MAX: usize = 32 << 10;
 /// A piece of a body up to this size is copied behind what waits already, so that both go out at once.
-const COPIED_MAX: usize = 8 << 10;
+pub const COPIED_MAX: usize = 8 << 10;
 /// Waiting bytes to which more is added before they go.
 pub const WAITING_MAX: usize = 32 << 10;
 /// What ends a chunk, and what ends a chunk and the body.
@@ -38,8 +38,10 @@ pub struct Lane {
     read_bytes: usize,
     /// How much of `output` went.
     sent: usize,
-    /// What waits was held back already.
-    is_held: bool,
+    /// What waits leaves with the departures.
+    is_leaving: bool,
+    /// Who is woken if it does not leave whole.
+    owner: Option<Waker>,
     /// The system took less than what waits.
     is_blocked: bool,
     /// A piece that goes out behind `output`, as it is.
@@ -58,7 +60,8 @@ impl Lane {
             output: Vec::new(),
             read_bytes: READ_BYTES,
             sent: 0,
-            is_held: false,
+            is_leaving: false,
+            owner: None,
             is_blocked: false,
             piece: Bytes::new(),
             tail: b"",
@@ -133,10 +136,6 @@ impl Lane {
     /// # Errors
     /// The socket's.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.holds_back() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         while !self.is_flushed() {
             let waiting = self.output.get(self.sent..).unwrap_or_default();
             let socket = Pin::new(&mut self.socket);
@@ -153,7 +152,7 @@ impl Lane {
         }
         self.output.clear();
         self.sent = 0;
-        self.is_held = false;
+        self.is_leaving = false;
         // A session takes what the system does not.
         let flushed = Pin::new(&mut self.socket).poll_flush(cx);
         self.is_blocked = flushed.is_pending();
@@ -166,11 +165,45 @@ impl Lane {
         self.is_blocked
     }
 
-    /// Whether others go first. A large piece keeps its reader busy for long enough.
-    fn holds_back(&mut self) -> bool {
-        let holds_back = !self.is_held && self.piece.is_empty() && !self.is_flushed();
-        self.is_held |= holds_back;
-        holds_back
+    /// Whether what waits may leave with the departures: a large piece keeps its reader busy for long enough by itself, and what the
+    /// system did not take before is its owner's to see to.
+    #[must_use]
+    pub fn may_leave(&self) -> bool {
+        !self.is_blocked && self.sent == 0 && self.piece.is_empty() && self.tail.is_empty()
+    }
+
+    /// What waits is to leave with the departures; if it does not leave whole, `owner` is woken. Whether they must be told.
+    #[must_use]
+    pub fn leave(&mut self, owner: &Waker) -> bool {
+        match &mut self.owner {
+            Some(known) => known.clone_from(owner),
+            none => *none = Some(owner.clone()),
+        }
+        !std::mem::replace(&mut self.is_leaving, true)
+    }
+
+    /// Whether what waits leaves without its owner.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
+    /// Whether its owner must see to what waits.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        !self.is_leaving && (self.is_blocked || !self.is_flushed())
+    }
+
+    /// It leaves.
+    pub fn depart(&mut self) {
+        self.is_leaving = false;
+        // Not kept: it would hold its task's memory.
+        let Some(owner) = self.owner.take() else { return };
+        if !matches!(self.poll_flush(&mut Context::from_waker(&owner)), Poll::Ready(Ok(()))) {
+            // What is wrong its owner finds when it tries for itself.
+            self.is_blocked = true;
+            owner.wake();
+        }
     }
 
     fn went(&mut self, length: usize) {
@@ -199,12 +232,19 @@ impl Lane {
     }
 }
 
+impl Departs for RefCell<Lane> {
+    fn depart(&self) {
+        self.borrow_mut().depart();
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use std::future::poll_fn;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::AsyncWriteExt as _;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -265,15 +305,41 @@ mod tests {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         loop {
             lane.output.extend_from_slice(&[0; 4_096]);
-            // The first time it is held back.
-            let _ = lane.poll_flush(&mut cx);
-            assert!(lane.is_held || lane.is_flushed());
             if lane.poll_flush(&mut cx).is_pending() {
                 break;
             }
         }
         assert!(lane.is_flushed(), "the session had room");
         assert!(lane.is_blocked(), "and yet its peer is waited for");
+    }
+
+    #[tokio::test]
+    async fn what_leaves_by_itself_and_does_not_leave_whole_is_its_owners_again() {
+        let (mut lane, mut peer) = pair().await;
+        let bell = Arc::new(Bell(AtomicBool::new(false)));
+        let owner = Waker::from(Arc::clone(&bell));
+        lane.output.extend_from_slice(b"small");
+        assert!(lane.may_leave() && lane.leave(&owner) && !lane.leave(&owner), "the departures are told once");
+        lane.depart();
+        assert!(lane.is_flushed() && !lane.is_leaving() && !bell.0.load(Ordering::Relaxed));
+        let length = 8 << 20;
+        lane.output.resize(length, b'x');
+        assert!(lane.leave(&owner) && !lane.is_stuck());
+        lane.depart();
+        assert!(bell.0.load(Ordering::Relaxed) && lane.is_stuck() && !lane.may_leave());
+        let mut received = vec![0; b"small".len() + length];
+        let (sent, read) = tokio::join!(poll_fn(|cx| lane.poll_flush(cx)), peer.read_exact(&mut received));
+        sent.unwrap();
+        read.unwrap();
+        assert!(!lane.is_stuck() && received.ends_with(b"xxx") && received.starts_with(b"smallx"));
+    }
+
+    /// Tells whether it was rung.
+    struct Bell(AtomicBool);
+    impl std::task::Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 
     #[tokio::test]

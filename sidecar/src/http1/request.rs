@@ -4,6 +4,7 @@
 //! Stricter than RFC 9112 allows a server to be: what the standard lets one repair (section 2.2: LF alone, section 3: blanks in the
 //! request line, section 5.2: folded lines) another repairs in another way, so it is refused, with its line.
 
+use super::scan;
 use super::section::{FIELDS_INLINE, Section, Untidy, end_of_line, place};
 use crate::fields::{Fields, Name};
 use crate::request::head::{Ambiguous, Received};
@@ -120,13 +121,21 @@ impl Reader {
             self.seen = input.len();
             return Ok(None);
         }
-        let Some(line) = self.parse(input, bounds)? else {
+        let plain = plain(input, fields, bounds);
+        let is_plain = plain.is_some();
+        let Some(line) = plain.map_or_else(|| self.parse(input, bounds), |line| Ok(Some(line)))? else {
             self.seen = input.len();
             return Ok(None);
         };
         self.seen = 0;
-        let mut headers = std::mem::take(fields);
-        let head = self.section.fill(&mut headers, input.split_to(line.length)).map_err(|Untidy| Unreadable::TooLarge)?;
+        let (mut headers, head) = (std::mem::take(fields), input.split_to(line.length));
+        let head = if is_plain {
+            let head = head.freeze();
+            headers.over(head.clone());
+            head
+        } else {
+            self.section.fill(&mut headers, head).map_err(|Untidy| Unreadable::TooLarge)?
+        };
         let Line { method, target: at, version, .. } = line;
         let written = head.slice(at);
         // Where a path is read, a fragment is dropped: the path would be another one.
@@ -181,6 +190,15 @@ impl Reader {
         let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
         Ok(Some(Line { method, target, version, length }))
     }
+}
+
+/// A head that is as nearly all are; its fields are noted. Nothing of what is left in `fields` counts otherwise.
+fn plain(input: &mut [u8], fields: &mut Fields, bounds: Bounds) -> Option<Line> {
+    fields.clear();
+    let found = scan::request(input, fields, bounds.fields).filter(|found| found.length <= bounds.bytes)?;
+    let scan::Request { method, target, is_11, length } = found;
+    let method = Method::from_bytes(input.get(method)?).ok()?;
+    Some(Line { method, target, version: if is_11 { Version::HTTP_11 } else { Version::HTTP_10 }, length })
 }
 
 /// A head that is too large for its target alone is another's fault than one with too many fields (RFC 9112 section 3).

@@ -344,6 +344,17 @@ impl Reply {
 }
 
 impl Reply {
+    /// Copies the whole of it to the end of `out`, if all of it is there and it is not long. Whether it did.
+    pub fn copy_whole(&mut self, out: &mut Vec<u8>) -> bool {
+        let Content::Streamed(Download::Http1(download)) = &mut self.content else { return false };
+        let Some(length) = download.copy_whole(out) else { return false };
+        download.settle();
+        if let Some(record) = &mut self.record {
+            record.sent(Ok(length));
+        }
+        true
+    }
+
     /// See [`Content::poll_upload`].
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         self.content.poll_upload(cx);

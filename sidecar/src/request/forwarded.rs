@@ -78,16 +78,15 @@ pub fn tell(headers: &mut Fields, out: &mut Vec<u8>, found: Found, host: &[u8], 
     let is_of_hop = found.any(Found::FORWARDED) && is_in(trusted, from.peer().ip());
     if is_of_hop {
         // No hop spells them so: these come from whoever wants to be read in its place.
-        headers.drop_if(|field| field.name.contains(&b'_') && is_read_as_forwarding(field.name_str()));
+        headers.drop_if(|field| field.name.contains(&b'_') && is_read_as_forwarding(field.name));
     } else if found.any(Found::FORWARDED) {
-        headers.drop_if(|field| is_read_as_forwarding(field.name_str()));
+        headers.drop_if(|field| is_read_as_forwarding(field.name));
     }
     let forwarding = from.forwarding();
-    write::field(out, b"x-forwarded-for", forwarding.forwarded_for.as_bytes());
-    write::field(out, b"forwarded", forwarding.forwarded.as_bytes());
+    out.extend_from_slice(&forwarding.client);
     // The first hop knows what the client used; a hop that did not say leaves it to us.
     if !is_of_hop || headers.get(Name::ForwardedProto).is_none() {
-        write::field(out, b"x-forwarded-proto", from.scheme.as_str().as_bytes());
+        out.extend_from_slice(&forwarding.proto);
     }
     if !is_of_hop || headers.get(Name::ForwardedHost).is_none() {
         write::field(out, b"x-forwarded-host", host);

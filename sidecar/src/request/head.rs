@@ -279,7 +279,7 @@ fn survey(headers: &Fields) -> Result<Found, Ambiguous> {
             Name::Cookie => found.add(Found::COOKIE),
             Name::Traceparent | Name::Tracestate => found.add(Found::TRACE),
             Name::Other if MISSPELT.contains(&field.name) => return Err(Ambiguous::Misspelt(field.name_str().to_owned())),
-            Name::Other if field.name.first() == Some(&b'x') => found.add(extension(field.name_str())?),
+            Name::Other if field.name.first() == Some(&b'x') => found.add(extension(field.name)?),
             _ => {}
         }
     }
@@ -295,9 +295,9 @@ fn survey(headers: &Fields) -> Result<Found, Ambiguous> {
 }
 
 /// What is there of fields that no standard names but every upstream obeys.
-fn extension(name: &str) -> Result<Found, Ambiguous> {
+fn extension(name: &[u8]) -> Result<Found, Ambiguous> {
     match &*spelling(name) {
-        spelled if OVERRIDES.contains(&spelled) => Err(Ambiguous::Override(name.to_owned())),
+        spelled if OVERRIDES.contains(&spelled) => Err(Ambiguous::Override(String::from_utf8_lossy(name).into_owned())),
         spelled if concerns_forwarding(spelled) => Ok(Found::FORWARDED),
         spelled if spelled.starts_with(OURS) => Ok(Found::OURS),
         _ => Ok(Found::default()),
@@ -305,40 +305,44 @@ fn extension(name: &str) -> Result<Found, Ambiguous> {
 }
 
 /// Fields by which some upstreams take another method or path than the request's.
-const OVERRIDES: [&str; 5] = ["x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override", "x-method-override"];
+const OVERRIDES: [&[u8]; 5] = [b"x-original-url", b"x-rewrite-url", b"x-http-method", b"x-http-method-override", b"x-method-override"];
 
 /// Names of lengths and encodings as upstreams write them that know fields from their environment.
 const MISSPELT: [&[u8]; 2] = [b"content_length", b"transfer_encoding"];
 
 /// How fields begin by which we tell the upstream what is proven.
-const OURS: &str = "x-bulkhead-";
+const OURS: &[u8] = b"x-bulkhead-";
 
 /// A name as upstreams read it that know header fields from their environment (CGI and its heirs: WSGI, Rack, PHP): to them `_`
 /// is `-`. Compared as written, `X_Bulkhead-Tenant` would pass us and be believed there.
-fn spelling(name: &str) -> Cow<'_, str> {
-    if name.contains('_') { name.replace('_', "-").into() } else { name.into() }
+fn spelling(name: &[u8]) -> Cow<'_, [u8]> {
+    let spell = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+    if name.contains(&b'_') { name.iter().map(spell).collect::<Vec<_>>().into() } else { name.into() }
 }
 
-fn concerns_forwarding(spelled: &str) -> bool {
-    matches!(spelled, "forwarded" | "x-real-ip") || spelled.starts_with("x-forwarded-")
+fn concerns_forwarding(spelled: &[u8]) -> bool {
+    matches!(spelled, b"forwarded" | b"x-real-ip") || spelled.starts_with(b"x-forwarded-")
 }
 
 /// Whether an upstream would read a field of this name as ours.
-pub(super) fn is_read_as_ours(name: &str) -> bool {
+pub(super) fn is_read_as_ours(name: &[u8]) -> bool {
     spelling(name).starts_with(OURS)
 }
 
 /// Whether an upstream would read a field of this name as telling who the client is.
-pub(super) fn is_read_as_forwarding(name: &str) -> bool {
+pub(super) fn is_read_as_forwarding(name: &[u8]) -> bool {
     concerns_forwarding(&spelling(name))
 }
 
 /// Whether a trailer field may go up. Some upstreams merge trailers into the head, so what must not be said there by a client must
 /// not be said here either (RFC 9110 section 6.5.1).
 pub(super) fn may_trail(name: &str) -> bool {
-    let spelled = spelling(name);
-    let in_the_head_only = ["authorization", "cookie", "connection", "content-length", "host", "te", "transfer-encoding", "upgrade"];
-    !(OVERRIDES.contains(&&*spelled) || in_the_head_only.contains(&&*spelled) || spelled.starts_with(OURS) || concerns_forwarding(&spelled))
+    let spelled = spelling(name.as_bytes());
+    let in_the_head_only = matches!(
+        &*spelled,
+        b"authorization" | b"cookie" | b"connection" | b"content-length" | b"host" | b"te" | b"transfer-encoding" | b"upgrade"
+    );
+    !(OVERRIDES.contains(&&*spelled) || in_the_head_only || spelled.starts_with(OURS) || concerns_forwarding(&spelled))
 }
 
 /// The options of `Connection`: names of fields that end at this hop.

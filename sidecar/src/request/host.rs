@@ -39,7 +39,7 @@ impl Host {
     /// What is wrong with it.
     pub fn read(value: Bytes) -> Result<Host, NotAHost> {
         let bytes = &*value;
-        let end = end_of_name(bytes)?;
+        let (end, has_capitals) = end_of_name(bytes)?;
         let (name, rest) = bytes.split_at_checked(end).ok_or(NotAHost::Character)?;
         let port = match rest {
             [] => end,
@@ -53,7 +53,7 @@ impl Host {
             254.. => return Err(NotAHost::TooLong),
             _ => {}
         }
-        if !name.iter().any(u8::is_ascii_uppercase) {
+        if !has_capitals {
             return Ok(Host { name: bare, port, value });
         }
         let lower = bytes.to_ascii_lowercase();
@@ -63,9 +63,14 @@ impl Host {
     /// The name alone.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        let name = self.value.get(..self.name).unwrap_or_default();
         // Only ASCII passes `read`.
-        std::str::from_utf8(name).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The name alone, of which nobody asks that it be text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.value.get(..self.name).unwrap_or_default()
     }
 
     /// Name and port, as a Host field for the upstream.
@@ -86,18 +91,53 @@ impl Host {
     }
 }
 
-/// Where the name ends: at the colon before a port, or behind the bracket of an IPv6 literal.
-fn end_of_name(bytes: &[u8]) -> Result<usize, NotAHost> {
+/// What a byte is in a name.
+#[derive(Clone, Copy)]
+enum Class {
+    Plain,
+    Capital,
+    Colon,
+    None,
+}
+
+/// One look at each byte instead of three comparisons: every request has a host.
+const CLASS: [Class; 256] = {
+    let mut class = [Class::None; 256];
+    let mut byte = 0;
+    while byte < class.len() {
+        #[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "byte < 256; made by the compiler")]
+        {
+            class[byte] = match byte as u8 {
+                b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_' => Class::Plain,
+                b'A'..=b'Z' => Class::Capital,
+                b':' => Class::Colon,
+                _ => Class::None,
+            };
+        }
+        byte += 1;
+    }
+    class
+};
+
+/// Where the name ends, which is at the colon before a port or behind the bracket of an IPv6 literal, and whether it has capitals.
+fn end_of_name(bytes: &[u8]) -> Result<(usize, bool), NotAHost> {
     if bytes.first() == Some(&b'[') {
         let end = bytes.iter().position(|&b| b == b']').ok_or(NotAHost::Character)?;
         let inside = bytes.get(1..end).unwrap_or_default();
         let good = !inside.is_empty() && inside.iter().all(|&b| b.is_ascii_hexdigit() || b == b':' || b == b'.');
-        return if good { Ok(end + 1) } else { Err(NotAHost::Character) };
+        let has_capitals = inside.iter().any(u8::is_ascii_uppercase);
+        return if good { Ok((end + 1, has_capitals)) } else { Err(NotAHost::Character) };
     }
-    let end = bytes.iter().position(|&b| b == b':').unwrap_or(bytes.len());
-    let name = bytes.get(..end).unwrap_or_default();
-    let good = name.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if good { Ok(end) } else { Err(NotAHost::Character) }
+    let mut has_capitals = false;
+    for (at, byte) in bytes.iter().enumerate() {
+        match CLASS.get(usize::from(*byte)) {
+            Some(Class::Plain) => {}
+            Some(Class::Capital) => has_capitals = true,
+            Some(Class::Colon) => return Ok((at, has_capitals)),
+            _ => return Err(NotAHost::Character),
+        }
+    }
+    Ok((bytes.len(), has_capitals))
 }
 
 fn is_port(digits: &[u8]) -> bool {

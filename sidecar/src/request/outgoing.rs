@@ -111,7 +111,7 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
     let wants_trailers = end_hop(&mut fields, found);
     fields.remove(Name::Host);
     if found.any(Found::OURS) {
-        fields.drop_if(|field| is_read_as_ours(field.name_str()));
+        fields.drop_if(|field| is_read_as_ours(field.name));
     }
     withhold_credentials(&mut fields, found, sending);
     forwarded::tell(&mut fields, out, found, host.value(), sending.from, sending.platform.trusted_hops());

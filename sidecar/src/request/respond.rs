@@ -23,7 +23,7 @@ const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 #[derive(Debug)]
 pub enum Answer {
     /// The upstream's.
-    Arrived(Box<Arrived>),
+    Arrived(Arrived),
     /// What the service as a whole can do.
     Options,
 }
@@ -66,7 +66,7 @@ impl Response {
 #[must_use]
 pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, record: Box<Record>) -> Response {
     match outcome {
-        Ok(Answer::Arrived(arrived)) => of_upstream(*arrived, from, record),
+        Ok(Answer::Arrived(arrived)) => of_upstream(arrived, from, record),
         Ok(Answer::Options) => options(record),
         Err(refusal) => refused(&refusal, form, record),
     }

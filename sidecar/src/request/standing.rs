@@ -120,6 +120,7 @@ pub async fn while_it_holds<T>(record: &mut Record, mut answer: Pin<&mut impl Fu
         if record.worker().wheel().turn() < begun + u64::from(TURNS_TO_LAST) {
             return Poll::Pending;
         }
+        record.from().listen();
         record.lasts();
         record.poll_ended(cx).map(|()| None)
     })

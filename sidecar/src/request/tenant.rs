@@ -67,7 +67,7 @@ impl Proved {
 /// # Errors
 /// A host of nobody: a valid token does not make it somebody's.
 pub fn claim(worker: &Worker, policy: &Policy, service: &Service, host: &Host) -> Result<Claim, Refusal> {
-    let host = host.as_str();
+    let host = host.as_bytes();
     match policy.snapshot.tenant_by_host(host) {
         Some(slice) => Ok(Claim::Named(worker.bound(slice))),
         None if service.is_shared_host(host) => Ok(Claim::Nobody),

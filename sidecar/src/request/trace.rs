@@ -38,9 +38,9 @@ impl Trace {
                 write(&mut text, 3, id);
                 write(&mut text, 53, flags);
             }
-            None => write_hex(&mut text, 3, 32, random.trace()),
+            None => write_hex(&mut text, 3, &random.trace().to_be_bytes()),
         }
-        write_hex(&mut text, 36, 16, u128::from(random.span()));
+        write_hex(&mut text, 36, &random.span().to_be_bytes());
         (Self { text }, if begun { Came::Begun } else { Came::Continued })
     }
 
@@ -77,12 +77,9 @@ fn write(text: &mut [u8; LENGTH], at: usize, bytes: &[u8]) {
     }
 }
 
-fn write_hex(text: &mut [u8; LENGTH], at: usize, digits: usize, number: u128) {
-    for (digit, place) in text.iter_mut().skip(at).take(digits).enumerate() {
-        let shift = 4 * (digits - 1 - digit);
-        let nibble = u32::try_from((number >> shift) & 0xf).unwrap_or(0);
-        *place = char::from_digit(nibble, 16).map_or(b'0', |c| c as u8);
-    }
+fn write_hex(text: &mut [u8; LENGTH], at: usize, bytes: &[u8]) {
+    let (_, digits) = text.split_at_mut(at);
+    crate::telemetry::json::write_hex(digits, bytes);
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ pub enum Rest {
 #[derive(Debug)]
 pub enum Download {
     /// Over HTTP/1.1.
-    Http1(http1::Download),
+    Http1(Box<http1::Download>),
     /// Over HTTP/2.
     Http2(http2::Download),
 }

@@ -22,10 +22,8 @@ impl DecisionId {
     #[must_use]
     pub fn text(self) -> [u8; TEXT_BYTES] {
         let mut text = *b"d-0000000000000000";
-        for (at, place) in text.iter_mut().skip(2).enumerate() {
-            let shift = 60 - 4 * at;
-            *place = crate::telemetry::json::hex(u8::try_from((self.0 >> shift) & 0xf).unwrap_or(0));
-        }
+        let (_, digits) = text.split_at_mut(2);
+        crate::telemetry::json::write_hex(digits, &self.0.to_be_bytes());
         text
     }
 }

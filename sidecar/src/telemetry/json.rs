@@ -37,10 +37,34 @@ fn escape(line: &mut Vec<u8>, byte: u8) {
 }
 
 /// The digit of the low four bits.
-pub(crate) fn hex(nibble: u8) -> u8 {
+pub(crate) const fn hex(nibble: u8) -> u8 {
     match nibble & 0xf {
         digit @ 0..=9 => b'0' + digit,
         letter => b'a' + letter - 10,
+    }
+}
+
+/// The two digits of every byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        // Two digits of a number below 256.
+        #[expect(clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "byte < 256; made by the compiler")]
+        {
+            pairs[byte] = [hex(byte as u8 >> 4), hex(byte as u8)];
+        }
+        byte += 1;
+    }
+    pairs
+};
+
+/// Writes bytes as digits, two for each, as far as there is room.
+pub(crate) fn write_hex(place: &mut [u8], bytes: &[u8]) {
+    for (digits, byte) in place.chunks_exact_mut(2).zip(bytes) {
+        if let Some(pair) = PAIRS.get(usize::from(*byte)) {
+            digits.copy_from_slice(pair);
+        }
     }
 }
 

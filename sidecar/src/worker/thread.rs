@@ -3,6 +3,7 @@
 use super::bound::Tenants;
 use super::buffers::Buffers;
 use super::date::Date;
+use super::departures::Departures;
 use super::mail::MAIL_MAX;
 use super::random::Random;
 use super::{Current, Mail, Mailbox, Worker};
@@ -103,6 +104,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             log: common.log,
             random,
             buffers: Buffers::default(),
+            departures: Departures::default(),
             date: Date::default(),
             refused_headers: Told::default(),
             connections: RefCell::default(),
@@ -120,6 +122,8 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
 /// Reads letters until one says that it is over.
 async fn run(worker: Rc<Worker>, mut letters: mpsc::Receiver<Mail>) {
     tokio::task::spawn_local(turn(Rc::clone(&worker)));
+    let departing = Rc::clone(&worker);
+    tokio::task::spawn_local(async move { departing.departures().run().await });
     while let Some(letter) = letters.recv().await {
         match letter {
             Mail::Connection(accepted) => match accepted.arrive() {

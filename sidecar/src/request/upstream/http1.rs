@@ -13,14 +13,16 @@ use crate::deadline::Deadline;
 use crate::fields::Fields;
 use crate::http1::answer::{Framing, Head, Reader};
 use crate::http1::chunks::{Chunks, Piece};
-use crate::http1::lane::Lane;
+use crate::http1::lane::{COPIED_MAX, Lane};
 use crate::http1::{Malformed, write};
 use crate::request::body::{Abort, Upload};
 use crate::request::outgoing::Outgoing;
 use crate::socket::Socket;
-use bytes::{Bytes, BytesMut};
+use crate::worker::Departures;
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -31,7 +33,8 @@ use tokio::io::AsyncWrite as _;
 /// A connection to an endpoint.
 #[derive(Debug)]
 pub struct Link {
-    lane: Lane,
+    /// Shared with the departures, for as long as it takes to leave.
+    lane: Rc<RefCell<Lane>>,
     heads: Reader,
     /// Whom the request in flight is of.
     client: Option<Rc<Downstream>>,
@@ -65,7 +68,7 @@ impl Link {
     #[must_use]
     pub fn new(socket: Socket) -> Box<Self> {
         Box::new(Self {
-            lane: Lane::new(socket, BytesMut::new()),
+            lane: Rc::new(RefCell::new(Lane::new(socket, BytesMut::new()))),
             heads: Reader::default(),
             client: None,
             has_ended: false,
@@ -77,16 +80,28 @@ impl Link {
     /// Whether it stands and says nothing: what an upstream says unasked is the end of the connection, or somebody else's answer.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.lane.input.is_empty() && self.lane.socket.is_quiet()
+        let lane = self.lane.borrow();
+        lane.input.is_empty() && lane.socket.is_quiet()
+    }
+
+    /// Whether both sides have said and taken what there was.
+    fn is_settled(&self) -> bool {
+        let lane = &mut *self.lane.borrow_mut();
+        let is_settled = lane.input.is_empty() && lane.is_flushed();
+        if is_settled {
+            lane.shrink();
+        }
+        is_settled
     }
 
     /// Passes it on when the client says that it sends nothing more (RFC 9112 section 9.6), behind the request's last byte: an
     /// upstream that works for somebody who is gone learns of it.
     fn pass_end(&mut self, cx: &mut Context<'_>) {
-        if !self.has_ended && self.lane.is_flushed() && self.client.as_ref().is_some_and(|client| client.has_ended()) {
+        let mut lane = self.lane.borrow_mut();
+        if !self.has_ended && lane.is_flushed() && self.client.as_ref().is_some_and(|client| client.has_ended()) {
             self.has_ended = true;
             // Who cannot be told will see the connection's end.
-            let _ = Pin::new(&mut self.lane.socket).poll_shutdown(cx);
+            let _ = Pin::new(&mut lane.socket).poll_shutdown(cx);
         }
     }
 }
@@ -110,9 +125,16 @@ impl Outflow {
     }
 
     /// Writes the body as far as the client has sent it and the upstream takes it; `Ready` once all of it went.
-    fn poll(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    fn poll(&mut self, lane: &mut Lane, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.framing == write::Framing::Length(0) && !self.is_over {
+            // Its head is all of it to the upstream, so it does not go before the client has said that nothing follows.
+            self.fill(lane, cx)?;
+            if !self.is_over {
+                return Poll::Pending;
+            }
+        }
         loop {
-            match link.lane.poll_flush(cx)? {
+            match lane.poll_flush(cx)? {
                 Poll::Ready(()) if self.is_over => return Poll::Ready(Ok(())),
                 Poll::Ready(()) => {}
                 Poll::Pending => {
@@ -120,43 +142,43 @@ impl Outflow {
                     return Poll::Pending;
                 }
             }
-            self.fill(link, cx)?;
-            if link.lane.is_flushed() && !self.is_over {
+            self.fill(lane, cx)?;
+            if lane.is_flushed() && !self.is_over {
                 return Poll::Pending;
             }
         }
     }
 
     /// Fills the lane with what the client has sent: a body in tiny pieces goes out in as few writes as a body in large ones.
-    fn fill(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Result<(), Fault> {
-        while !self.is_over && link.lane.has_room() {
+    fn fill(&mut self, lane: &mut Lane, cx: &mut Context<'_>) -> Result<(), Fault> {
+        while !self.is_over && lane.has_room() {
             let Poll::Ready(frame) = Pin::new(&mut self.upload).poll_frame(cx) else { return Ok(()) };
             match frame.transpose()? {
-                None => self.end(link, None),
+                None => self.end(lane, None),
                 Some(frame) => match frame.into_data() {
-                    Ok(data) => self.put(link, data),
-                    Err(frame) => self.end(link, frame.into_trailers().ok().as_ref()),
+                    Ok(data) => self.put(lane, data),
+                    Err(frame) => self.end(lane, frame.into_trailers().ok().as_ref()),
                 },
             }
             // The last piece and the end of the body go out together.
             if self.upload.is_end_stream() && !self.is_over {
-                self.end(link, None);
+                self.end(lane, None);
             }
         }
         Ok(())
     }
 
-    fn put(&self, link: &mut Link, data: Bytes) {
+    fn put(&self, lane: &mut Lane, data: Bytes) {
         match self.framing {
-            write::Framing::Chunked => link.lane.put_chunk(data),
-            _ => link.lane.put(data),
+            write::Framing::Chunked => lane.put_chunk(data),
+            _ => lane.put(data),
         }
     }
 
-    fn end(&mut self, link: &mut Link, trailers: Option<&HeaderMap>) {
+    fn end(&mut self, lane: &mut Lane, trailers: Option<&HeaderMap>) {
         self.is_over = true;
         if self.framing == write::Framing::Chunked {
-            link.lane.put_last_chunk(trailers);
+            lane.put_last_chunk(trailers);
         }
     }
 }
@@ -166,6 +188,8 @@ struct Exchange<'a> {
     link: &'a mut Link,
     request: &'a mut Outgoing,
     outflow: Outflow,
+    /// With whom it may leave.
+    departures: &'a Departures,
     /// Something came back.
     has_heard: bool,
 }
@@ -184,10 +208,12 @@ impl Begun {
         endpoint: InUse,
         deadline: Deadline,
         idle_timeout: Duration,
-    ) -> (StatusCode, Fields, Download) {
+    ) -> (StatusCode, Fields, Box<Download>) {
         let Head { status, headers, framing, keeps } = self.head;
         let (link, chunks, rest) = (Some(link), Chunks::default(), self.rest);
-        let mut download = Download { link, framing, chunks, keeps, rest, endpoint, deadline, idle_timeout, is_waiting: false };
+        let download = Download { link, framing, chunks, keeps, rest, endpoint, deadline, idle_timeout, is_waiting: false };
+        // Moved with its answer from hand to hand.
+        let mut download = Box::new(download);
         if framing == Framing::Nothing {
             download.finish();
         }
@@ -199,11 +225,17 @@ impl Begun {
 ///
 /// # Errors
 /// Why there is none.
-pub(super) async fn exchange(link: &mut Link, request: &mut Outgoing, from: &Rc<Downstream>, waits: &Waits<'_>) -> Result<Begun, Broken> {
+pub(super) async fn exchange(
+    link: &mut Link,
+    request: &mut Outgoing,
+    from: &Rc<Downstream>,
+    waits: &Waits<'_>,
+    departures: &Departures,
+) -> Result<Begun, Broken> {
     let outflow = Outflow::new(std::mem::replace(&mut request.upload, Upload::Nothing));
-    write::head(&mut link.lane.output, &request.head(), outflow.framing);
+    write::head(&mut link.lane.borrow_mut().output, &request.head(), outflow.framing);
     link.client = Some(Rc::clone(from));
-    let mut exchange = Exchange { link, request, outflow, has_heard: false };
+    let mut exchange = Exchange { link, request, outflow, departures, has_heard: false };
     match waits.until(|cx| exchange.poll(cx)).await {
         Ok(Ok(head)) => {
             let rest = if exchange.outflow.is_over { None } else { Some(exchange.outflow) };
@@ -217,14 +249,10 @@ pub(super) async fn exchange(link: &mut Link, request: &mut Outgoing, from: &Rc<
 impl Exchange<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
         // An upstream may answer before it has read everything, and then read no more: its answer counts, not the failed write.
-        let written = match self.outflow.poll(self.link, cx) {
-            Poll::Ready(Err(fault @ Fault::Socket(_))) => Err(fault),
-            Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
-            Poll::Ready(Ok(())) => {
-                self.link.pass_end(cx);
-                Ok(())
-            }
-            Poll::Pending => Ok(()),
+        let written = if self.is_leaving(cx) { Ok(()) } else { self.write(cx) };
+        let written = match written {
+            Err(fault) if !matches!(fault, Fault::Socket(_)) => return Poll::Ready(Err(fault)),
+            written => written,
         };
         match (self.poll_head(cx), written) {
             (Poll::Ready(Ok(head)), _) => Poll::Ready(Ok(head)),
@@ -233,14 +261,40 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether the request leaves by itself: it is whole, and its client may have more to say.
+    fn is_leaving(&self, cx: &Context<'_>) -> bool {
+        let mut lane = self.link.lane.borrow_mut();
+        if lane.is_leaving() {
+            return true;
+        }
+        let may_leave = self.outflow.is_over && !lane.is_flushed() && lane.may_leave();
+        if !may_leave || self.link.client.as_ref().is_some_and(|client| client.has_ended()) {
+            return false;
+        }
+        if lane.leave(cx.waker()) {
+            let lane = Rc::downgrade(&self.link.lane);
+            self.departures.add(lane);
+        }
+        true
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
+        let written = self.outflow.poll(&mut self.link.lane.borrow_mut(), cx);
+        if let Poll::Ready(Ok(())) = written {
+            self.link.pass_end(cx);
+        }
+        if let Poll::Ready(written) = written { written } else { Ok(()) }
+    }
+
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
+        let lane = &mut *self.link.lane.borrow_mut();
         loop {
-            if ready!(self.link.lane.poll_read(cx))? == 0 {
+            if ready!(lane.poll_read(cx))? == 0 {
                 return Poll::Ready(Err(Fault::Ended));
             }
             self.has_heard = true;
             let Outgoing { method, fields, .. } = &mut *self.request;
-            if let Some(head) = self.link.heads.head(&mut self.link.lane.input, method, fields)? {
+            if let Some(head) = self.link.heads.head(&mut lane.input, method, fields)? {
                 return Poll::Ready(Ok(head));
             }
         }
@@ -252,7 +306,7 @@ impl Exchange<'_> {
             Fault::Upload(_) | Fault::Malformed(_) => Broken::Failed(why),
             Fault::Socket(_) | Fault::Ended if self.has_heard => Broken::Failed(why),
             // Not a byte went: whatever the method, it was not seen.
-            Fault::Socket(_) | Fault::Ended if self.link.lane.is_unsent() && self.has_whole_body() => {
+            Fault::Socket(_) | Fault::Ended if self.link.lane.borrow().is_unsent() && self.has_whole_body() => {
                 self.request.upload = std::mem::replace(&mut self.outflow.upload, Upload::Nothing);
                 Broken::Unsent(why)
             }
@@ -271,8 +325,10 @@ impl Exchange<'_> {
 impl Link {
     /// After an answer of 101: the socket, and what was read beyond the head.
     #[must_use]
-    pub fn into_socket(self) -> (Socket, Bytes) {
-        (self.lane.socket, self.lane.input.freeze())
+    pub fn into_socket(self) -> Option<(Socket, Bytes)> {
+        // The departures hold it only weakly.
+        let lane = Rc::into_inner(self.lane)?.into_inner();
+        Some((lane.socket, lane.input.freeze()))
     }
 }
 
@@ -301,7 +357,8 @@ impl Download {
                 Err(malformed) => return self.failed(&Fault::Malformed(malformed)),
             }
             let Some(link) = &mut self.link else { return Poll::Ready(None) };
-            match link.lane.poll_read(cx) {
+            let read = link.lane.borrow_mut().poll_read(cx);
+            match read {
                 Poll::Pending => return self.wait(cx),
                 Poll::Ready(Ok(0)) if self.framing == Framing::UntilEnd => {
                     self.framing = Framing::Nothing;
@@ -318,7 +375,7 @@ impl Download {
     /// The request's body goes on while its answer does. An upstream that reads no more of it has said what it has to say.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
         if let (Some(rest), Some(link)) = (&mut self.rest, &mut self.link)
-            && let Poll::Ready(ended) = rest.poll(link, cx)
+            && let Poll::Ready(ended) = rest.poll(&mut link.lane.borrow_mut(), cx)
         {
             self.keeps &= ended.is_ok();
             self.rest = None;
@@ -328,12 +385,32 @@ impl Download {
         }
     }
 
+    /// Copies the whole of what is left, if that is there, has a length and is not long: how many bytes. Most answers come with
+    /// their heads, and nobody need own their bytes for a moment.
+    pub fn copy_whole(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+        let (Framing::Length(left), Some(link), None) = (self.framing, &self.link, &self.rest) else { return None };
+        let length = usize::try_from(left).ok().filter(|length| *length <= COPIED_MAX)?;
+        let lane = &mut *link.lane.borrow_mut();
+        out.extend_from_slice(lane.input.get(..length)?);
+        lane.input.advance(length);
+        self.framing = Framing::Nothing;
+        Some(length)
+    }
+
+    /// What was to be read is read, and nothing is waited for.
+    pub fn settle(&mut self) {
+        if self.framing == Framing::Nothing {
+            self.finish();
+        }
+    }
+
     /// The next piece of what has been read.
     fn take(&mut self) -> Result<Taken, Malformed> {
         let Some(link) = &mut self.link else { return Ok(Taken::End) };
+        let lane = &mut *link.lane.borrow_mut();
         match &mut self.framing {
             Framing::Nothing => Ok(Taken::End),
-            Framing::Chunked => Ok(match self.chunks.next(&mut link.lane.input)? {
+            Framing::Chunked => Ok(match self.chunks.next(&mut lane.input)? {
                 Piece::Incomplete => Taken::Nothing,
                 Piece::Data(data) => Taken::Piece(Frame::data(data)),
                 Piece::End(trailers) => {
@@ -341,12 +418,12 @@ impl Download {
                     trailers.map_or(Taken::End, |trailers| Taken::Piece(Frame::trailers(trailers)))
                 }
             }),
-            _ if link.lane.input.is_empty() => Ok(Taken::Nothing),
-            Framing::UntilEnd => Ok(Taken::Piece(Frame::data(link.lane.input.split().freeze()))),
+            _ if lane.input.is_empty() => Ok(Taken::Nothing),
+            Framing::UntilEnd => Ok(Taken::Piece(Frame::data(lane.input.split().freeze()))),
             Framing::Length(left) => {
-                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(link.lane.input.len());
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(lane.input.len());
                 *left -= length as u64;
-                let data = link.lane.input.split_to(length).freeze();
+                let data = lane.input.split_to(length).freeze();
                 if *left == 0 {
                     self.framing = Framing::Nothing;
                 }
@@ -383,10 +460,9 @@ impl Download {
             && self.keeps
             && self.rest.is_none()
             && !link.has_ended
-            && link.lane.input.is_empty()
+            && link.is_settled()
         {
             link.client = None;
-            link.lane.shrink();
             self.endpoint.put_aside(link);
         }
     }

@@ -82,7 +82,6 @@ fn name_scheme(uri: &mut Uri, scheme: Scheme) {
 }
 
 /// What an attempt made of the request.
-#[expect(clippy::large_enum_variant, reason = "taken apart where it is made; a box would be an allocation for each request")]
 pub(super) enum Attempt<R> {
     Arrived(Arrived),
     /// Nothing was lost: the request may be sent again.
@@ -151,6 +150,7 @@ impl Forward<'_> {
     }
 
     async fn by_http2(&self, endpoint: InUse, mut request: Box<Outgoing>, grpc_timeout: Option<Duration>) -> Result<Arrived, Refusal> {
+        self.from.listen();
         let deadline = grpc_timeout.map(|timeout| {
             let deadline = self.worker.deadline();
             deadline.arm(timeout);
@@ -191,7 +191,7 @@ impl Forward<'_> {
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
         };
-        match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline)).await {
+match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline), self.worker.departures()).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
                 self.worker.buffers().give_back_text(request.added);
@@ -256,6 +256,7 @@ impl Forward<'_> {
     }
 
     pub(super) async fn connect(&self, endpoint: &InUse, wire: Wire, deadline: &Deadline) -> Result<Socket, Failed> {
+        self.from.listen();
         let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.member, wire, deadline).await;
         if connected.is_err() {
             endpoint.avoid();
@@ -281,7 +282,9 @@ impl Forward<'_> {
         if !self.asks_for_upgrade {
             return Attempt::Over(Refusal::Upstream(Failed::because(Step::Protocol, "101 that nobody asked for")));
         }
-        let (stream, early) = link.into_socket();
+        let Some((stream, early)) = link.into_socket() else {
+            return Attempt::Over(Refusal::Upstream(Failed::because(Step::Protocol, "its connection is in use")));
+        };
         let (status, headers) = (begun.head.status, begun.head.headers);
         Attempt::Arrived(Arrived { status, headers, rest: Rest::Tunnel(stream, early, None), endpoint: Rc::clone(&endpoint.authority) })
     }
