@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod handshake;
+pub mod told;
 pub mod http1;
 pub mod http2;
 mod extended;

@@ -23,7 +23,7 @@ pub use thread::{Common, WorkerError, spawn};
 
 use crate::clock::{Clock, Now};
 use crate::connection::Downstream;
-use crate::connection::proxy_header::Told;
+use crate::connection::told::Told;
 use crate::deadline::{Deadline, Wheel};
 use crate::identity::Looks;
 use crate::policy::{Live, Policy};
@@ -69,6 +69,7 @@ pub struct Worker {
     departures: Departures,
     date: date::Date,
     refused_headers: Told,
+    refused_handshakes: Told,
     connections: RefCell<Vec<Weak<Downstream>>>,
     open: Cell<usize>,
     streams: Streams,
@@ -205,6 +206,12 @@ impl Worker {
         let count = if at == turn { count + 1 } else { 1 };
         self.remembered.set((turn, count));
         count <= REMEMBERED_PER_TURN
+    }
+
+    /// When failed TLS handshakes were told of.
+    #[must_use]
+    pub fn refused_handshakes(&self) -> &Told {
+        &self.refused_handshakes
     }
 
     /// How often refused PROXY headers were told of.

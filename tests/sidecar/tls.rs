@@ -206,6 +206,42 @@ fn plain_http_on_a_tls_port_is_told_so_and_tls_on_a_plain_port_too() {
 }
 
 #[test]
+fn failed_handshakes_are_counted_by_reason_and_told_of() {
+    let pki = Pki::new();
+    let world = world(&TWO.replace("] }", "], client_certificates: required, client_roots: { file: clients.pem } }"), |folder| {
+        pki.certify(&[HOST]).write(folder, "a");
+        pki.certify(&["globex.localhost"]).write(folder, "b");
+        std::fs::write(folder.join("clients.pem"), pki.pem()).unwrap();
+    });
+    let counted = |reason: &str| {
+        let name = format!("bulkhead_tls_handshake_failures_total{{reason=\"{reason}\"}} ");
+        world.probe("/metrics").text().lines().find_map(|line| line.strip_prefix(&*name)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let good = pki.client().showing(&pki.certify(&["somebody"]));
+    once(&world, &good).unwrap();
+    let no_certificate = || drop(once(&world, &pki.client()));
+    let wrong_certificate = || drop(once(&world, &pki.client().showing(&Pki::new().certify(&["somebody"]))));
+    let unknown_name = || drop(good.connect(world.address(), "other.localhost"));
+    let distrust = || drop(Pki::new().client().showing(&pki.certify(&["somebody"])).connect(world.address(), HOST));
+    let plain = || drop(exchange::once(TcpStream::connect(world.address()).unwrap(), "GET / HTTP/1.1\r\nhost: a\r\n\r\n"));
+    let leave = || drop(TcpStream::connect(world.address()).unwrap());
+    for (reason, fail, times) in [
+        ("client_certificate", &no_certificate as &dyn Fn(), 1),
+        ("client_certificate", &wrong_certificate, 2),
+        ("unknown_name", &unknown_name, 1),
+        ("protocol", &distrust, 1),
+        ("plain", &plain, 1),
+        ("left", &leave, 1),
+    ] {
+        fail();
+        eventually(reason, || (counted(reason) == times).then_some(()));
+    }
+    let told =
+        eventually("the log says it", || world.log().lines().find(|line| line.contains("a TLS handshake failed")).map(str::to_owned));
+    assert!(told.contains("\"reason\":\"client_certificate\"") && told.contains("\"level\":\"WARN\""), "{told}");
+}
+
+#[test]
 fn a_connection_ends_with_a_farewell() {
     let pki = Pki::new();
     let world = simple(&pki);

@@ -1,6 +1,6 @@
 //! `bulkhead up`: one command, then the printed lines, as a newcomer runs them.
 
-use bulkhead_tests::{Process, binary, eventually};
+use bulkhead_tests::{Pki, Process, binary, eventually};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -122,6 +122,27 @@ fn later_starts_keep_what_the_user_made_of_the_documents() {
     up.process = Process::start(command, &up.folder.path().join("logs"));
     up.address();
     assert_eq!(std::fs::read_to_string(&globex).unwrap(), edited);
+}
+
+#[test]
+fn a_listener_that_speaks_tls_is_printed_as_such() {
+    let mut up = Up::start();
+    assert!(up.printed().contains(&format!("http://{}", up.address())), "{}", up.printed());
+    up.process.signal("TERM");
+    assert_eq!(up.process.wait().code(), Some(0));
+    let documents = up.data().join("documents");
+    Pki::new().certify(&["acme.localhost"]).write(&documents, "a");
+    let platform = std::fs::read_to_string(documents.join("platform.yaml")).unwrap();
+    let tls = "    tls: { certificates: [{ certificate: { file: a.pem }, key: { file: a.key } }] }\n    address: 127.0.0.1:";
+    std::fs::write(documents.join("platform.yaml"), platform.replacen("    address: 127.0.0.1:", tls, 1)).unwrap();
+    std::fs::remove_file(up.data().join("addresses.json")).ok();
+    let mut command = Command::new(binary("bulkhead"));
+    command.arg("up").arg("--data-dir").arg(up.data());
+    command.args(["--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0", "--demo-address", "127.0.0.1:0"]);
+    command.env("XDG_CONFIG_HOME", up.folder.path().join("config")).env("HOME", up.folder.path());
+    up.process = Process::start(command, &up.folder.path().join("logs"));
+    let address = up.address();
+    eventually("it is printed", || up.printed().contains(&format!("https://{address}")).then_some(()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::fault::{Failure, Fault, chain};
 use crate::output::{Format, Out};
 use crate::validate::render::{self, Weight};
-use banner::Banner;
+use banner::{Banner, Serving};
 use bulkhead_config::settings::Environment;
 use bulkhead_sidecar::connection::Entrance;
 use bulkhead_sidecar::connection::listeners::ListenError;
@@ -243,12 +243,16 @@ impl Start<'_> {
 
     fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: &Logs, registered: &Registered) -> Banner {
         let addresses = running.addresses();
-        let named =
-            |(entrance, address): &(Arc<Entrance>, SocketAddr)| (entrance.service.to_string(), entrance.listener.to_string(), *address);
+        let policy = running.live().load_full();
+        let open = |(entrance, address): &(Arc<Entrance>, SocketAddr)| {
+            let listener = policy.snapshot.platform().listener(&entrance.service, &entrance.listener);
+            let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
+            Serving { service: entrance.service.to_string(), listener: entrance.listener.to_string(), scheme, address: *address }
+        };
         Banner {
             environment: self.args.env.as_str(),
             took: self.began.elapsed(),
-            listeners: addresses.listeners.iter().map(named).collect(),
+            listeners: addresses.listeners.iter().map(open).collect(),
             demo,
             upstream: self.args.upstream.as_ref().map(ToString::to_string),
             probes: addresses.probes,

@@ -22,7 +22,11 @@ pub async fn run(worker: &Worker, from: &Rc<Downstream>, door: Door, stream: Tcp
             Door::Shut => Err(tls::refuse(stream).await),
         }
     };
-    match from.in_time(shaking).await? {
+    let shaken = from.in_time(shaking).await.unwrap_or(Err(NotAccepted::Late));
+    if let Err(why) = &shaken {
+        worker.cells().handshake_failed(why.label());
+    }
+    match shaken {
         Ok(socket) => {
             if let Some(shown) = socket.peer_certificate().and_then(Shown::of) {
                 // It is shown once, in the handshake.
@@ -36,10 +40,28 @@ pub async fn run(worker: &Worker, from: &Rc<Downstream>, door: Door, stream: Tcp
             None
         }
         Err(why) => {
-            let more =
-                [("listener", from.entrance.listener.as_str().into()), ("peer", Value::Shown(&from.peer())), ("cause", Value::Shown(&why))];
-            worker.log().debug("core.sidecar", None, "a TLS handshake failed", &more);
+            tell(worker, from, &why);
             None
         }
     }
 }
+
+/// Once a second; who only came and went is for whoever looks closely.
+fn tell(worker: &Worker, from: &Downstream, why: &NotAccepted) {
+    let more = [
+        ("listener", Value::from(from.entrance.listener.as_str())),
+        ("peer", Value::Shown(&from.peer())),
+        ("reason", why.label().into()),
+        ("cause", Value::Shown(why)),
+    ];
+    if why.is_ordinary() {
+        return worker.log().debug("core.sidecar", None, FAILED, &more);
+    }
+    if let Some(others) = worker.refused_handshakes().is_due(worker.wheel().turn()) {
+        let [listener, peer, reason, cause] = more;
+        let more = [listener, peer, reason, cause, ("others_since_the_last_line", others.into())];
+        worker.log().warn("core.sidecar", None, FAILED, &more);
+    }
+}
+
+const FAILED: &str = "a TLS handshake failed";

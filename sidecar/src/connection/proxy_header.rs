@@ -14,13 +14,9 @@ use crate::telemetry::log::Value;
 use crate::worker::Worker;
 use bulkhead_config::snapshot::ProxyProtocol;
 use rustix::net::{RecvFlags, recv};
-use std::cell::Cell;
 use std::io;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-
-/// Turns of a worker's wheel between two lines of the log: a second. Whoever is refused can come again at once.
-const TURNS_PER_LINE: u64 = 20;
 
 /// Why a connection ended before its first byte was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -164,28 +160,15 @@ fn discard(stream: &TcpStream, bytes: usize) -> Result<(), Refused> {
     if taken.is_ok_and(|taken| taken == bytes) { Ok(()) } else { Err(Refused::CutShort) }
 }
 
-/// When a refusal was last written to the log, and how many were not since.
-#[derive(Debug, Default)]
-pub struct Told {
-    next: Cell<u64>,
-    untold: Cell<u64>,
-}
-
 fn tell(worker: &Worker, from: &Downstream, refused: Refused) {
     worker.cells().proxy_header_refused(refused.label());
-    let Told { next, untold } = worker.refused_headers();
-    let turn = worker.wheel().turn();
-    if turn < next.get() {
-        untold.set(untold.get() + 1);
-        return;
-    }
-    next.set(turn + TURNS_PER_LINE);
+    let Some(others) = worker.refused_headers().is_due(worker.wheel().turn()) else { return };
     let more = [
         ("peer", Value::Shown(&from.peer())),
         ("service", from.entrance.service.as_str().into()),
         ("listener", from.entrance.listener.as_str().into()),
         ("fix", refused.fix().into()),
-        ("others_since_the_last_line", untold.take().into()),
+        ("others_since_the_last_line", others.into()),
     ];
     worker.log().warn("core.sidecar", None, refused, &more);
 }

@@ -3,6 +3,7 @@
 //! Cost: per connection; what the handshake takes, and no more system calls: the first bytes are looked at on their way into it.
 
 use super::listener::Server;
+use rustls::Error;
 use rustls::server::Acceptor;
 use std::future::poll_fn;
 use std::io;
@@ -31,9 +32,40 @@ pub enum NotAccepted {
     /// There is no certificate to show.
     #[error("there is no certificate to show; `bulkhead status` says why")]
     NoCertificate,
+    /// It did not end the handshake in time.
+    #[error("it did not end the handshake in time")]
+    Late,
     /// It left, or both have nothing in common.
     #[error(transparent)]
     Failed(#[from] io::Error),
+}
+
+impl NotAccepted {
+    /// Every label, for metrics.
+    pub const LABELS: &'static [&'static str] =
+        &["plain", "unknown_name", "no_certificate", "late", "client_certificate", "protocol", "left"];
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            NotAccepted::Plain(_) => "plain",
+            NotAccepted::UnknownName(_) => "unknown_name",
+            NotAccepted::NoCertificate => "no_certificate",
+            NotAccepted::Late => "late",
+            NotAccepted::Failed(error) => match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented) => "client_certificate",
+                Some(_) => "protocol",
+                None => "left",
+            },
+        }
+    }
+
+    /// Whether a client that says and does nothing wrong brings it about: health checks come and go without a word.
+    #[must_use]
+    pub fn is_ordinary(&self) -> bool {
+        self.label() == "left"
+    }
 }
 
 /// Shakes hands with a client.

@@ -8,7 +8,7 @@ use super::mail::MAIL_MAX;
 use super::random::Random;
 use super::{Current, Mail, Mailbox, Worker};
 use crate::clock::{Clock, Origin};
-use crate::connection::proxy_header::Told;
+use crate::connection::told::Told;
 use crate::connection::{accept, serve};
 use crate::deadline::{TURN, Wheel};
 use crate::identity::{self, Looks};
@@ -107,6 +107,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             departures: Departures::default(),
             date: Date::default(),
             refused_headers: Told::default(),
+            refused_handshakes: Told::default(),
             connections: RefCell::default(),
             open: Cell::new(0),
             streams: super::Streams::default(),

@@ -14,7 +14,7 @@ pub(super) struct Banner {
     pub(super) environment: &'static str,
     pub(super) took: Duration,
     /// Service, listener, address.
-    pub(super) listeners: Vec<(String, String, SocketAddr)>,
+    pub(super) listeners: Vec<Serving>,
     /// Where the demo service listens, if it runs.
     pub(super) demo: Option<SocketAddr>,
     /// Where the demo's requests go instead.
@@ -29,12 +29,27 @@ pub(super) struct Banner {
     pub(super) tries: Vec<Try>,
 }
 
+/// A listener that is open.
+pub(super) struct Serving {
+    pub(super) service: String,
+    pub(super) listener: String,
+    /// How a client's URL begins.
+    pub(super) scheme: &'static str,
+    pub(super) address: SocketAddr,
+}
+
+impl Serving {
+    fn json(&self) -> Value {
+        json!({ "service": self.service, "name": self.listener, "scheme": self.scheme, "address": self.address })
+    }
+}
+
 impl Banner {
     /// For people: headings, then lines that a shell takes as they are.
     pub(super) fn text(&self) -> String {
         let mut text = Text(format!("{} {}\n\n", paint(STRONG, format_args!("bulkhead {}", self.environment)), self.ready()));
-        for (service, listener, address) in &self.listeners {
-            text.line("serving", format!("http://{address}"), &format!("listener {listener} of service {service}"));
+        for Serving { service, listener, scheme, address } in &self.listeners {
+            text.line("serving", format!("{scheme}://{address}"), &format!("listener {listener} of service {service}"));
         }
         if self.listeners.is_empty() {
             text.line("serving", "nothing", "no Service without mistakes declares a listener; `bulkhead status` says more");
@@ -71,7 +86,7 @@ impl Banner {
         let tries = self.tries.iter();
         json!({
             "environment": self.environment,
-            "listeners": listeners.map(|(service, name, address)| json!({ "service": service, "name": name, "address": address })).collect::<Vec<_>>(),
+            "listeners": listeners.map(Serving::json).collect::<Vec<_>>(),
             "demo": self.demo,
             "upstream": self.upstream,
             "probes": self.probes,

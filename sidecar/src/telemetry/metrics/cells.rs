@@ -3,6 +3,7 @@
 //! Cost: per request; a plain load, addition and store of a cache line that no other worker writes.
 
 use crate::connection::flood::Fault;
+use crate::tls::NotAccepted;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,6 +60,7 @@ pub struct WorkerCells {
     streams_ended: Labelled,
     proxy_headers: Labelled,
     floods: Labelled,
+    handshakes: Labelled,
 }
 
 impl WorkerCells {
@@ -74,6 +76,7 @@ impl WorkerCells {
             streams_ended: Labelled::new(refusals),
             proxy_headers: Labelled::new(proxy_headers),
             floods: Labelled::new(&Fault::LABELS.into()),
+            handshakes: Labelled::new(&NotAccepted::LABELS.into()),
         }
     }
 
@@ -115,6 +118,11 @@ impl WorkerCells {
     /// An HTTP/2 connection was ended for this reason.
     pub fn flooded(&self, reason: &str) {
         self.floods.count(reason);
+    }
+
+    /// A TLS handshake with a client failed for this reason.
+    pub fn handshake_failed(&self, reason: &str) {
+        self.handshakes.count(reason);
     }
 
     /// What the worker's memo counted; at each of its ticks.
@@ -166,6 +174,10 @@ impl WorkerCells {
 
     pub(super) fn floods(&self) -> &Labelled {
         &self.floods
+    }
+
+    pub(super) fn handshakes(&self) -> &Labelled {
+        &self.handshakes
     }
 }
 

@@ -8,6 +8,7 @@ use super::series::{BOUNDS_NS, MethodClass, StatusClass, Sums, TENANTS_MAX};
 use crate::connection::flood::Fault;
 use crate::identity::Outcome;
 use crate::telemetry::system;
+use crate::tls::NotAccepted;
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ use std::sync::atomic::Ordering;
 use MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
 /// Name, type, labels and text of every family.
-const FAMILIES: [(&str, MetricType, &[&str], &str); 35] = [
+const FAMILIES: [(&str, MetricType, &[&str], &str); 36] = [
     ("tenant_requests_total", COUNTER, &["tenant_id", "method_class", "status_class"], "Requests of a tenant, once somebody named it."),
     ("tenant_response_time_seconds", HISTOGRAM, &["tenant_id"], "Time from a request's head to the end of its answer."),
     ("tenant_api_quota_usage", GAUGE, &["tenant_id"], "Part of api_quota_per_hour used in this clock hour, 0 to 1."),
@@ -60,6 +61,7 @@ const FAMILIES: [(&str, MetricType, &[&str], &str); 35] = [
         &["reason"],
         "HTTP/2 connections that were ended because of their client, by what was too much.",
     ),
+    ("bulkhead_tls_handshake_failures_total", COUNTER, &["reason"], "TLS handshakes with clients that failed, by why."),
     ("bulkhead_token_memo_total", COUNTER, &["result"], "Credentials presented, by how the memo met them."),
     ("bulkhead_key_set_looks_total", COUNTER, &["result"], "Looks at key sets of issuers, by what came of them."),
     (
@@ -159,6 +161,7 @@ fn workers(facts: &Facts, samples: &mut Samples) {
     labelled("bulkhead_upstream_failures_total", "step", &facts.upstream_steps, super::WorkerCells::upstream_failures);
     labelled("bulkhead_proxy_header_refusals_total", "reason", &facts.proxy_headers, super::WorkerCells::proxy_headers);
     labelled("bulkhead_http2_floods_total", "reason", Fault::LABELS, super::WorkerCells::floods);
+    labelled("bulkhead_tls_handshake_failures_total", "reason", NotAccepted::LABELS, super::WorkerCells::handshakes);
 }
 
 fn policy(facts: &Facts, samples: &mut Samples) {
