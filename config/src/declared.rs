@@ -16,6 +16,7 @@ pub mod cache;
 pub mod identity;
 pub mod jwks;
 pub mod quota;
+pub mod resilience;
 pub mod role;
 pub mod security;
 pub mod service;

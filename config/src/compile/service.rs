@@ -128,6 +128,7 @@ fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstr
         tls: upstream_tls(document, &declared.tls),
         protocol: declared.protocol,
         refresh: declared.refresh,
+        retry: declared.retry.clone(),
         connect_timeout: declared.connect_timeout,
         response_timeout: declared.response_timeout,
         idle_timeout: declared.idle_timeout,

@@ -176,6 +176,11 @@ pub(super) fn size(description: &str) -> Schema {
     text(description, "^[0-9]+(B|KiB|MiB|GiB|kB|MB|GB)$", &["32KiB", "10MiB"])
 }
 
+/// A part of a hundred, at least one.
+pub(super) fn percent(description: &str) -> Schema {
+    text(description, "^0*([1-9][0-9]?|100)%$", &["20%"])
+}
+
 pub(super) fn network(description: &str) -> Schema {
     text(description, "^[0-9A-Fa-f:.]+/[0-9]{1,3}$", &["10.0.0.0/8", "2001:db8::/32"])
 }

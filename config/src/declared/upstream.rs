@@ -1,6 +1,7 @@
 //! Upstreams of a Service: groups of endpoints that answer alike, and how they are asked.
 
 use super::reader::{Complaint, Item, Outcome, spanned, wrong};
+use super::resilience::Retry;
 use super::schema::{self, Schema, optional, required};
 use super::tls::UpstreamTls;
 use super::value;
@@ -25,6 +26,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How often names of endpoints are resolved.
     pub refresh: Duration,
+    /// When a request is sent again; absent: where nothing was lost.
+    pub retry: Option<Retry>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the last byte of the request to the head of the response.
@@ -174,6 +177,7 @@ impl Upstream {
         let protocols = [("auto", Protocol::Auto), ("http1", Protocol::Http1), ("http2", Protocol::Http2)];
         let protocol = map.optional("protocol", |item| value::word(item, &protocols));
         let refresh = map.optional("refresh", value::some_duration);
+        let retry = map.optional("retry", Retry::read);
         let connect_timeout = map.optional("connect_timeout", value::some_duration);
         let response_timeout = map.optional("response_timeout", value::some_duration);
         let idle_timeout = map.optional("idle_timeout", value::some_duration);
@@ -187,6 +191,7 @@ impl Upstream {
             tls: tls?.unwrap_or_default(),
             protocol: protocol?.unwrap_or_default(),
             refresh: refresh?.unwrap_or(Self::REFRESH),
+            retry: retry?,
             connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
             response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
             idle_timeout: idle_timeout?.unwrap_or(Self::IDLE_TIMEOUT),
@@ -228,6 +233,7 @@ impl Upstream {
             optional("tls", UpstreamTls::schema()),
             optional("protocol", schema::word(AUTO, &["auto", "http1", "http2"])),
             optional("refresh", schema::some_duration("How often names of endpoints are resolved; left out: 5s.")),
+            optional("retry", Retry::schema()),
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),

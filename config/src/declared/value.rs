@@ -212,6 +212,22 @@ pub(crate) fn size(item: &Item<'_>) -> Outcome<u64> {
     quantity(item, "size", "10MiB", unit::size)
 }
 
+/// A part of a hundred, at least one.
+pub(crate) fn percent(item: &Item<'_>) -> Outcome<u8> {
+    let complaint = || wrong(format!("{} is no percentage", item.label())).expected("a percentage from `1%` to `100%`");
+    match item.value() {
+        Value::Str(text) => {
+            let digits = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            digits
+                .and_then(|digits| digits.parse().ok())
+                .filter(|percent| (1..=100).contains(percent))
+                .ok_or_else(|| item.refuse(complaint()))
+        }
+        Value::Int(number @ 1..=100) => Err(item.refuse(complaint().hint(format!("write `{number}%`")))),
+        _ => Err(item.refuse(complaint())),
+    }
+}
+
 /// A rate.
 pub(crate) fn rate(item: &Item<'_>) -> Outcome<unit::PerPeriod> {
     quantity(item, "rate", "200/s", str::parse)

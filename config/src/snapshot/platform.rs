@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::declared::identity::Algorithm;
+pub use crate::declared::resilience::{Reason, Retry};
 pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};
 pub use crate::declared::upstream::{Endpoint, Protocol, Scheme};
@@ -126,6 +127,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How often names of endpoints are resolved.
     pub refresh: Duration,
+    /// When a request is sent again; absent: where nothing was lost.
+    pub retry: Option<Retry>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the request's last byte to the response's head.

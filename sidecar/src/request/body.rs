@@ -6,6 +6,7 @@
 use super::grpc::{self, Messages, TooLarge};
 use super::head;
 use super::record::Record;
+use super::upstream::rewind::Playing;
 use super::upstream::{Download, Failed};
 use crate::connection::stream::Outlet;
 use crate::connection::wire;
@@ -28,6 +29,8 @@ pub enum Body {
     Http1(wire::Incoming),
     /// Over HTTP/2.
     Http2(hyper::body::Incoming),
+    /// Either, held so that it can be sent again.
+    Kept(Playing),
 }
 
 /// Why a body cannot be read to its end.
@@ -48,7 +51,7 @@ impl Body {
         match self {
             Body::Nothing => true,
             Body::Http1(_) => false,
-            Body::Http2(incoming) => incoming.is_end_stream(),
+            Body::Http2(_) | Body::Kept(_) => self.is_end_stream(),
         }
     }
 
@@ -63,22 +66,28 @@ impl Body {
             Body::Nothing => SizeHint::with_exact(0),
             Body::Http1(incoming) => incoming.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Body::Http2(incoming) => incoming.size_hint(),
+            Body::Kept(playing) => playing.size_hint(),
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Whether nothing more comes.
+    #[must_use]
+    pub fn is_end_stream(&self) -> bool {
         match self {
             Body::Nothing => true,
             Body::Http1(incoming) => incoming.is_over(),
             Body::Http2(incoming) => incoming.is_end_stream(),
+            Body::Kept(playing) => playing.is_end_stream(),
         }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    /// The next piece.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self {
             Body::Nothing => Poll::Ready(None),
             Body::Http1(incoming) => incoming.poll_frame(cx),
             Body::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| broken(&error)),
+            Body::Kept(playing) => playing.poll_frame(cx),
         }
     }
 }
@@ -133,6 +142,12 @@ impl Progress {
     #[cfg(test)]
     pub fn came(&self, bytes: u64) {
         self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    /// It is sent from its beginning again.
+    pub(super) fn rewind(&self) {
+        self.bytes.set(0);
+        self.stage.set(Stage::OwedByUpstream);
     }
 
     /// Bytes that came.

@@ -4,11 +4,15 @@
 //! A request is sent again in two cases only: it never left (the endpoint cannot be reached, or the kept connection had ended
 //! before), to up to two other endpoints, or it has no body, may be repeated (RFC 9110 section 9.2.2), and a kept connection broke without a byte in return,
 //! which is how a server that closes an idle connection looks from here.
-//! Absent on purpose: retries after an answer began or for fresh connections; the upstream may have acted.
+//! More is for the upstream's declaration to say (`retry.rs`). Absent on purpose: retries after an answer began; the upstream has
+//! acted.
 
 mod send;
 mod agreed;
 mod retry;
+mod budget;
+pub(crate) mod rewind;
+pub mod tally;
 mod balance;
 mod target;
 pub mod fleet;

@@ -265,6 +265,7 @@ impl Control {
         let (key_asker, key_asks) = identity::channel();
         let instead = endpoint.as_ref().filter(|(_, endpoint)| endpoint.scheme == Scheme::Https).map(|(service, _)| service.clone());
         let fleet = Arc::new(Fleet::new(endpoint));
+        metrics.upstreams_from(Arc::clone(&fleet));
         let common = Common {
             origin,
             live: Arc::clone(&live),

@@ -12,6 +12,7 @@ pub use cells::{MemoTally, WorkerCells};
 pub use series::{MethodClass, Series, StatusClass, TENANTS_MAX};
 
 use crate::identity::{KeySetFacts, Outcome};
+use crate::request::upstream::fleet::Fleet;
 use crate::telemetry::spool::Dropped;
 use crate::telemetry::system;
 use arc_swap::ArcSwap;
@@ -56,6 +57,7 @@ struct Facts {
     proxy_headers: Arc<[&'static str]>,
     logs: Vec<(&'static str, Dropped)>,
     api_quota_usage: OnceLock<ApiQuotaUsage>,
+    fleet: OnceLock<Arc<Fleet>>,
     panics: AtomicU64,
     policy: ArcSwap<PolicyFacts>,
     key_sets: ArcSwap<Vec<KeySetFacts>>,
@@ -93,6 +95,7 @@ impl Metrics {
             proxy_headers,
             logs,
             api_quota_usage: OnceLock::new(),
+            fleet: OnceLock::new(),
             panics: AtomicU64::new(0),
             policy: ArcSwap::from_pointee(PolicyFacts { epoch: Epoch { incarnation: 0, revision: 0 }, parts: Vec::new(), more: 0 }),
             key_sets: ArcSwap::default(),
@@ -121,6 +124,11 @@ impl Metrics {
     /// Who knows how much of its API quota a tenant used. Asked at a scrape; the first answerer stays.
     pub fn api_quota_usage_from(&self, usage: ApiQuotaUsage) {
         let _ = self.facts.api_quota_usage.set(usage);
+    }
+
+    /// Who knows the upstreams. Asked at a scrape; the first answerer stays.
+    pub fn upstreams_from(&self, fleet: Arc<Fleet>) {
+        let _ = self.facts.fleet.set(fleet);
     }
 
     /// The policy that is served, and what of it is not as declared.

@@ -15,5 +15,6 @@ mod endpoints;
 mod extended_connect;
 mod grpc;
 mod upstream_alpn;
+mod retries;
 mod upstream_http2;
 mod upstream_websocket;

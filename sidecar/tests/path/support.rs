@@ -115,6 +115,13 @@ impl World {
         client.answer().await
     }
 
+    /// What `/metrics` says.
+    pub(crate) async fn metrics(&self) -> String {
+        let mut client = Client::to(self.sidecar.addresses().probes).await;
+        client.send("GET /metrics HTTP/1.1\nHost: localhost\n\n").await;
+        client.answer().await.body
+    }
+
     /// Lines of a log that hold all these words, once there is one.
     pub(crate) async fn log_with(&self, file: &str, words: &[&str]) -> String {
         within(async {

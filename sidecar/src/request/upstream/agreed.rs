@@ -7,7 +7,6 @@
 use super::http1::Link;
 use super::http2::{Connection, Stream};
 use super::replay::{self, Lent};
-use super::retry::Tried;
 use super::send::{Attempt, Call, Forward, Use};
 use super::target::InUse;
 use super::{Arrived, Failed, Wire};
@@ -37,24 +36,20 @@ struct Open {
 impl Forward<'_> {
     /// Sends a request over what its endpoint picks.
     pub(super) async fn as_agreed(&self, endpoint: InUse, request: Box<Outgoing>) -> Result<Arrived, Refusal> {
-        match self.once_as_agreed(endpoint, Use::Kept, Open { request, lent: None }).await {
-            Attempt::Again(open, failed, at) => self.until_agreed(open, Tried::once(failed, at)).await,
-            other => other.last(),
-        }
+        self.until_agreed(endpoint, Use::Kept, Open { request, lent: None }).await
     }
 
     /// Sends a request that a kept connection of HTTP/1.1 did not take.
-    pub(super) async fn again_as_agreed(&self, request: Box<Outgoing>, tried: Tried) -> Result<Arrived, Refusal> {
-        self.until_agreed(Open { request, lent: None }, tried).await
+    pub(super) async fn again_as_agreed(&self, request: Box<Outgoing>, next: InUse) -> Result<Arrived, Refusal> {
+        self.until_agreed(next, Use::Fresh, Open { request, lent: None }).await
     }
 
-    async fn until_agreed(&self, mut open: Open, mut tried: Tried) -> Result<Arrived, Refusal> {
+    async fn until_agreed(&self, mut next: InUse, mut which: Use, mut open: Open) -> Result<Arrived, Refusal> {
         loop {
-            let next = tried.next(&self.target, self.worker.random()).map_err(Refusal::Upstream)?;
-            match self.once_as_agreed(next, Use::Fresh, open).await {
+            match self.once_as_agreed(next, which, open).await {
                 Attempt::Again(again, failed, at) => {
-                    open = again;
-                    tried.again(failed, at);
+                    next = self.elsewhere(failed, at)?;
+                    (which, open) = (Use::Fresh, again);
                 }
                 other => return other.last(),
             }

@@ -6,6 +6,7 @@
 use super::fleet::{Group, Members};
 use super::resolve::{Lookup, Resolver};
 use super::roster::Roster;
+use super::tally::{Counted, Tally};
 use crate::telemetry::log::{Log, Value};
 use crate::worker::Random;
 use arc_swap::ArcSwap;
@@ -50,6 +51,7 @@ pub(super) fn attend(
         roster: Roster::new(&group.endpoints, &group.members.load().usable),
         members: Arc::clone(&group.members),
         changed: Arc::clone(&group.changed),
+        tally: Arc::clone(&group.tally),
         sends,
         surroundings,
         failing: Vec::new(),
@@ -63,6 +65,7 @@ struct Attendant {
     roster: Roster,
     members: Arc<ArcSwap<Members>>,
     changed: Arc<Notify>,
+    tally: Arc<Tally>,
     sends: mpsc::WeakSender<Event>,
     surroundings: Surroundings,
     /// Places of names whose failure was told.
@@ -87,6 +90,7 @@ impl Attendant {
     }
 
     fn resolved(&mut self, place: usize, answer: Result<Vec<IpAddr>, String>) {
+        self.tally.count(if answer.is_ok() { Counted::Resolved } else { Counted::Unresolved });
         let is_news = match &answer {
             Ok(addresses) => self.roster.resolved(place, addresses),
             Err(why) => self.roster.unresolved(place, why),

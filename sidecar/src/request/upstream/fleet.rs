@@ -6,6 +6,7 @@
 
 use super::attend::{self, Event, Surroundings};
 use super::resolve;
+use super::tally::{Counts, Tally};
 use arc_swap::ArcSwap;
 use bulkhead_config::name::ServiceName;
 use bulkhead_config::snapshot::{Endpoint, Platform, Upstream};
@@ -30,6 +31,38 @@ pub struct Fleet {
 /// By the address of the declaration, which its group keeps alive.
 type Groups = HashMap<usize, Arc<Group>, foldhash::fast::FixedState>;
 
+/// One upstream as metrics show it.
+#[derive(Debug)]
+pub struct Reading {
+    /// Its service.
+    pub service: String,
+    /// Its name.
+    pub upstream: String,
+    /// Endpoints that requests may go to.
+    pub usable: usize,
+    /// What happened.
+    pub counts: Counts,
+}
+
+/// Upstreams that metrics show by name.
+const READINGS_MAX: usize = 100;
+/// Name of the others together.
+const OTHER: &str = "other";
+
+impl Reading {
+    fn of(group: &Group) -> Self {
+        let Upstream { service, name, .. } = &*group.upstream;
+        let usable = group.members.load().usable.len();
+        Self { service: service.to_string(), upstream: name.to_string(), usable, counts: group.tally.read() }
+    }
+
+    fn and(mut self, other: Reading) -> Self {
+        self.usable += other.usable;
+        self.counts.iter_mut().zip(other.counts).for_each(|(sum, count)| *sum += count);
+        self
+    }
+}
+
 /// An upstream as this process knows it.
 #[derive(Debug)]
 pub struct Group {
@@ -41,6 +74,7 @@ pub struct Group {
     pub(super) members: Arc<ArcSwap<Members>>,
     /// Told when they changed.
     pub(super) changed: Arc<Notify>,
+    pub(super) tally: Arc<Tally>,
     /// The way to the task that keeps them; it ends when the group is gone.
     events: OnceLock<mpsc::Sender<Event>>,
 }
@@ -108,6 +142,16 @@ impl Fleet {
         }
     }
 
+    /// What metrics show, by service and name. Beyond a hundred upstreams the others are added up.
+    #[must_use]
+    pub fn readings(&self) -> Vec<Reading> {
+        let mut all: Vec<Reading> = self.groups.load().values().map(|group| Reading::of(group)).collect();
+        all.sort_unstable_by(|a, b| (&a.service, &a.upstream).cmp(&(&b.service, &b.upstream)));
+        let others = all.split_off(all.len().min(READINGS_MAX)).into_iter();
+        all.extend(others.reduce(Reading::and).map(|sum| Reading { service: OTHER.to_owned(), upstream: OTHER.to_owned(), ..sum }));
+        all
+    }
+
     /// Waits until a worker met an upstream that nobody takes care of.
     pub async fn news(&self) {
         self.news.notified().await;
@@ -129,6 +173,7 @@ impl Group {
             endpoints: endpoints.into(),
             members: Arc::new(ArcSwap::from_pointee(members)),
             changed: Arc::default(),
+            tally: Arc::default(),
             events: OnceLock::new(),
         }
     }
@@ -163,5 +208,38 @@ impl Member {
     pub(super) fn resolved(endpoint: &Endpoint, address: IpAddr) -> Self {
         let authority = SocketAddr::new(address, endpoint.port).to_string().into();
         Self { endpoint: endpoint.clone(), addresses: [address].into(), authority }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(crate) mod tests {
+    use super::*;
+    use bulkhead_config::snapshot::{Protocol, UpstreamTls};
+    use std::time::Duration;
+
+    /// An upstream with these endpoints, and everything else as it is left out.
+    pub(crate) fn upstream(name: &str, endpoints: &[&str]) -> Upstream {
+        Upstream {
+            service: "demo".parse().unwrap(),
+            name: name.parse().unwrap(),
+            endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
+            tls: UpstreamTls::default(),
+            protocol: Protocol::Auto,
+            refresh: Duration::from_secs(5),
+            retry: None,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            stream_idle_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[test]
+    fn who_asks_first_enters_a_group_and_everybody_gets_the_same() {
+        let (fleet, upstream) = (Fleet::new(None), Arc::new(upstream("app", &["http://127.0.0.1:1", "http://app.internal:1"])));
+        let first = fleet.of(&upstream);
+        assert!(Arc::ptr_eq(&first, &fleet.of(&upstream)) && first.needs_attention());
+        assert_eq!(first.members.load().usable.len(), 1, "the name is not resolved yet");
     }
 }

@@ -7,7 +7,7 @@ use super::exchange::{Broken, Waits};
 use super::http1::{self, Link};
 use super::http2::{self, Connection, Stream};
 use super::replay::{self, Kept, Lent};
-use super::retry::Tried;
+use super::retry::Attempts;
 use super::target::{InUse, Target};
 use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, idle_timeout};
 use crate::connection::Downstream;
@@ -50,22 +50,28 @@ pub async fn forward(
         wire,
         may_be_repeated: matches!(request.upload, Upload::Nothing) && request.method.is_idempotent(),
         asks_for_upgrade: request.upgrades,
+        attempts: Attempts::default(),
         is_grpc: wire == Wire::Http2 && grpc::is_grpc(&request.fields),
     };
     let endpoint = match forward.target.choose(&[], worker.random()) {
         Some(endpoint) => endpoint,
         None => forward.target.wait(worker).await.map_err(Refusal::Upstream)?,
     };
+    if let Some((retry, budget)) = forward.target.retry() {
+        return Box::pin(forward.by_retries(retry, budget, endpoint, request, grpc_timeout)).await;
+    }
     match wire {
         Wire::Auto if forward.leaves_choice(&endpoint) && !endpoint.keeps_http1() => Box::pin(forward.as_agreed(endpoint, request)).await,
         // Here and not in a function of its own: what one future hands to another it holds twice.
         Wire::Auto | Wire::Http1 => {
             let kept = endpoint.take_idle();
-            let (request, tried) = match forward.over_http1(endpoint, kept, request).await {
-                Attempt::Again(request, failed, at) => (request, Tried::once(failed, at)),
+            let (request, failed, at) = match forward.over_http1(endpoint, kept, request).await {
+                Attempt::Again(request, failed, at) => (request, failed, at),
                 other => return other.last(),
             };
-            Box::pin(forward.again_by_http1(request, tried)).await
+            let next = forward.elsewhere(failed, at)?;
+            // A fresh connection: what else was kept may be as stale as the first.
+            Box::pin(forward.by_http1(next, None, request)).await
         }
         Wire::Http2 => Box::pin(forward.by_http2(endpoint, request, grpc_timeout)).await,
     }
@@ -117,6 +123,7 @@ pub(super) struct Forward<'a> {
     /// It has no body, and means the same twice.
     may_be_repeated: bool,
     asks_for_upgrade: bool,
+    pub(super) attempts: Attempts,
     is_grpc: bool,
 }
 
@@ -132,21 +139,42 @@ pub(super) struct Call {
 }
 
 impl Forward<'_> {
-    /// On fresh connections: what else was kept may be as stale as the first.
-    async fn again_by_http1(&self, mut request: Box<Outgoing>, mut tried: Tried) -> Result<Arrived, Refusal> {
-        if self.wire == Wire::Auto && !self.asks_for_upgrade {
-            return self.again_as_agreed(request, tried).await;
+    /// Sends a request over what its endpoint is spoken to; to another endpoint where nothing was lost.
+    pub(super) async fn dispatch(
+        &self,
+        endpoint: InUse,
+        request: Box<Outgoing>,
+        grpc_timeout: Option<Duration>,
+    ) -> Result<Arrived, Refusal> {
+        match self.wire {
+            Wire::Auto if self.leaves_choice(&endpoint) => self.as_agreed(endpoint, request).await,
+            Wire::Auto | Wire::Http1 => {
+                let kept = endpoint.take_idle();
+                self.by_http1(endpoint, kept, request).await
+            }
+            Wire::Http2 => self.by_http2(endpoint, request, grpc_timeout).await,
         }
+    }
+
+    /// Over `kept`, then over fresh connections.
+    async fn by_http1(&self, mut next: InUse, mut kept: Option<Box<Link>>, mut request: Box<Outgoing>) -> Result<Arrived, Refusal> {
         loop {
-            let next = tried.next(&self.target, self.worker.random()).map_err(Refusal::Upstream)?;
-            match self.over_http1(next, None, request).await {
+            if kept.is_none() && self.leaves_choice(&next) {
+                return self.again_as_agreed(request, next).await;
+            }
+            match self.over_http1(next, kept.take(), request).await {
                 Attempt::Again(again, failed, at) => {
+                    next = self.elsewhere(failed, at)?;
                     request = again;
-                    tried.again(failed, at);
                 }
                 other => return other.last(),
             }
         }
+    }
+
+    /// Where a request goes of which nothing was lost.
+    pub(super) fn elsewhere(&self, failed: Failed, at: InUse) -> Result<InUse, Refusal> {
+        self.attempts.elsewhere(&self.target, failed, at, self.worker.random()).map_err(Refusal::Upstream)
     }
 
     async fn by_http2(&self, endpoint: InUse, mut request: Box<Outgoing>, grpc_timeout: Option<Duration>) -> Result<Arrived, Refusal> {
@@ -160,16 +188,12 @@ impl Forward<'_> {
         let (lent, kept) = replay::lend(request.to_http2());
         self.worker.buffers().give_back_text(request.added);
         let mut call = Call { kept, deadline, failed: None, accept };
-        let (mut request, mut tried) = match self.over_http2(endpoint, lent, &mut call).await {
-            Attempt::Again(request, failed, at) => (request, Tried::once(failed, at)),
-            other => return other.last(),
-        };
+        let (mut next, mut request) = (endpoint, lent);
         loop {
-            let next = tried.next(&self.target, self.worker.random()).map_err(Refusal::Upstream)?;
             match self.over_http2(next, request, &mut call).await {
                 Attempt::Again(again, failed, at) => {
+                    next = self.elsewhere(failed, at)?;
                     request = again;
-                    tried.again(failed, at);
                 }
                 other => return other.last(),
             }
@@ -191,7 +215,7 @@ impl Forward<'_> {
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
         };
-match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline), self.worker.departures()).await {
+        match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline), self.worker.departures()).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
                 self.worker.buffers().give_back_text(request.added);

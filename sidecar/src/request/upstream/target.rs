@@ -3,14 +3,16 @@
 //! Cost: per request; one lookup by the declaration's address, one connection popped from a stack.
 //! A target is keyed by the identity of its declaration, which snapshots share while nothing about it changes.
 
+use super::budget::Budget;
 use super::fleet::{Fleet, Group, Member, Members};
 use super::http1::Link;
 use super::http2::{Connection, Stream};
+use super::tally::Tally;
 use super::{Failed, Step, Wire, balance};
 use crate::deadline::{TURN, Wheel};
 use crate::worker::{Random, Worker};
 use arc_swap::{ArcSwap, Cache};
-use bulkhead_config::snapshot::{Platform, Scheme, Upstream};
+use bulkhead_config::snapshot::{Platform, Retry, Scheme, Upstream};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -48,6 +50,8 @@ pub struct Target {
     watch: Option<RefCell<Watch>>,
     endpoints: RefCell<Vec<Rc<EndpointState>>>,
     next: Cell<usize>,
+    /// Absent where nothing is declared of retries.
+    budget: Option<Budget>,
     wheel: Rc<Wheel>,
 }
 
@@ -143,6 +147,7 @@ impl Target {
             watch: group.needs_attention().then(watch),
             endpoints: RefCell::new(endpoints),
             next: Cell::new(0),
+            budget: group.upstream.retry.as_ref().map(|retry| Budget::new(retry.budget_percent)),
             wheel: Rc::clone(wheel),
             group,
         }
@@ -183,6 +188,21 @@ impl Target {
             let within = self.upstream.connect_timeout;
             deadline.limit(within, known).await.unwrap_or_else(|_| Err(Failed::at(Step::ResolveTimeout)))
         })
+    }
+
+    /// A request on the endpoint of this address.
+    pub(super) fn named(&self, authority: &str) -> Option<InUse> {
+        self.endpoints.borrow().iter().find(|state| *state.authority == *authority).map(InUse::of)
+    }
+
+    /// How often its requests may be sent again, and what pays for it, where that is declared.
+    pub(super) fn retry(&self) -> Option<(&Retry, &Budget)> {
+        self.upstream.retry.as_ref().zip(self.budget.as_ref())
+    }
+
+    /// What is counted of it.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.group.tally
     }
 
     /// Takes over a change of the endpoints. Those that stay keep their connections.
@@ -379,6 +399,11 @@ impl InUse {
         }
     }
 
+    /// Whether both are on one endpoint.
+    pub(super) fn is_same(&self, other: &InUse) -> bool {
+        self.is_at(&other.0)
+    }
+
     /// Whether it is a request on this endpoint.
     pub(super) fn is_at(&self, state: &Rc<EndpointState>) -> bool {
         Rc::ptr_eq(&self.0, state)
@@ -406,23 +431,11 @@ fn turns(time: Duration) -> u64 {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use bulkhead_config::snapshot::{Protocol, UpstreamTls};
+    use crate::request::upstream::fleet::tests::upstream;
 
     fn target(endpoints: &[&str]) -> (Target, Rc<Wheel>) {
         let wheel = Wheel::new();
-        let upstream = Upstream {
-            service: "demo".parse().unwrap(),
-            name: "app".parse().unwrap(),
-            endpoints: endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect(),
-            tls: UpstreamTls::default(),
-            protocol: Protocol::Auto,
-            refresh: Duration::from_secs(5),
-            connect_timeout: Duration::from_secs(1),
-            response_timeout: Duration::from_secs(1),
-            idle_timeout: Duration::from_secs(1),
-            stream_idle_timeout: Duration::from_secs(1),
-        };
-        (Target::new(Fleet::new(None).of(&Arc::new(upstream)), &wheel), wheel)
+        (Target::new(Fleet::new(None).of(&Arc::new(upstream("app", endpoints))), &wheel), wheel)
     }
 
     /// A target of so many endpoints, whose ports are 1, 2, 3, …

@@ -7,6 +7,7 @@ use super::cells::{Labelled, MemoTally};
 use super::series::{BOUNDS_NS, MethodClass, StatusClass, Sums, TENANTS_MAX};
 use crate::connection::flood::Fault;
 use crate::identity::Outcome;
+use crate::request::upstream::tally::Counted;
 use crate::telemetry::system;
 use crate::tls::NotAccepted;
 use prometheus::core::Desc;
@@ -18,7 +19,7 @@ use std::sync::atomic::Ordering;
 use MetricType::{COUNTER, GAUGE, HISTOGRAM};
 
 /// Name, type, labels and text of every family.
-const FAMILIES: [(&str, MetricType, &[&str], &str); 36] = [
+const FAMILIES: &[(&str, MetricType, &[&str], &str)] = &[
     ("tenant_requests_total", COUNTER, &["tenant_id", "method_class", "status_class"], "Requests of a tenant, once somebody named it."),
     ("tenant_response_time_seconds", HISTOGRAM, &["tenant_id"], "Time from a request's head to the end of its answer."),
     ("tenant_api_quota_usage", GAUGE, &["tenant_id"], "Part of api_quota_per_hour used in this clock hour, 0 to 1."),
@@ -47,6 +48,15 @@ const FAMILIES: [(&str, MetricType, &[&str], &str); 36] = [
     ("bulkhead_connections", GAUGE, &[], "Connections of clients that are open."),
     ("bulkhead_refusals_total", COUNTER, &["code"], "Requests that the sidecar answered itself, by code of the problem."),
     ("bulkhead_upstream_failures_total", COUNTER, &["step"], "Failures of upstreams, by the step that failed."),
+    ("bulkhead_upstream_endpoints", GAUGE, &["service", "upstream"], "Endpoints of an upstream that requests may go to."),
+    ("bulkhead_upstream_retries_total", COUNTER, &["service", "upstream", "reason"], "Requests that were sent once more, by why."),
+    (
+        "bulkhead_upstream_retries_withheld_total",
+        COUNTER,
+        &["service", "upstream"],
+        "Requests that were not sent once more because the budget was used up.",
+    ),
+    ("bulkhead_upstream_resolutions_total", COUNTER, &["service", "upstream", "result"], "Names of endpoints that were looked up."),
     ("bulkhead_streams", GAUGE, &[], "Tunnels, and requests that last, open at the last tick."),
     (
         "bulkhead_streams_ended_total",
@@ -92,7 +102,7 @@ impl Collector {
             let labels = labels.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
         };
-        let descriptions = FAMILIES.into_iter().map(describe).collect::<Result<_, _>>()?;
+        let descriptions = FAMILIES.iter().copied().map(describe).collect::<Result<_, _>>()?;
         Ok(Self { facts, descriptions })
     }
 }
@@ -106,6 +116,7 @@ impl prometheus::core::Collector for Collector {
         let mut samples = Samples::default();
         tenants(&self.facts, &mut samples);
         workers(&self.facts, &mut samples);
+        upstreams(&self.facts, &mut samples);
         policy(&self.facts, &mut samples);
         key_sets(&self.facts, &mut samples);
         machine(&self.facts.system.load(), &mut samples);
@@ -162,6 +173,17 @@ fn workers(facts: &Facts, samples: &mut Samples) {
     labelled("bulkhead_proxy_header_refusals_total", "reason", &facts.proxy_headers, super::WorkerCells::proxy_headers);
     labelled("bulkhead_http2_floods_total", "reason", Fault::LABELS, super::WorkerCells::floods);
     labelled("bulkhead_tls_handshake_failures_total", "reason", NotAccepted::LABELS, super::WorkerCells::handshakes);
+}
+
+fn upstreams(facts: &Facts, samples: &mut Samples) {
+    for reading in facts.fleet.get().map(|fleet| fleet.readings()).into_iter().flatten() {
+        let of = [("service", &*reading.service), ("upstream", &*reading.upstream)];
+        samples.gauge("bulkhead_upstream_endpoints", &of, count(reading.usable));
+        for ((_, family, label), &count) in Counted::ALL.iter().zip(&reading.counts) {
+            let labels: Vec<_> = of.into_iter().chain(*label).collect();
+            samples.counter(family, &labels, count);
+        }
+    }
 }
 
 fn policy(facts: &Facts, samples: &mut Samples) {
@@ -282,7 +304,7 @@ impl Samples {
             family.set_metric(samples);
             family
         };
-        FAMILIES.into_iter().zip(self.0).map(family).collect()
+        FAMILIES.iter().copied().zip(self.0).map(family).collect()
     }
 }
 
@@ -311,11 +333,29 @@ mod tests {
     use super::super::{Counted, Metrics};
     use super::*;
     use crate::identity::KeySetFacts;
+    use crate::request::upstream::fleet::{Fleet, tests::upstream};
     use bulkhead_config::diagnostic::Diagnostics;
     use bulkhead_config::protocol::{Part, Quarantined, Serving};
     use bulkhead_config::snapshot::Epoch;
     use std::num::NonZeroUsize;
     use std::time::Duration;
+
+    /// So many upstreams, of one endpoint each.
+    fn fleet(count: usize) -> Fleet {
+        let fleet = Fleet::new(None);
+        for number in 0..count {
+            let _ = fleet.of(&Arc::new(upstream(&format!("u{number:03}"), &["http://127.0.0.1:1"])));
+        }
+        fleet
+    }
+
+    #[test]
+    fn a_hundred_upstreams_have_names_and_the_others_are_added_up() {
+        let readings = fleet(140).readings();
+        let shown: Vec<_> = readings.iter().map(|reading| (&*reading.upstream, reading.usable)).collect();
+        assert_eq!(shown.len(), 101);
+        assert_eq!([shown.first(), shown.last()], [Some(&("u000", 1)), Some(&("other", 40))]);
+    }
 
     /// Metrics with at least one sample of every family.
     fn busy() -> Metrics {
@@ -330,6 +370,7 @@ mod tests {
         let set = KeySetFacts { name: "https://login.example/jwks".into(), fetched_unix_ms: Some(1_500), trouble: None };
         metrics.key_sets(Arc::new(vec![set]));
         metrics.system(system::Reading { cpu: Some(0.5), memory: Some((1, 2)), disk: Some(0.5) });
+        metrics.upstreams_from(Arc::new(fleet(1)));
         metrics
     }
 
@@ -337,7 +378,7 @@ mod tests {
     fn every_family_is_exported_with_the_labels_it_declares() {
         let gathered = busy().registry.gather();
         let names: Vec<_> = gathered.iter().map(MetricFamily::name).collect();
-        for (name, kind, labels, help) in FAMILIES {
+        for (name, kind, labels, help) in FAMILIES.iter().copied() {
             let family = gathered.iter().find(|family| family.name() == name);
             let family = family.unwrap_or_else(|| unreachable!("{name} is not among {names:?}"));
             assert_eq!((family.get_field_type(), family.help()), (kind, help), "{name}");
@@ -351,7 +392,7 @@ mod tests {
 
     #[test]
     fn counters_end_in_total_and_every_text_is_a_sentence() {
-        for (name, kind, _, help) in FAMILIES {
+        for (name, kind, _, help) in FAMILIES.iter().copied() {
             assert_eq!(name.ends_with("_total"), kind == COUNTER, "{name}");
             assert!(help.ends_with('.'), "{name}");
         }
