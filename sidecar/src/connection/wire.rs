@@ -146,6 +146,8 @@ impl Wire {
             if inner.has_ended || inner.lane.input.len() >= AHEAD_MAX || !matches!(inner.coming, Coming::Nothing) {
                 return Poll::Pending;
             }
+            // Its answer may take its time, and what its body needed is not needed for what it may still say.
+            inner.lane.shrink();
             if ready!(inner.lane.socket.poll_readable(cx)).is_err() {
                 return Poll::Ready(Heard::Left);
             }

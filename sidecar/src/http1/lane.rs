@@ -21,6 +21,8 @@ const READ_BYTES_MAX: usize = 32 << 10;
 pub const COPIED_MAX: usize = 8 << 10;
 /// Waiting bytes to which more is added before they go.
 pub const WAITING_MAX: usize = 32 << 10;
+/// Memory for what goes out that is kept while nothing does.
+const KEPT_MAX: usize = 2 * READ_BYTES;
 /// What ends a chunk, and what ends a chunk and the body.
 const CHUNK_END: &[u8] = b"\r\n";
 const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
@@ -220,14 +222,14 @@ impl Lane {
         self.tail = self.tail.get(of_tail..).unwrap_or_default();
     }
 
-    /// Gives back what a large body made it need; to be called when nothing waits.
+    /// Gives back what a large body made it need, of what is empty; to be called where the peer may be silent for long.
     pub fn shrink(&mut self) {
-        if self.read_bytes > READ_BYTES {
+        if self.read_bytes > READ_BYTES && self.input.is_empty() {
             self.read_bytes = READ_BYTES;
             self.input = BytesMut::new();
         }
-        if self.is_flushed() && self.output.capacity() > READ_BYTES_MAX {
-            self.output = Vec::new();
+        if self.output.capacity() > KEPT_MAX && self.is_flushed() {
+            (self.output, self.sent) = (Vec::new(), 0);
         }
     }
 }
@@ -350,6 +352,14 @@ mod tests {
             poll_fn(|cx| lane.poll_read(cx)).await.unwrap();
         }
         lane.shrink();
+        assert_eq!(lane.read_bytes, READ_BYTES_MAX, "not of what is still to be taken");
+        lane.input.clear();
+        lane.output.resize(WAITING_MAX, b'x');
+        lane.shrink();
         assert_eq!((lane.read_bytes, lane.input.capacity()), (READ_BYTES, 0));
+        assert_eq!(lane.output.len(), WAITING_MAX, "not of what is still to go");
+        poll_fn(|cx| lane.poll_flush(cx)).await.unwrap();
+        lane.shrink();
+        assert_eq!(lane.output.capacity(), 0);
     }
 }
