@@ -7,6 +7,7 @@ mod control;
 mod for_admin;
 mod hand_over;
 mod probing;
+mod start;
 
 pub use control::StartError;
 pub use hand_over::TakeOverError;

@@ -1,38 +1,34 @@
 //! The control thread: everything that serves no request.
 
 use super::for_admin::{ForAdmin, listeners_json};
-use super::hand_over::{Ask, Desk, Giver, TakeOver, TakeOverError, Taken, Which};
+use super::hand_over::{Ask, TakeOverError, Taken, Which};
 use super::probing::Probing;
+use super::start::{self, Claimed};
 use super::{Addresses, Entrance};
-use crate::admin::{Admin, Loopback, Socket, SocketError, Token, TokenError};
+use crate::admin::{Admin, Loopback, SocketError, TokenError};
 use crate::clock::{Clock, Origin};
 use crate::connection::listeners::{AtHand, ListenError, Listeners, Place, remedy};
-use crate::connection::proxy_header::Refused;
 use crate::identity;
 use crate::policy::settings_watch::{self, Current, Hands};
 use crate::policy::{self, Live, Pause, Policy, PolicyError, PolicySource, Status, Surroundings};
 use crate::probes::{Health, Probes};
-use crate::problem::Code;
 use crate::request::authn::Strangers;
 use crate::request::quota::Book;
-use crate::request::upstream::Step;
 use crate::request::upstream::attend::Surroundings as UpstreamSurroundings;
 use crate::request::upstream::fleet::Fleet;
 use crate::settings::Settings;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::decisions::Ids;
-use crate::telemetry::log::{Level, Log, Value};
-use crate::telemetry::metrics::{Counted, Metrics};
+use crate::telemetry::log::{Log, Value};
 use crate::telemetry::spool::SpoolError;
 use crate::telemetry::system;
-use crate::worker::{self, Common, Mail, WorkerError};
+use crate::worker::{Common, Mail, WorkerError};
 use arc_swap::ArcSwap;
 use bulkhead_config::snapshot::Scheme;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -222,31 +218,12 @@ impl Control {
             core,
             source: settings_source,
         } = settings;
-        prepare(&data_dir)?;
+        start::prepare(&data_dir)?;
         let origin = Origin::begin();
-        let log = Log::start(log, core.log_level().as_str().parse().unwrap_or(Level::Info))?;
-        let access_log = match access_log {
-            Some(sink) => AccessLog::start(sink, &log)?,
-            None => AccessLog::off(),
-        };
-        // What fails from here on is dropped in the reverse order: the data directory is free before the old process looks.
-        let (taking, mut taken) = match &take_over {
-            Some(running) => TakeOver::begin(running).await.map(|(taking, taken)| (Some(taking), taken))?,
-            None => (None, Vec::new()),
-        };
-        let socket = Socket::open(&data_dir)?;
-        let loopback = match admin_port {
-            Some(port) => Some(open_loopback(port, &data_dir).await?),
-            None => None,
-        };
-        let counted = Counted {
-            workers,
-            refusals: Code::SLUGS.into(),
-            upstream_steps: Step::LABELS.into(),
-            proxy_headers: Refused::LABELS.into(),
-            logs: vec![("access", access_log.dropped()), ("application", log.dropped().clone())],
-        };
-        let metrics = Arc::new(Metrics::new(counted).map_err(|_| StartError::Defect)?);
+        let (log, access_log) = start::write_logs(log, access_log, &core)?;
+        let Claimed { taking, mut taken, socket, loopback } = Claimed::claim(take_over.as_deref(), &data_dir, admin_port).await?;
+        let book = Arc::new(Book::new());
+        let metrics = start::measure(workers, (&log, &access_log), Arc::clone(&book), origin)?;
         tokio::task::spawn_local(system::watch(Arc::clone(&metrics), data_dir.clone()));
 
         let health = Arc::new(Health::default());
@@ -258,9 +235,6 @@ impl Control {
             probing.start();
         }
 
-        let book = Arc::new(Book::new());
-        let used = Arc::clone(&book);
-        metrics.api_quota_usage_from(Box::new(move |tenant| used.usage(tenant.as_str(), Clock::new(origin).now())));
         let live = Arc::new(Live::from_pointee(Policy::empty()));
         let (key_asker, key_asks) = identity::channel();
         let instead = endpoint.as_ref().filter(|(_, endpoint)| endpoint.scheme == Scheme::Https).map(|(service, _)| service.clone());
@@ -278,16 +252,11 @@ impl Control {
             fleet: Arc::clone(&fleet),
             key_asker,
         };
-        let (places, threads) = spawn_workers(workers.get(), &common)?;
+        let (places, threads) = start::spawn_workers(workers.get(), &common)?;
 
         let status = Arc::new(Status::default());
-        let hands = Hands {
-            log: log.clone(),
-            metrics: Arc::clone(&metrics),
-            status: Arc::clone(&status),
-            current: Arc::new(ArcSwap::from_pointee(core.clone())),
-        };
-        let current = Arc::clone(&hands.current);
+        let current = Arc::new(ArcSwap::from_pointee(core.clone()));
+        let hands = Hands { log: log.clone(), metrics: Arc::clone(&metrics), status: Arc::clone(&status), current: Arc::clone(&current) };
         hands.take(core.clone());
         tokio::task::spawn_local(settings_watch::follow(settings_source, hands, std::future::pending()));
         let surroundings = Surroundings {
@@ -329,10 +298,7 @@ impl Control {
             origin,
         };
         let admin = Arc::new(Admin { sidecar, health: Arc::clone(&health), metrics, log: log.clone(), origin });
-        let mut desk = Desk { data_dir: data_dir.clone(), port: admin_port.map(|address| address.port()), admin, open: None };
-        desk.open(socket, loopback);
-        let ((pausing, pauses), (asking, asks)) = (mpsc::channel(1), mpsc::channel(1));
-        tokio::task::spawn_local(Giver { desk, pauses: pausing, asks: asking, log: log.clone() }.run());
+        let (pauses, asks) = start::serve_admin(admin, data_dir.clone(), (socket, loopback), log.clone());
         let control = Self {
             addresses,
             data_dir,
@@ -533,17 +499,6 @@ async fn end(place: &Place) -> usize {
 /// Name of the file that tells addresses.
 const ADDRESSES: &str = "addresses.json";
 
-fn prepare(data_dir: &Path) -> Result<(), StartError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-    made.map_err(|cause| StartError::DataDir { path: data_dir.to_owned(), cause })
-}
-
-async fn open_loopback(port: u16, data_dir: &Path) -> Result<Loopback, StartError> {
-    let token = Token::open(data_dir)?;
-    Loopback::open(port, token).await.map_err(|cause| StartError::AdminPort { port, cause })
-}
-
 /// Sockets of listeners that were taken over.
 fn at_hand(taken: Vec<Taken>) -> Vec<AtHand> {
     let of_listener = |Taken { which, declared, listener }| match which {
@@ -551,16 +506,6 @@ fn at_hand(taken: Vec<Taken>) -> Vec<AtHand> {
         Which::Probes => None,
     };
     taken.into_iter().filter_map(of_listener).collect()
-}
-
-fn spawn_workers(count: usize, common: &Common) -> Result<(Vec<Place>, Vec<JoinHandle<()>>), WorkerError> {
-    let (mut places, mut threads) = (Vec::new(), Vec::new());
-    for index in 0..count {
-        let (mailbox, thread) = worker::spawn(index, common.clone())?;
-        places.push(Place { mailbox, load: Arc::new(AtomicU32::new(0)) });
-        threads.push(thread);
-    }
-    Ok((places, threads))
 }
 
 fn addresses_of(listeners: &Listeners) -> Vec<(Arc<Entrance>, SocketAddr)> {
