@@ -5,7 +5,7 @@
 
 use super::ask::{self, Answered, NotAnswered, Place};
 use super::kept::Kept;
-use super::looks::{Ask, LOOK_AGAIN, Looked, Told};
+use super::looks::{Ask, LOOK_AGAIN, LOOKS_AT_ONCE, Looked, Told};
 use super::schedule;
 use crate::clock::{Clock, Now};
 use crate::policy::Status;
@@ -127,11 +127,13 @@ struct Set {
     failures: u32,
     trouble: Option<Arc<str>>,
     told: Option<Now>,
-    /// The look that comes next would not come yet but for a request.
-    is_asked_for: bool,
-    /// The last such look.
-    looked: Option<(Now, Looked)>,
+    /// What came of the last look.
+    last: Looked,
+    /// When looks that requests asked for are all given back, in nanoseconds of the monotonic clock.
+    given_back_ns: u64,
     waiting: Vec<oneshot::Sender<Told>>,
+    /// Who came while a look was under way, which may have read what was published before: the next look is for them.
+    late: Vec<oneshot::Sender<Told>>,
 }
 
 /// A good answer.
@@ -239,16 +241,11 @@ impl Desk {
         let known = match self.sets.get_mut(&ask.name) {
             // No document names it: the policy changed meanwhile.
             None => Told { looked: Looked::Unknown, holds: Duration::ZERO },
-            Some(Set { looked: Some((at, looked)), is_fetching: false, .. }) if now.since(*at) < LOOK_AGAIN => {
-                Told { looked: *looked, holds: LOOK_AGAIN.saturating_sub(now.since(*at)) }
-            }
             Some(set) => {
-                set.waiting.push(ask.answer);
-                if !set.is_fetching && set.due_ns > now.mono_ns {
-                    set.due_ns = now.mono_ns;
-                    set.is_asked_for = true;
+                if set.is_due_soon(now) || set.may_look(now) {
+                    return set.wait(ask.answer, now);
                 }
-                return;
+                Told { looked: set.last, holds: set.held_for(now) }
             }
         };
         // Who asked may have given up waiting.
@@ -261,11 +258,15 @@ impl Desk {
         // One that is named no more, or was named anew meanwhile.
         let Some(set) = self.sets.get_mut(&name).filter(|set| set.is_fetching) else { return Ok(()) };
         set.is_fetching = false;
-        let waiting = set.told_to(if result.is_ok() { Looked::Fresh } else { Looked::Unknown }, now);
+        set.last = if result.is_ok() { Looked::Fresh } else { Looked::Unknown };
+        let told = Told { looked: set.last, holds: set.held_for(now) };
+        let waiting = Waiting { requests: std::mem::take(&mut set.waiting), told };
+        let late = std::mem::take(&mut set.late);
         match result {
             Ok(got) => {
                 self.surroundings.metrics.key_set_looked_at(if got.set.is_some() { Outcome::Changed } else { Outcome::Same });
                 let fetched = set.succeeded(got, waiting, now, chance);
+                late.into_iter().for_each(|late| set.wait(late, now));
                 if set.told.take().is_some() {
                     self.surroundings.log.info(COMPONENT, None, "a key set is fetched again", &[("key_set", Value::from(&*name))]);
                 }
@@ -278,6 +279,7 @@ impl Desk {
                     tell_failure(&self.surroundings.log, set, now);
                 }
                 self.tell();
+                Waiting { requests: late, told }.tell();
                 waiting.tell();
                 Ok(())
             }
@@ -315,22 +317,59 @@ fn tell_failure(log: &Log, set: &Set, now: Now) {
 impl Set {
     fn new(wanted: Wanted, system: &Believed, known: Option<Set>, now: Now) -> Self {
         let believed = if wanted.url.roots.is_none() { Arc::clone(system) } else { Believed::default() };
-        let (waiting, looked) = known.map(|set| (set.waiting, set.looked)).unwrap_or_default();
-        let (failures, trouble, told) = (0, None, None);
-        let (is_fetching, is_asked_for, due_ns) = (false, false, now.mono_ns);
-        Self { wanted, believed, is_fetching, due_ns, failures, trouble, told, is_asked_for, looked, waiting }
+        let (failures, trouble, told, is_fetching, due_ns) = (0, None, None, false, now.mono_ns);
+        let fresh = Self {
+            wanted,
+            believed,
+            is_fetching,
+            due_ns,
+            failures,
+            trouble,
+            told,
+            last: Looked::Unknown,
+            given_back_ns: 0,
+            waiting: Vec::new(),
+            late: Vec::new(),
+        };
+        match known {
+            None => fresh,
+            Some(Self { mut waiting, late, given_back_ns, .. }) => {
+                waiting.extend(late);
+                Self { waiting, given_back_ns, ..fresh }
+            }
+        }
     }
 
-    /// Who waited for a look. One that was due anyway holds nobody back from asking again, unless it failed.
-    fn told_to(&mut self, looked: Looked, now: Now) -> Waiting {
-        let is_asked_for = std::mem::take(&mut self.is_asked_for);
-        let holds = if is_asked_for || looked == Looked::Unknown { LOOK_AGAIN } else { Duration::ZERO };
-        match self.looked {
-            _ if !holds.is_zero() => self.looked = Some((now, looked)),
-            Some((_, Looked::Unknown)) => self.looked = None,
-            _ => {}
+    /// Whether a look comes that a request can wait for, whoever it is for.
+    fn is_due_soon(&self, now: Now) -> bool {
+        match self.is_fetching {
+            true => self.wanted.kept.is_none() || !self.late.is_empty(),
+            false => self.due_ns <= now.mono_ns,
         }
-        Waiting { requests: std::mem::take(&mut self.waiting), told: Told { looked, holds } }
+    }
+
+    /// Takes one of the looks that requests may ask for, if there is one.
+    fn may_look(&mut self, now: Now) -> bool {
+        let may = self.held_for(now).is_zero();
+        if may {
+            self.given_back_ns = self.given_back_ns.max(now.mono_ns).saturating_add(nanos(LOOK_AGAIN));
+        }
+        may
+    }
+
+    /// Time until a request may ask for a look again.
+    fn held_for(&self, now: Now) -> Duration {
+        let taken_ns = self.given_back_ns.saturating_sub(now.mono_ns);
+        Duration::from_nanos(taken_ns.saturating_sub(nanos(LOOK_AGAIN) * (LOOKS_AT_ONCE - 1)))
+    }
+
+    /// A request waits for a look that begins from now on, or for the first one.
+    fn wait(&mut self, request: oneshot::Sender<Told>, now: Now) {
+        if self.is_fetching && self.wanted.kept.is_some() {
+            return self.late.push(request);
+        }
+        self.waiting.push(request);
+        self.due_ns = self.due_ns.min(now.mono_ns);
     }
 
     fn succeeded(&mut self, got: Got, waiting: Waiting, now: Now, chance: u64) -> Fetched {
@@ -357,13 +396,17 @@ impl Set {
     }
 
     fn due_in(&mut self, time: Duration, now: Now) {
-        self.due_ns = now.mono_ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.due_ns = now.mono_ns.saturating_add(nanos(time));
     }
 
     fn facts(&self) -> KeySetFacts {
         let fetched_unix_ms = self.wanted.kept.as_ref().map(|kept| kept.at_unix_ms);
         KeySetFacts { name: Arc::clone(&self.wanted.url.name), fetched_unix_ms, trouble: self.trouble.clone() }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// One look.
@@ -398,4 +441,54 @@ async fn believe(wanted: &Wanted) -> Result<Arc<ClientConfig>, Failure> {
     };
     let made = spawn_blocking(move || tls::asking(roots.as_ref().map(|(file, contents)| (file, contents)))).await;
     made.map_err(|_| Failure::Defect)?.map_err(|mistake| Failure::Roots(format!("`{}`: {}", mistake.file, mistake.message)))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { mono_ns: seconds * 1_000_000_000, unix_ms: seconds * 1_000 }
+    }
+
+    fn set() -> Set {
+        let url = KeyUrl {
+            name: "https://login.example/jwks".into(),
+            url: "https://login.example/jwks".parse().unwrap(),
+            roots: None,
+            refresh: Duration::from_secs(600),
+        };
+        let kept = Some(Kept { at_unix_ms: 0, etag: None });
+        Set::new(Wanted { url: Arc::new(url), roots: None, kept }, &Believed::default(), None, at(0))
+    }
+
+    #[test]
+    fn requests_may_ask_for_three_looks_at_once_and_then_for_one_in_ten_seconds() {
+        let mut set = set();
+        let may: Vec<bool> = [100, 100, 100, 100, 109, 110, 111, 200, 200, 200, 200].map(|now| set.may_look(at(now))).to_vec();
+        assert_eq!(may, [true, true, true, false, false, true, false, true, true, true, false]);
+        assert_eq!(set.held_for(at(203)), Duration::from_secs(7));
+    }
+
+    #[test]
+    fn who_comes_while_a_look_is_under_way_waits_for_the_next_unless_nothing_is_known_yet() {
+        for (kept, late) in [(Some(Kept { at_unix_ms: 0, etag: None }), 1), (None, 0)] {
+            let mut set = set();
+            set.wanted.kept = kept;
+            set.is_fetching = true;
+            set.wait(oneshot::channel().0, at(1));
+            assert_eq!((set.late.len(), set.waiting.len()), (late, 1 - late));
+            assert!(set.is_due_soon(at(1)), "whoever comes now needs no look of its own");
+        }
+    }
+
+    #[test]
+    fn a_set_that_fails_is_told_at_once_and_then_once_a_minute() {
+        let mut set = set();
+        let failure = || Failure::Status(StatusCode::BAD_GATEWAY);
+        let told: Vec<bool> = [0, 1, 30, 59, 60, 61, 121].map(|now| set.failed(&failure(), at(now), 0)).to_vec();
+        assert_eq!(told, [true, false, false, false, true, false, true]);
+        assert_eq!((set.failures, set.facts().trouble.as_deref()), (7, Some("it answers 502 Bad Gateway")));
+    }
 }

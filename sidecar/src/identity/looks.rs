@@ -1,8 +1,8 @@
 //! Looks: how a request whose token names an unknown key has the issuer asked, from a worker.
 //!
-//! Cost: none per request but for tokens whose key is not known: a look into a table; at most one question to the control runtime
-//! for each key set in ten seconds, for which the request waits up to two. So a stranger who makes up keys makes us ask an issuer
-//! six times a minute, whatever he sends, and holds up to 64 of his own requests.
+//! Cost: none per request but for tokens whose key is not known: a look into a table; a few questions to the control runtime for each
+//! key set, then one in ten seconds, for which the request waits up to two. So a stranger who makes up keys makes us ask an issuer
+//! six times a minute, whatever he sends, and holds up to 64 requests of a worker that were to wait anyway.
 
 use crate::clock::Now;
 use std::cell::{Cell, RefCell};
@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
-/// The same key set is not looked at again because of a token for so long.
+/// The same key set is looked at so often because of tokens, and so many times at once.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const LOOKS_AT_ONCE: u64 = 3;
 /// How long a request waits for a look.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Requests of one worker that wait at the same time.
