@@ -14,6 +14,7 @@ use std::sync::Arc;
 mod index;
 mod platform;
 mod policy;
+mod revoked;
 
 pub(crate) use index::Index;
 pub use platform::{
@@ -22,6 +23,7 @@ pub use platform::{
 };
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};
+pub use revoked::Revoked;
 
 /// Roles one tenant can hold, its own and the platform's together: the bits of a [`RoleSet`].
 pub const ROLES_MAX: usize = 256;

@@ -12,6 +12,7 @@ mod hostile;
 mod hot_swap;
 mod http2;
 mod http2_floods;
+mod identity;
 mod jwks;
 mod jwt_table;
 mod kept_apart;

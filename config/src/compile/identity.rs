@@ -5,7 +5,7 @@ use super::mistake::{Hinted, Mistakes, at};
 use crate::declared::{Body, Document, Jwks, JwtIssuer};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::name::KeyId;
-use crate::snapshot::{ApiKey, Issuer, KeySource, KeyUrl, Scope, Workload};
+use crate::snapshot::{ApiKey, Issuer, KeySource, KeyUrl, Revoked, Scope, Workload};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,12 +18,14 @@ pub(super) struct Identities {
     pub(super) api_key_header: Option<http::HeaderName>,
     /// The closest pattern first.
     pub(super) workloads: Vec<Workload>,
+    pub(super) revoked: Option<Arc<Revoked>>,
 }
 
 /// Reads the identities of one scope. What was there before and is declared the same is kept, so that what was derived from it
 /// (verified tokens) stays good.
 pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>], mistakes: &mut Mistakes) -> Identities {
-    let mut found = Identities { issuers: Vec::new(), api_keys: Vec::new(), api_key_header: None, workloads: Vec::new() };
+    let revoked = Revoked::of(documents.identities().map(|(_, identity)| &identity.revoked)).map(Arc::new);
+    let mut found = Identities { issuers: Vec::new(), api_keys: Vec::new(), api_key_header: None, workloads: Vec::new(), revoked };
     for (document, identity) in documents.identities() {
         for declared in &identity.jwt {
             add_issuer(&mut found.issuers, document, declared, scope, before, mistakes);

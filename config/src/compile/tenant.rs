@@ -108,6 +108,7 @@ fn own_policy(
         issuers: identities.issuers,
         api_keys: identities.api_keys,
         workloads: identities.workloads,
+        revoked: identities.revoked,
         bounds: security.bounds,
         max_staleness: security.max_staleness,
     };
@@ -181,6 +182,7 @@ pub(super) fn carry(policy: &Policy, from: &Platform, to: &Platform) -> Policy {
         issuers: policy.issuers.clone(),
         api_keys: policy.api_keys.clone(),
         workloads: policy.workloads.clone(),
+        revoked: policy.revoked.clone(),
         bounds: policy.bounds,
         max_staleness: policy.max_staleness,
     }

@@ -3,6 +3,7 @@
 use super::jwks::Jwks;
 use super::read::{Head, Scope};
 use super::reader::{Item, Map, Outcome, named, spanned, wrong};
+use super::revoked::Revoked;
 use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::diagnostic::Spanned;
@@ -23,6 +24,8 @@ pub struct Identity {
     pub api_keys: Vec<ApiKey>,
     /// Workloads, known by their certificates; only within a tenant.
     pub spiffe: Vec<Workload>,
+    /// What proves nobody any more.
+    pub revoked: Revoked,
 }
 
 /// Signature algorithms of tokens (RFC 7518, RFC 8037).
@@ -116,10 +119,12 @@ impl Identity {
             );
         }
         let spiffe = map.list("spiffe", named("workload", "id", Workload::read));
-        let identity = Self { jwt: jwt?, api_key_header: api_key_header?, api_keys: api_keys?, spiffe: spiffe? };
+        let revoked = map.optional("revoked", |item| Revoked::read(head, item));
+        let (jwt, api_key_header, api_keys, spiffe) = (jwt?, api_key_header?, api_keys?, spiffe?);
+        let identity = Self { jwt, api_key_header, api_keys, spiffe, revoked: revoked?.unwrap_or_default() };
         let is_empty = identity.jwt.is_empty() && identity.api_keys.is_empty() && identity.spiffe.is_empty();
-        if is_empty && identity.api_key_header.is_none() {
-            let complaint = wrong("it declares nothing").expected("`jwt`, `api_keys`, `spiffe` or `api_key_header`");
+        if is_empty && identity.revoked.is_empty() && identity.api_key_header.is_none() {
+            let complaint = wrong("it declares nothing").expected("`jwt`, `api_keys`, `spiffe`, `revoked` or `api_key_header`");
             return Err(map.item().refuse_absent("jwt", complaint));
         }
         Ok(identity)
@@ -286,14 +291,21 @@ impl Identity {
             optional("api_key_header", header),
             optional("api_keys", schema::list("API keys of the tenant.", ApiKey::schema())),
             optional("spiffe", schema::list("Workloads of the tenant, known by their certificates.", Workload::schema())),
+            optional("revoked", Revoked::schema()),
         ];
         let filled = |key: &str| json!({ "required": [key], "properties": { key: { "minItems": 1 } } });
         let tenants = json!({ "properties": { "tenant_claim": false, "jwks": Jwks::schema_of_tenant() } });
         let mut more = schema::by_scope(
             Some(json!({ "properties": { "api_key_header": false, "jwt": { "items": tenants } } })),
-            Some(json!({ "properties": { "api_keys": false, "spiffe": false, "jwt": { "items": { "required": ["tenant_claim"] } } } })),
+            Some(json!({ "properties": {
+                "api_keys": false,
+                "spiffe": false,
+                "revoked": Revoked::schema_of_platform(),
+                "jwt": { "items": { "required": ["tenant_claim"] } },
+            } })),
         );
-        more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), filled("spiffe"), { "required": ["api_key_header"] }])));
+        let header = json!({ "required": ["api_key_header"] });
+        more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), filled("spiffe"), Revoked::schema_of_some(), header])));
         ("Who may prove to be whom: issuers of tokens, API keys, workloads.", fields, more)
     }
 }
@@ -331,11 +343,10 @@ impl Workload {
 impl ApiKey {
     fn schema() -> Schema {
         let sha256 = "SHA-256 of the key's whole text in hexadecimal; `bulkhead api-key new` prints it.";
-        let moment = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$";
         let fields = vec![
             required("id", schema::name("Its id, unique within the tenant.")),
             required("sha256", json!({ "type": "string", "description": sha256, "pattern": "^[0-9A-Fa-f]{64}$" })),
-            optional("expires", schema::text("It is refused from then on (RFC 3339).", moment, &["2027-06-30T00:00:00Z"])),
+            optional("expires", schema::text("It is refused from then on (RFC 3339).", schema::MOMENT, &["2027-06-30T00:00:00Z"])),
         ];
         schema::object("An API key, known by its hash.", fields)
     }

@@ -7,6 +7,9 @@ use super::{CachePolicy, Identity, Kind, Plan, QuotaPolicy, Role, RoleBinding, S
 use serde_json::{Map, json};
 use std::ops::RangeInclusive;
 
+/// The shape of a moment in time (RFC 3339).
+pub(super) const MOMENT: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$";
+
 /// A schema, or a part of one.
 pub(super) type Schema = serde_json::Value;
 

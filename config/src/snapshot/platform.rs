@@ -5,7 +5,7 @@
 use crate::declared::security::RequestBounds;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
 use crate::path::{Pattern, Trie};
-use crate::snapshot::Scope;
+use crate::snapshot::{Revoked, Scope};
 use crate::web_url::WebUrl;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +26,7 @@ pub struct Platform {
     /// By `iss`.
     pub(crate) issuers: Vec<Arc<Issuer>>,
     pub(crate) api_key_header: Option<http::HeaderName>,
+    pub(crate) revoked: Option<Arc<Revoked>>,
     pub(crate) bounds: Bounds,
     /// What of the bounds is no default.
     pub(crate) written: RequestBounds,
@@ -252,6 +253,12 @@ impl Platform {
     #[must_use]
     pub fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
+    }
+
+    /// What is revoked of what the platform's issuers proved.
+    #[must_use]
+    pub fn revoked(&self) -> Option<&Revoked> {
+        self.revoked.as_deref()
     }
 
     /// Header that carries API keys.

@@ -9,7 +9,7 @@ use crate::declared::role::When;
 use crate::declared::{Counted, Per, Subject};
 use crate::name::{DocumentName, KeyId, LimitName, RoleName, TenantId};
 use crate::path::Pattern;
-use crate::snapshot::{Bounds, Issuer, ROLES_MAX, RouteIndex};
+use crate::snapshot::{Bounds, Issuer, ROLES_MAX, Revoked, RouteIndex};
 use crate::spiffe::{SpiffeId, SpiffePattern};
 use crate::unit::UnixSeconds;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub struct Policy {
     pub(crate) api_keys: Vec<(KeyId, ApiKey)>,
     /// The closest pattern first.
     pub(crate) workloads: Vec<Workload>,
+    pub(crate) revoked: Option<Arc<Revoked>>,
     pub(crate) bounds: Bounds,
     pub(crate) max_staleness: Option<Duration>,
 }
@@ -301,6 +302,12 @@ impl Policy {
         self.api_keys.get(at).map(|(_, key)| key)
     }
 
+    /// What the tenant revokes of what proves somebody to be of it.
+    #[must_use]
+    pub fn revoked(&self) -> Option<&Revoked> {
+        self.revoked.as_deref()
+    }
+
     /// Whether it declares workloads at all.
     #[must_use]
     pub fn has_workloads(&self) -> bool {
@@ -379,6 +386,7 @@ impl Policy {
             issuers,
             api_keys,
             workloads,
+            revoked,
             bounds,
             max_staleness,
         } = self;
@@ -392,6 +400,7 @@ impl Policy {
                 && *issuers == other.issuers
                 && *api_keys == other.api_keys
                 && *workloads == other.workloads
+                && *revoked == other.revoked
                 && *bounds == other.bounds
                 && *max_staleness == other.max_staleness)
     }

@@ -15,6 +15,7 @@ mod api_key;
 mod certificate;
 mod memo;
 mod strangers;
+mod revoked;
 mod refused;
 
 pub use certificate::Shown;
@@ -77,6 +78,7 @@ impl Verified {
     /// # Errors
     /// What its credential would be refused with.
     pub fn stands(&self, against: &Against<'_>) -> Result<(), Refused> {
+        revoked::check(&self.principal, &self.tenant, against)?;
         match (&self.principal.credential, &self.grounds) {
             (Credential::Token { scope, claims, .. }, Grounds::Token { issuer, keys, key }) => {
                 let now = against.issuer(&issuer.issuer).filter(|now| now.scope == *scope).ok_or(Refused::IssuerUnknown)?;
@@ -99,6 +101,10 @@ impl Verified {
             // A credential of one kind never has the grounds of the other.
             (Credential::Token { .. } | Credential::ApiKey(_) | Credential::Certificate(_), _) => Err(Refused::IssuerUnknown),
         }
+    }
+
+    fn is_not_revoked(&self, against: &Against<'_>) -> bool {
+        revoked::check(&self.principal, &self.tenant, against).is_ok()
     }
 
     fn claims(&self) -> Option<&Value> {
@@ -180,6 +186,10 @@ pub fn verify(memo: &mut Memo, strangers: &Strangers, against: &Against<'_>, pre
         return Err(Refused::TooManyFailures { retry_after });
     }
     let (grounds, outcome) = candidate.prove(against.now);
+    let outcome = outcome.and_then(|(verified, ends_ms)| {
+        revoked::check(&verified.principal, &verified.tenant, against)?;
+        Ok((verified, ends_ms))
+    });
     match outcome {
         Ok((verified, ends_ms)) => Ok(memo.remember(against, presented, grounds, verified, ends_ms)),
         Err(refused) => {

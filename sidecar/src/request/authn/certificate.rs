@@ -7,7 +7,7 @@
 
 use super::memo::Grounds;
 use super::refused::Refused;
-use super::{Against, Verified};
+use super::{Against, Verified, revoked};
 use crate::clock::Now;
 use crate::tls::validity::Validity;
 use bulkhead_config::snapshot::{Credential, Principal, Workload};
@@ -55,9 +55,11 @@ impl Shown {
         }
         let declared = declared(against, &self.id).ok_or(Refused::CertificateUnknown)?;
         let user = declared.user.clone().unwrap_or_else(|| self.id.shared());
+        let principal = Principal { user, credential: Credential::Certificate(self.id.clone()) };
+        revoked::check(&principal, slice.id(), against)?;
         let verified = Rc::new(Verified {
             tenant: slice.id().clone(),
-            principal: Principal { user, credential: Credential::Certificate(self.id.clone()) },
+            principal,
             expires: Some(self.until),
             forward: false,
             grounds: Grounds::Certificate { id: self.id.clone(), declared: declared.clone() },

@@ -150,14 +150,16 @@ impl Memo {
     pub(super) fn recall(&mut self, against: &Against<'_>, presented: Presented<'_>) -> Option<Remembered> {
         let asked = Asked::new(against, presented);
         if let Some(good) = self.verified.get(&asked) {
-            if good.stands.hold(against) && good.ends_ms.is_none_or(|ends_ms| against.now.unix_ms < ends_ms) {
+            if good.stands.hold(against, || good.verified.is_not_revoked(against))
+                && good.ends_ms.is_none_or(|ends_ms| against.now.unix_ms < ends_ms)
+            {
                 self.tally.remembered += 1;
                 return Some(Remembered::Verified(Rc::clone(&good.verified)));
             }
             self.verified.remove(&asked);
         }
         let bad = self.refused.get(&asked)?;
-        if bad.stands.hold(against) && against.now.mono_ns < bad.ends_ns {
+        if bad.stands.hold(against, || !bad.refused.is_revocation()) && against.now.mono_ns < bad.ends_ns {
             self.tally.refusal_remembered += 1;
             return Some(Remembered::Refused(bad.refused.clone()));
         }
@@ -210,12 +212,13 @@ impl Stands {
         Self { grounds, seen: Cell::new(against.stamp()) }
     }
 
-    fn hold(&self, against: &Against<'_>) -> bool {
+    /// `still` is asked where the policy is another one than when it was seen last.
+    fn hold(&self, against: &Against<'_>, still: impl FnOnce() -> bool) -> bool {
         let stamp = against.stamp();
         if self.seen.get() == stamp {
             return true;
         }
-        let holds = self.grounds.hold(against);
+        let holds = self.grounds.hold(against) && still();
         if holds {
             self.seen.set(stamp);
         }

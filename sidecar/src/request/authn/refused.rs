@@ -31,6 +31,27 @@ impl std::fmt::Display for Part {
     }
 }
 
+/// What a token was revoked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// Its id.
+    Id,
+    /// Its user.
+    User,
+    /// The time at which it was issued.
+    Time,
+}
+
+impl std::fmt::Display for Because {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Because::Id => "the token was revoked",
+            Because::User => "the tokens of this user were revoked",
+            Because::Time => "tokens that were issued then were revoked",
+        })
+    }
+}
+
 /// Why a credential proves nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -221,6 +242,16 @@ pub enum Refused {
     #[error("the client's certificate has expired since the connection began")]
     CertificateExpired,
 
+    /// A good token that was taken back.
+    #[error("{0}")]
+    TokenRevoked(Because),
+    /// A good API key that was taken back.
+    #[error("the API key was revoked")]
+    ApiKeyRevoked,
+    /// A good certificate whose user was taken back.
+    #[error("the access of this client's certificate was revoked")]
+    CertificateRevoked,
+
     /// Too many verifications failed.
     #[error("too many credentials from this address failed")]
     TooManyFailures {
@@ -250,13 +281,20 @@ impl Refused {
             | Refused::ApiKeyForm { .. }
             | Refused::ApiKeyMalformed
             | Refused::ApiKeyUnknown
+            | Refused::ApiKeyRevoked
             | Refused::ApiKeyExpired => About::ApiKey,
             Refused::ApiKeyOfOtherTenant => About::Tenant,
-            Refused::CertificateUnknown | Refused::CertificateExpired => About::Certificate,
+            Refused::CertificateUnknown | Refused::CertificateExpired | Refused::CertificateRevoked => About::Certificate,
             Refused::KeysUnavailable | Refused::NewKey { .. } => About::Keys,
             Refused::TooManyFailures { .. } => About::Source,
             _ => About::Token,
         }
+    }
+
+    /// Whether the credential is good and was taken back.
+    #[must_use]
+    pub fn is_revocation(&self) -> bool {
+        matches!(self, Refused::TokenRevoked(_) | Refused::ApiKeyRevoked | Refused::CertificateRevoked)
     }
 
     /// Its problem's slug.
@@ -312,10 +350,15 @@ impl Refused {
             Refused::RepeatedApiKey { header } | Refused::TokenAndApiKey { header } | Refused::ApiKeyForm { header } => {
                 Cow::Owned(format!("header `{header}`"))
             }
-            Refused::ApiKeyMalformed | Refused::ApiKeyOfOtherTenant | Refused::ApiKeyUnknown | Refused::ApiKeyExpired => {
-                Cow::Borrowed("header of the API key")
-            }
-            Refused::CertificateUnknown | Refused::CertificateExpired => Cow::Borrowed("client certificate"),
+            Refused::ApiKeyMalformed
+            | Refused::ApiKeyOfOtherTenant
+            | Refused::ApiKeyUnknown
+            | Refused::ApiKeyExpired
+            | Refused::ApiKeyRevoked => Cow::Borrowed("header of the API key"),
+            Refused::TokenRevoked(Because::Id) => claim("jti"),
+            Refused::TokenRevoked(Because::User) => claim("sub"),
+            Refused::TokenRevoked(Because::Time) => claim("iat"),
+            Refused::CertificateUnknown | Refused::CertificateExpired | Refused::CertificateRevoked => Cow::Borrowed("client certificate"),
             Refused::BringsKey { name } => header(name),
             Refused::Critical => header("crit"),
             Refused::Unencoded => header("b64"),
@@ -396,6 +439,10 @@ impl Refused {
             Refused::ApiKeyMalformed => "send the key's text as `bulkhead api-key new` printed it",
             Refused::ApiKeyOfOtherTenant => "send it to its own tenant's host, or use a key of this tenant",
             Refused::ApiKeyUnknown => "check the key; if it was replaced, use the new one",
+            Refused::TokenRevoked(Because::Id | Because::Time) => "get a new token",
+            Refused::TokenRevoked(Because::User) | Refused::ApiKeyRevoked | Refused::CertificateRevoked => {
+                "ask the operator, whose Identity documents say it under `revoked`"
+            }
             Refused::ApiKeyExpired => "use a newer key; `bulkhead api-key new` makes one",
             Refused::CertificateUnknown => "ask for it to be declared under `spiffe` of an Identity of the tenant, or send a token",
             Refused::CertificateExpired => "connect again with a new one",

@@ -1,5 +1,6 @@
 //! What a worker remembers, until when, and who may make it verify.
 
+use super::super::refused::Because;
 use super::super::{Presented, Refused, Verified};
 use super::world::*;
 use serde_json::json;
@@ -89,6 +90,59 @@ fn a_change_of_an_api_key_ends_what_it_proved() {
     assert_eq!(world.api_key("acme", &key).unwrap_err(), Refused::ApiKeyUnknown);
     world.apply(&tenants());
     assert!(world.api_key("acme", &key).is_ok(), "a refused one ends with the declaration as well");
+}
+
+#[test]
+fn what_is_revoked_is_refused_though_it_is_remembered_and_good_again_when_it_is_not_revoked_any_more() {
+    let revocation = |tenant: &str, what: &str| format!("kind: Identity\n{tenant}name: taken_back\nrevoked: {{ {what} }}\n");
+    let (own, other) = ("tenant: acme\n", "tenant: globex\n");
+    for (tenant, what, because) in [
+        ("", "tokens: [t-1]", Some(Because::Id)),
+        (own, "tokens: [t-1]", Some(Because::Id)),
+        (own, "tokens: [t-2, T-1, t-, t-11]", None),
+        (other, "tokens: [t-1]", None),
+        ("", "users: [ana]", Some(Because::User)),
+        (own, "users: [ana]", Some(Because::User)),
+        (other, "users: [ana]", None),
+        // The token was issued at 2027-01-15T08:00:00Z.
+        ("", "issued_before: 2027-01-15T08:00:01Z", Some(Because::Time)),
+        (own, "issued_before: 2027-01-15T08:00:01Z", Some(Because::Time)),
+        (own, "issued_before: 2027-01-15T08:00:00Z", None),
+    ] {
+        let mut world = World::start();
+        let mut token = Token::of("acme", "ana");
+        token.claims["jti"] = "t-1".into();
+        let token = token.signed();
+        let before = world.token("acme", &token).unwrap();
+        world.apply(&revocation(tenant, what));
+        assert_eq!(world.token("acme", &token).err(), because.map(Refused::TokenRevoked), "{tenant}{what}");
+        assert_eq!(world.stands(&before).err(), because.map(Refused::TokenRevoked), "a stream: {tenant}{what}");
+        world.apply(&revocation(tenant, "users: [nobody]"));
+        assert!(world.token("acme", &token).is_ok(), "{tenant}{what}");
+    }
+}
+
+#[test]
+fn a_token_that_does_not_say_when_it_was_issued_counts_as_old() {
+    let mut world = World::start();
+    let mut token = Token::of("acme", "ana");
+    token.claims.as_object_mut().unwrap().remove("iat");
+    world.apply("kind: Identity\nname: taken_back\nrevoked: { issued_before: 2020-01-01T00:00:00Z }\n");
+    assert_eq!(world.token("acme", &token.signed()).unwrap_err(), Refused::TokenRevoked(Because::Time));
+}
+
+#[test]
+fn a_revoked_api_key_is_refused_by_its_id_and_by_its_user() {
+    for what in ["api_keys: [ci]", "users: [ci]"] {
+        let mut world = World::start();
+        let key = api_key("acme", "ci");
+        assert!(world.api_key("acme", &key).is_ok());
+        world.apply(&format!("kind: Identity\ntenant: acme\nname: taken_back\nrevoked: {{ {what} }}\n"));
+        assert_eq!(world.api_key("acme", &key).unwrap_err(), Refused::ApiKeyRevoked, "{what}");
+        // Whoever does not hold it learns nothing.
+        let guess = format!("bk1.acme.ci.{}", "A".repeat(43));
+        assert_eq!(world.api_key("acme", &guess).unwrap_err(), Refused::ApiKeyUnknown, "{what}");
+    }
 }
 
 #[test]

@@ -281,6 +281,12 @@ impl World {
         verify(&mut self.memo, &self.strangers, &against, presented)
     }
 
+    /// Whether what was proved to a tenant would be proved again.
+    pub(super) fn stands(&self, verified: &Verified) -> Result<(), Refused> {
+        let named = self.snapshot.tenant(verified.tenant().as_str()).map(|slice| &**slice);
+        verified.stands(&Against { snapshot: &self.snapshot, keys: &self.keys, named, source: self.source, now: self.now })
+    }
+
     pub(super) fn token(&mut self, named: &str, token: &str) -> Result<Rc<Verified>, Refused> {
         self.present(Some(named), Presented::Bearer(token))
     }
