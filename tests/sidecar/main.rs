@@ -25,6 +25,7 @@ mod streams;
 mod tls;
 mod up;
 mod upstream;
+mod upstream_table;
 mod upstream_tls;
 mod websocket;
 

@@ -63,6 +63,8 @@ pub enum Step {
     SendTimeout,
     /// It closed the connection instead of answering.
     Closed,
+    /// Its answer's head broke off.
+    HeadClosed,
     /// What it said is no answer.
     Protocol,
     /// No answer in time.
@@ -89,6 +91,7 @@ impl Step {
         "tls_protocol",
         "send_timeout",
         "closed",
+        "head_closed",
         "protocol",
         "response_timeout",
         "body_closed",
@@ -117,6 +120,7 @@ impl Step {
             Step::SendTimeout => (Code::UpstreamTimeout, "connection_write_timeout"),
             Step::ResponseTimeout => (Code::UpstreamTimeout, "http_response_timeout"),
             Step::Closed => (Code::UpstreamProtocol, "connection_terminated"),
+            Step::HeadClosed => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::Protocol => (Code::UpstreamProtocol, "http_protocol_error"),
             Step::BodyClosed => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::BodyTimeout => (Code::UpstreamTimeout, "connection_read_timeout"),
@@ -138,6 +142,7 @@ impl Step {
             Step::Tls => "There is no TLS session with the service behind this proxy.",
             Step::SendTimeout => "The service behind this proxy stopped reading the request.",
             Step::Closed => "The service behind this proxy closed the connection without an answer.",
+            Step::HeadClosed => "The head of the answer of the service behind this proxy broke off.",
             Step::Protocol => "The answer of the service behind this proxy cannot be understood.",
             Step::ResponseTimeout => "The service behind this proxy did not begin to answer in time.",
             Step::BodyClosed => "The answer of the service behind this proxy broke off.",

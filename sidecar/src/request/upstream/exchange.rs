@@ -98,6 +98,8 @@ pub(super) enum Broken {
     Unsent(String),
     /// It was sent, or part of it, and nothing came back.
     Silent(String),
+    /// The head of the answer broke off.
+    Incomplete(String),
     /// Something came back that is no answer, or the request broke off.
     Failed(String),
     /// Time ran out.

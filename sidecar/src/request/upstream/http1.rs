@@ -304,7 +304,7 @@ impl Exchange<'_> {
         let why = fault.to_string();
         match fault {
             Fault::Upload(_) | Fault::Malformed(_) => Broken::Failed(why),
-            Fault::Socket(_) | Fault::Ended if self.has_heard => Broken::Failed(why),
+            Fault::Socket(_) | Fault::Ended if self.has_heard => Broken::Incomplete(why),
             // Not a byte went: whatever the method, it was not seen.
             Fault::Socket(_) | Fault::Ended if self.link.lane.borrow().is_unsent() && self.has_whole_body() => {
                 self.request.upload = std::mem::replace(&mut self.outflow.upload, Upload::Nothing);

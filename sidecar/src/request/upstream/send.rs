@@ -354,6 +354,7 @@ impl Forward<'_> {
                 Attempt::Again(request, Failed::because(Step::Closed, why), endpoint)
             }
             (_, Broken::Unsent(why) | Broken::Silent(why), _) => over(Failed::because(Step::Closed, why)),
+            (_, Broken::Incomplete(why), _) => over(Failed::because(Step::HeadClosed, why)),
             (_, Broken::Failed(why), _) => over(Failed::because(Step::Protocol, why)),
         }
     }
