@@ -47,6 +47,9 @@ pub struct Entrance {
     pub listener: ListenerName,
 }
 
+/// Bytes of informational answers that wait for one client.
+const INFORMED_MAX: usize = 16 << 10;
+
 /// What a connection waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -75,6 +78,8 @@ pub struct Downstream {
     is_closing: Cell<bool>,
     is_stalled: Cell<bool>,
     listens: Cell<bool>,
+    /// Informational answers on their way to a client that may be told of them.
+    informed: RefCell<Option<Vec<u8>>>,
     saw_end: Cell<bool>,
     deadline: Deadline,
     presence: Presence,
@@ -124,6 +129,7 @@ impl Downstream {
             is_closing: Cell::new(false),
             is_stalled: Cell::new(false),
             listens: Cell::new(false),
+            informed: RefCell::default(),
             saw_end: Cell::new(false),
             deadline,
             presence,
@@ -216,6 +222,29 @@ impl Downstream {
     /// What is waited for may take long enough that somebody should listen whether the client is still there.
     pub fn listen(&self) {
         self.listens.set(true);
+    }
+
+    /// Whether the client of the request that begins may be told of informational answers: HTTP/1.0 knows none (RFC 9110 section
+    /// 15.2), and the engine of HTTP/2 sends none.
+    fn may_be_informed(&self, may: bool) {
+        let mut informed = self.informed.borrow_mut();
+        if informed.is_some() != may {
+            *informed = may.then(Vec::new);
+        }
+    }
+
+    /// Notes an informational answer. One that finds too much waiting is dropped: it is a hint.
+    pub fn inform(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(informed) = self.informed.borrow_mut().as_mut().filter(|informed| informed.len() < INFORMED_MAX) {
+            write(informed);
+        }
+    }
+
+    /// Moves what was noted to the end of `out`. Whether there was anything.
+    fn tell(&self, out: &mut Vec<u8>) -> bool {
+        let mut informed = self.informed.borrow_mut();
+        let noted = informed.as_mut().filter(|noted| !noted.is_empty());
+        noted.map(|noted| out.append(noted)).is_some()
     }
 
     /// The answer under way lasts; when it may not go on, nor may the connection: half an answer must not look whole.

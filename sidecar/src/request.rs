@@ -25,6 +25,7 @@ pub mod record;
 pub use refusal::Refusal;
 
 use crate::connection::{Downstream, Entrance};
+use crate::fields::Name;
 use crate::identity::Looked;
 use crate::policy::Policy;
 use crate::problem::Form;
@@ -33,7 +34,7 @@ use authn::Refused;
 use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
-use head::{Head, Received, Target};
+use head::{Found, Head, Received, Target};
 use outgoing::{Outgoing, Sending};
 use quota::{Ask, Receipts};
 use record::Record;
@@ -107,6 +108,9 @@ fn prepare(
     let source = forwarded::source(from.peer().ip(), trusted, head.found, &head.headers);
     record.normal(&head, *source.as_ref().unwrap_or(&from.peer().ip()), trace.0);
     source.map_err(Refusal::Ambiguous)?;
+    if head.found.any(Found::HOP) && !expects_what_we_know(&head) {
+        return Err(Refusal::Expectation);
+    }
     let service = service(policy, &from.entrance)?;
     let admitted = match admit(worker, policy, service, &head, &body, record) {
         Err(Refusal::Credential(Refused::NewKey { keys })) => return Ok(Prepared::Asks(keys, Box::new(Asking { head, trace, body }))),
@@ -116,6 +120,11 @@ fn prepare(
         Some(admitted) => Prepared::Ready(compose(worker, from, policy, admitted, (head, trace), body, record)),
         None => Prepared::Options,
     })
+}
+
+/// Whether it expects nothing but to be told to go on (RFC 9110 section 10.1.1).
+fn expects_what_we_know(head: &Head) -> bool {
+    head.headers.get_all(Name::Expect).all(|expectation| expectation.eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// The service whose listener it came in by; gone when a change of policy overtook the connection.

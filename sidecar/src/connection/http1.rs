@@ -106,6 +106,7 @@ impl Client<'_> {
             // Nobody knows what follows a head whose framing is refused, or one that asks for a tunnel.
             let is_all = received.fault.is_none() && received.method != Method::CONNECT;
             let asked = Asked { is_head: received.method == Method::HEAD, version: received.version, keeps };
+            self.from.may_be_informed(received.version == Version::HTTP_11);
             let body = self.wire.begin(framing, expects_continue).map_or(Body::Nothing, Body::Http1);
             let Some(answer) = self.answer(received, body).await else { return End::Gone };
             match self.send(answer, asked).await {
@@ -192,7 +193,13 @@ impl Client<'_> {
         poll_fn(|cx| {
             loop {
                 match catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))) {
-                    Ok(Poll::Ready(answer)) => return Poll::Ready(Some(answer)),
+                    Ok(Poll::Ready(answer)) => {
+                        self.wire.with(|lane| self.from.tell(&mut lane.output));
+                        return Poll::Ready(Some(answer));
+                    }
+                    Ok(Poll::Pending) if self.wire.with(|lane| self.from.tell(&mut lane.output)) => {
+                        self.wire.leave(cx, self.worker.departures());
+                    }
                     Ok(Poll::Pending) => {}
                     Err(_) => {
                         self.worker.panicked(&self.from.peer().to_string());

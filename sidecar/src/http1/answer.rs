@@ -49,40 +49,68 @@ pub struct Reader {
     /// Fields of an answer that may not be whole; the request's are needed until it is.
     plain: Fields,
     informational: u8,
+    /// Informational answers that nobody has taken yet.
+    informed: Vec<(StatusCode, Fields)>,
+    /// Bytes that were looked at and held no end.
+    seen: usize,
 }
 
 impl Reader {
     /// Takes the head out of `input`, once all of it is there; `request` is what it answers, and `fields` is used for its fields
-    /// when it is there. Informational answers before it are skipped; a change of protocols (101) is none of those.
+    /// when it is there. Informational answers before it are put aside; a change of protocols (101) is none of those.
     ///
     /// # Errors
     /// Why it is no head.
     pub fn head(&mut self, input: &mut BytesMut, request: &Method, fields: &mut Fields) -> Result<Option<Head>, Malformed> {
+        // Without a new line end nothing is new to a parser.
+        if self.seen > 0 && !input.get(self.seen..).unwrap_or_default().contains(&b'\n') && input.len() < HEAD_BYTES_MAX {
+            self.seen = input.len();
+            return Ok(None);
+        }
         loop {
             let plain = self.plain(input);
             let is_plain = plain.is_some();
-            let Some((bytes, code, is_11)) = plain.map_or_else(|| self.parse(input), |found| Ok(Some(found)))? else { return Ok(None) };
+            let Some((bytes, code, is_11)) = plain.map_or_else(|| self.parse(input), |found| Ok(Some(found)))? else {
+                self.seen = input.len();
+                return Ok(None);
+            };
+            self.seen = 0;
             let head = input.split_to(bytes);
             if (100..200).contains(&code) && code != 101 {
                 self.informational += 1;
                 if self.informational > INFORMATIONAL_MAX {
                     return Err(Malformed::TooManyInformational);
                 }
+                let status = StatusCode::from_u16(code).map_err(|_| Malformed::Status)?;
+                let mut informed = Fields::default();
+                self.take(&mut informed, head, is_plain)?;
+                self.informed.push((status, informed));
                 continue;
             }
             self.informational = 0;
             let status = StatusCode::from_u16(code).map_err(|_| Malformed::Status)?;
             let mut headers = std::mem::take(fields);
-            if is_plain {
-                std::mem::swap(&mut headers, &mut self.plain);
-                headers.over(head.freeze());
-                self.plain.clear();
-            } else {
-                self.section.fill(&mut headers, head).map_err(|Untidy| Malformed::HeadTooLarge)?;
-            }
+            self.take(&mut headers, head, is_plain)?;
             let (framing, keeps) = (framing(request, status, is_11, &mut headers)?, keeps(is_11, &headers));
             return Ok(Some(Head { status, headers, framing, keeps: keeps && framing != Framing::UntilEnd }));
         }
+    }
+
+    /// Informational answers that came, in their order; to be asked after every look for a head.
+    pub fn informed(&mut self) -> impl Iterator<Item = (StatusCode, Fields)> {
+        self.informed.drain(..)
+    }
+
+    /// Makes `fields` those of a head just found.
+    fn take(&mut self, fields: &mut Fields, head: BytesMut, is_plain: bool) -> Result<(), Malformed> {
+        if is_plain {
+            std::mem::swap(fields, &mut self.plain);
+            fields.over(head.freeze());
+            self.plain.clear();
+        } else {
+            self.section.fill(fields, head).map_err(|Untidy| Malformed::HeadTooLarge)?;
+        }
+        Ok(())
     }
 
     /// The same of a head that is as nearly all are.

@@ -39,6 +39,8 @@ pub struct Chunks {
     place: Place,
     /// Bytes of size lines that no chunk has paid for.
     extra_bytes: u64,
+    /// Bytes of trailers that were looked at and held no end.
+    seen: usize,
 }
 
 /// What comes next.
@@ -83,8 +85,16 @@ impl Chunks {
                     (None | Some(b'\r'), None) => return Ok(Piece::Incomplete),
                     _ => return Err(Malformed::Chunk),
                 },
+                // Without a new line end nothing is new to a parser.
+                Place::Trailers if self.seen > 0 && !has_line_end(input, self.seen) => {
+                    self.seen = input.len();
+                    return Ok(Piece::Incomplete);
+                }
                 Place::Trailers => match trailers(input)? {
-                    None => return Ok(Piece::Incomplete),
+                    None => {
+                        self.seen = input.len();
+                        return Ok(Piece::Incomplete);
+                    }
                     Some(trailers) => {
                         self.place = Place::Done;
                         return Ok(Piece::End(trailers));
@@ -103,6 +113,11 @@ impl Chunks {
         self.extra_bytes = (self.extra_bytes + line.len() as u64).saturating_sub(paid);
         if self.extra_bytes > EXTRA_BYTES_MAX { Err(Malformed::Chunk) } else { Ok(size) }
     }
+}
+
+/// Whether a line ends behind the bytes that were looked at, or there are more of them than trailers have.
+fn has_line_end(input: &[u8], seen: usize) -> bool {
+    input.len() >= TRAILER_BYTES_MAX || input.get(seen..).unwrap_or_default().contains(&b'\n')
 }
 
 /// A line without its CRLF; nothing while it is not whole.

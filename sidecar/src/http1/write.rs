@@ -71,6 +71,17 @@ pub fn answer(out: &mut Vec<u8>, status: StatusCode, passed: &Fields, own: &Head
     }
 }
 
+/// Appends an informational answer (RFC 9110 section 15.2). It has no body, whatever its fields say.
+pub fn informational(out: &mut Vec<u8>, status: StatusCode, passed: &Fields) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    passed.write(out, |name| !matches!(name, Name::TransferEncoding | Name::ContentLength));
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Appends one field.
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);

@@ -92,6 +92,11 @@ catalogue! {
         "gRPC message too large",
         "A message of the call is larger than the service passes on.",
         "Send or ask for less in one message; the operator sets `grpc_message_bytes_max` of the route.";
+    /// Something other than 100-continue is expected.
+    ExpectationFailed = "expectation_failed", EXPECTATION_FAILED, "http_request_denied",
+        "Expectation not understood",
+        "The request's Expect field asks for something that is not known here.",
+        "Send `Expect: 100-continue` or no Expect at all (RFC 9110 section 10.1.1).";
     /// HTTP in the clear where TLS is spoken.
     PlainOnTlsPort = "plain_on_tls_port", BAD_REQUEST, "http_request_error",
         "Plain HTTP on a TLS port",

@@ -254,7 +254,7 @@ impl http_body::Body for Upload {
             Poll::Ready(Some(Err(Broken::Malformed))) => (Stage::Malformed, Poll::Ready(Some(Err(Broken::Malformed.into())))),
             Poll::Ready(Some(Ok(frame))) => {
                 let passed = progress.pass(frame.data_ref().map_or(&[], |data| data));
-                let frame = frame.into_trailers().map_or_else(|data| data, |trailers| Frame::trailers(fit_to_trail(trailers)));
+                let frame = without_unfit_trailers(frame);
                 match passed {
                     Err(abort @ Abort::MessageTooLarge) => (Stage::MessageTooLarge, Poll::Ready(Some(Err(abort)))),
                     Err(abort) => (Stage::TooLarge, Poll::Ready(Some(Err(abort)))),
@@ -282,7 +282,14 @@ impl http_body::Body for Upload {
     }
 }
 
-/// Trailers without what a client may say in a head only, or not at all.
+/// A piece of a body; trailers without what may be said in a head only, or not at all.
+fn without_unfit_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if frame.is_trailers() {
+        return frame.into_trailers().map_or_else(|data| data, |trailers| Frame::trailers(fit_to_trail(trailers)));
+    }
+    frame
+}
+
 fn fit_to_trail(mut trailers: HeaderMap) -> HeaderMap {
     let unfit: Vec<HeaderName> = trailers.keys().filter(|name| !head::may_trail(name.as_str())).cloned().collect();
     for name in unfit {
@@ -488,6 +495,7 @@ impl http_body::Body for Reply {
         {
             record.sent(frame.as_ref().map(|frame| frame.data_ref().map_or(0, Bytes::len)));
         }
+        let frame = frame.map(|frame| frame.map(|frame| frame.map(without_unfit_trailers)));
         if this.goes_on_after(&frame) {
             this.lasts(cx);
         }

@@ -334,13 +334,25 @@ pub(super) fn is_read_as_forwarding(name: &[u8]) -> bool {
     concerns_forwarding(&spelling(name))
 }
 
-/// Whether a trailer field may go up. Some upstreams merge trailers into the head, so what must not be said there by a client must
+/// Whether a trailer field may go on, up or down. Some readers merge trailers into the head, so what must not be said there must
 /// not be said here either (RFC 9110 section 6.5.1).
 pub(super) fn may_trail(name: &str) -> bool {
     let spelled = spelling(name.as_bytes());
     let in_the_head_only = matches!(
         &*spelled,
-        b"authorization" | b"cookie" | b"connection" | b"content-length" | b"host" | b"te" | b"transfer-encoding" | b"upgrade"
+        b"authorization"
+            | b"connection"
+            | b"content-encoding"
+            | b"content-length"
+            | b"content-range"
+            | b"content-type"
+            | b"cookie"
+            | b"host"
+            | b"set-cookie"
+            | b"te"
+            | b"trailer"
+            | b"transfer-encoding"
+            | b"upgrade"
     );
     !(OVERRIDES.contains(&&*spelled) || in_the_head_only || spelled.starts_with(OURS) || concerns_forwarding(&spelled))
 }

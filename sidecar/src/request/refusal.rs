@@ -23,6 +23,8 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"bulkhead
 pub enum Refusal {
     /// It can be read in two ways.
     Ambiguous(Ambiguous),
+    /// It expects what is not known here.
+    Expectation,
     /// Its head is larger than the tenant's policy allows.
     HeadTooLarge,
     /// Its host is nobody's.
@@ -76,6 +78,7 @@ impl Refusal {
         let known = |slug: &str| Code::from_slug(slug).unwrap_or(Code::InternalError);
         match self {
             Refusal::Ambiguous(_) => Code::AmbiguousRequest,
+            Refusal::Expectation => Code::ExpectationFailed,
             Refusal::HeadTooLarge => Code::HeadTooLarge,
             Refusal::UnknownTenant => Code::UnknownTenant,
             Refusal::MissingCredential => Code::MissingCredential,
@@ -116,6 +119,7 @@ impl Refusal {
         let problem = Problem::of(self.code()).decision(record.decision());
         match self {
             Refusal::Ambiguous(ambiguous) => problem.detail(sentence(ambiguous)).place(ambiguous.place()).fix(ambiguous.fix()),
+            Refusal::Expectation => problem.place("header Expect"),
             Refusal::HeadTooLarge => problem.place("the request's header fields"),
             Refusal::UnknownTenant => problem.place("header Host"),
             Refusal::MissingCredential => problem.place("header Authorization").header(header::WWW_AUTHENTICATE, CHALLENGE),

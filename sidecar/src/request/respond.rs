@@ -11,6 +11,7 @@ use super::{Refusal, grpc, outgoing};
 use crate::connection::Downstream;
 use crate::connection::tunnel::{Speaks, Tunnel};
 use crate::fields::{Fields, Name};
+use crate::http1::write;
 use crate::problem::Form;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -95,6 +96,15 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
         }
     };
     Response { status, passed, own, reply }
+}
+
+/// Passes an informational answer on to a client that may be told of it. The upstream's 100 is for us: whether a client that
+/// asked for one is to send its body is said when the body is asked for.
+pub fn inform(client: &Downstream, status: StatusCode, mut fields: Fields) {
+    if status != StatusCode::CONTINUE {
+        outgoing::end_answer_hop(&mut fields);
+        client.inform(|out| write::informational(out, status, &fields));
+    }
 }
 
 fn options(mut record: Box<Record>) -> Response {

@@ -35,7 +35,6 @@ async fn an_answer_ends_where_it_says_and_its_connection_is_used_again_where_it_
         (&["HTTP/1.1 200 OK\r\nContent-Le", "ngth: 5\r\n\r", "\nhe", "llo"], false, "hello", true),
         (&["HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"], false, "hello", true),
         (&["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r", "\nhel\r\n2;x=y\r\nlo\r\n0\r\n", "\r\n"], false, "hello", true),
-        (&["HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"], false, "hello", true),
         (&["HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"], false, "hello", false),
         (&["HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"], false, "hello", false),
         (&["HTTP/1.1 200 OK\r\n\r\nhel", "lo"], true, "hello", false),

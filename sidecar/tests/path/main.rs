@@ -8,6 +8,7 @@ mod limits;
 mod streams;
 mod failing;
 mod answers;
+mod interim;
 mod bodies;
 mod against_hyper;
 mod ending;

@@ -17,6 +17,7 @@ use crate::http1::lane::{COPIED_MAX, Lane};
 use crate::http1::{Malformed, write};
 use crate::request::body::{Abort, Upload};
 use crate::request::outgoing::Outgoing;
+use crate::request::respond;
 use crate::socket::Socket;
 use crate::worker::Departures;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -294,7 +295,13 @@ impl Exchange<'_> {
             }
             self.has_heard = true;
             let Outgoing { method, fields, .. } = &mut *self.request;
-            if let Some(head) = self.link.heads.head(&mut lane.input, method, fields)? {
+            let head = self.link.heads.head(&mut lane.input, method, fields)?;
+            for (status, fields) in self.link.heads.informed() {
+                if let Some(client) = &self.link.client {
+                    respond::inform(client, status, fields);
+                }
+            }
+            if let Some(head) = head {
                 return Poll::Ready(Ok(head));
             }
         }
