@@ -24,6 +24,13 @@ impl Now {
         i64::try_from(self.unix_ms / 1_000).unwrap_or(i64::MAX)
     }
 
+    /// A moment so much later.
+    #[must_use]
+    pub fn after(self, time: Duration) -> Now {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Now { mono_ns: self.mono_ns.saturating_add(nanos), unix_ms: self.unix_ms.saturating_add(nanos / 1_000_000) }
+    }
+
     /// Time since an earlier reading; zero if that one is later.
     #[must_use]
     pub fn since(self, earlier: Now) -> Duration {

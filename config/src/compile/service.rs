@@ -129,6 +129,8 @@ fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstr
         protocol: declared.protocol,
         refresh: declared.refresh,
         retry: declared.retry.clone(),
+        outlier: declared.outlier.clone(),
+        health_check: declared.health_check.clone(),
         connect_timeout: declared.connect_timeout,
         response_timeout: declared.response_timeout,
         idle_timeout: declared.idle_timeout,

@@ -1,11 +1,12 @@
-//! Resilience of an upstream: when a request is sent again.
+//! Resilience of an upstream: when a request is sent again, and which endpoints are left alone for a while.
 
 use super::reader::{Item, Outcome, wrong};
-use super::schema::{self, Schema, optional};
+use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::text::Value;
 use serde_json::json;
 use std::fmt;
+use std::time::Duration;
 
 /// When a request that failed is sent again, beyond what was lost without a trace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,6 +19,34 @@ pub struct Retry {
     pub budget_percent: u8,
     /// Bytes of a body that are kept to be sent again; a request with a larger one is sent once.
     pub body_bytes_max: u64,
+}
+
+/// When an endpoint that fails is left alone for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Outlier {
+    /// Failures in a row.
+    pub failures: u8,
+    /// How long the first time; the second time twice as long, the third three times.
+    pub ejection_time: Duration,
+    /// How long at most.
+    pub ejection_time_max: Duration,
+    /// How many of a hundred endpoints at once.
+    pub ejected_max_percent: u8,
+}
+
+/// How endpoints are asked whether they are well.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HealthCheck {
+    /// Path and query of the GET that a well endpoint answers with 2xx.
+    pub path: String,
+    /// From one question to the next.
+    pub interval: Duration,
+    /// To its answer, the connection included.
+    pub timeout: Duration,
+    /// Good answers in a row after which an endpoint is used again.
+    pub healthy: u8,
+    /// Bad ones after which it is not.
+    pub unhealthy: u8,
 }
 
 /// Why a request is sent again.
@@ -94,6 +123,86 @@ impl Retry {
         ];
         schema::object("When a request that failed is sent again: idempotent methods only, unless nothing was sent.", fields)
     }
+}
+
+impl Outlier {
+    const FAILURES: u8 = 5;
+    const EJECTION_TIME: Duration = Duration::from_secs(10);
+    const EJECTION_TIME_MAX: Duration = Duration::from_secs(300);
+    const EJECTED_MAX_PERCENT: u8 = 50;
+
+    pub(super) fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let failures = map.optional("failures", small(1..=100));
+        let ejection_time = map.optional("ejection_time", value::some_duration);
+        let ejection_time_max = map.optional("ejection_time_max", value::some_duration);
+        let ejected_max_percent = map.optional("ejected_max", value::percent);
+        map.finish();
+        Ok(Self {
+            failures: failures?.unwrap_or(Self::FAILURES),
+            ejection_time: ejection_time?.unwrap_or(Self::EJECTION_TIME),
+            ejection_time_max: ejection_time_max?.unwrap_or(Self::EJECTION_TIME_MAX),
+            ejected_max_percent: ejected_max_percent?.unwrap_or(Self::EJECTED_MAX_PERCENT),
+        })
+    }
+
+    pub(super) fn schema() -> Schema {
+        let fields = vec![
+            optional("failures", schema::whole("Failures in a row: no connection, no whole head, 5xx; left out: 5.", &(1..=100))),
+            optional("ejection_time", schema::some_duration("How long the first time, then twice, three times; left out: 10s.")),
+            optional("ejection_time_max", schema::some_duration("How long at most; left out: 5m.")),
+            optional("ejected_max", schema::percent("How many endpoints at once; left out: 50%.")),
+        ];
+        schema::object("When an endpoint that fails is left alone for a while.", fields)
+    }
+}
+
+impl HealthCheck {
+    const INTERVAL: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    const HEALTHY: u8 = 2;
+    const UNHEALTHY: u8 = 3;
+
+    pub(super) fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let path = map.required("path", target);
+        let interval = map.optional("interval", |item| {
+            let interval = value::some_duration(item)?;
+            let complaint = || wrong(format!("{} is shorter than 100ms", item.label())).expected("a duration from `100ms` up");
+            if interval < Duration::from_millis(100) { Err(item.refuse(complaint())) } else { Ok(interval) }
+        });
+        let timeout = map.optional("timeout", value::some_duration);
+        let healthy = map.optional("healthy", small(1..=100));
+        let unhealthy = map.optional("unhealthy", small(1..=100));
+        map.finish();
+        Ok(Self {
+            path: path?,
+            interval: interval?.unwrap_or(Self::INTERVAL),
+            timeout: timeout?.unwrap_or(Self::TIMEOUT),
+            healthy: healthy?.unwrap_or(Self::HEALTHY),
+            unhealthy: unhealthy?.unwrap_or(Self::UNHEALTHY),
+        })
+    }
+
+    pub(super) fn schema() -> Schema {
+        let path = schema::text("Path, and query, of the GET that a well endpoint answers with 2xx.", r##"^/[!"$-~]*$"##, &["/healthz"]);
+        let fields = vec![
+            required("path", path),
+            optional("interval", schema::some_duration("From one question to the next, from 100ms up; left out: 5s.")),
+            optional("timeout", schema::some_duration("To its answer, the connection included; left out: 1s.")),
+            optional("healthy", schema::whole("Good answers in a row after which an endpoint is used again; left out: 2.", &(1..=100))),
+            optional("unhealthy", schema::whole("Bad ones after which it is not; left out: 3.", &(1..=100))),
+        ];
+        schema::object("How endpoints are asked, over HTTP/1.1, whether they are well.", fields)
+    }
+}
+
+/// A path with its query, as a request has them.
+fn target(item: &Item<'_>) -> Outcome<String> {
+    let text = value::string(item)?;
+    let is_target = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let complaint = || wrong(format!("{} is no path of a request", item.label())).expected("a path such as `/healthz`");
+    if is_target { Ok(text.to_string()) } else { Err(item.refuse(complaint())) }
 }
 
 fn reason(item: &Item<'_>) -> Outcome<Reason> {

@@ -1,7 +1,7 @@
 //! Upstreams of a Service: groups of endpoints that answer alike, and how they are asked.
 
 use super::reader::{Complaint, Item, Outcome, spanned, wrong};
-use super::resilience::Retry;
+use super::resilience::{HealthCheck, Outlier, Retry};
 use super::schema::{self, Schema, optional, required};
 use super::tls::UpstreamTls;
 use super::value;
@@ -28,6 +28,10 @@ pub struct Upstream {
     pub refresh: Duration,
     /// When a request is sent again; absent: where nothing was lost.
     pub retry: Option<Retry>,
+    /// When an endpoint that fails is left alone for a while; absent: never.
+    pub outlier: Option<Outlier>,
+    /// How endpoints are asked whether they are well; absent: they are not.
+    pub health_check: Option<HealthCheck>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the last byte of the request to the head of the response.
@@ -178,6 +182,16 @@ impl Upstream {
         let protocol = map.optional("protocol", |item| value::word(item, &protocols));
         let refresh = map.optional("refresh", value::some_duration);
         let retry = map.optional("retry", Retry::read);
+        let outlier = map.optional("outlier", Outlier::read);
+        let is_http2 = protocol.as_ref().is_ok_and(|protocol| *protocol == Some(Protocol::Http2));
+        let health_check = map.optional("health_check", |item| {
+            let check = HealthCheck::read(item);
+            if is_http2 {
+                Err(item.refuse(value::not_yet("a health check over HTTP/2", "remove `health_check`; `outlier` sees failures, too")))
+            } else {
+                check
+            }
+        });
         let connect_timeout = map.optional("connect_timeout", value::some_duration);
         let response_timeout = map.optional("response_timeout", value::some_duration);
         let idle_timeout = map.optional("idle_timeout", value::some_duration);
@@ -192,6 +206,8 @@ impl Upstream {
             protocol: protocol?.unwrap_or_default(),
             refresh: refresh?.unwrap_or(Self::REFRESH),
             retry: retry?,
+            outlier: outlier?,
+            health_check: health_check?,
             connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
             response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
             idle_timeout: idle_timeout?.unwrap_or(Self::IDLE_TIMEOUT),
@@ -234,6 +250,8 @@ impl Upstream {
             optional("protocol", schema::word(AUTO, &["auto", "http1", "http2"])),
             optional("refresh", schema::some_duration("How often names of endpoints are resolved; left out: 5s.")),
             optional("retry", Retry::schema()),
+            optional("outlier", Outlier::schema()),
+            optional("health_check", HealthCheck::schema()),
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::declared::identity::Algorithm;
-pub use crate::declared::resilience::{Reason, Retry};
+pub use crate::declared::resilience::{HealthCheck, Outlier, Reason, Retry};
 pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};
 pub use crate::declared::upstream::{Endpoint, Protocol, Scheme};
@@ -130,6 +130,10 @@ pub struct Upstream {
     pub refresh: Duration,
     /// When a request is sent again; absent: where nothing was lost.
     pub retry: Option<Retry>,
+    /// When an endpoint that fails is left alone for a while; absent: never.
+    pub outlier: Option<Outlier>,
+    /// How endpoints are asked whether they are well; absent: they are not.
+    pub health_check: Option<HealthCheck>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the request's last byte to the response's head.

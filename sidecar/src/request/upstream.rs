@@ -18,6 +18,8 @@ mod target;
 pub mod fleet;
 pub mod attend;
 mod roster;
+mod outlier;
+mod health;
 pub mod resolve;
 mod connect;
 mod exchange;

@@ -273,7 +273,7 @@ impl Control {
         let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, at_hand(taken), log.clone());
         let policy = live.load_full();
         listeners.prepare(policy.snapshot.platform())?;
-        let upstreams = Upstreams { fleet, surroundings: UpstreamSurroundings::new(lookup, log.clone()) };
+        let upstreams = Upstreams { fleet, surroundings: UpstreamSurroundings::new(lookup, Arc::clone(&live), origin, log.clone()) };
         upstreams.follow(&policy);
         if let Some(taking) = taking {
             taking.finish(&log).await?;

@@ -15,6 +15,7 @@ mod ending;
 mod endpoints;
 mod extended_connect;
 mod grpc;
+mod health;
 mod upstream_alpn;
 mod retries;
 mod upstream_http2;

@@ -12,6 +12,7 @@ use bulkhead_config::name::ServiceName;
 use bulkhead_config::snapshot::{Endpoint, Platform, Upstream};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, mpsc};
 
@@ -40,6 +41,10 @@ pub struct Reading {
     pub upstream: String,
     /// Endpoints that requests may go to.
     pub usable: usize,
+    /// Endpoints that are left alone for a while.
+    pub ejected: usize,
+    /// Endpoints that are not well.
+    pub unwell: usize,
     /// What happened.
     pub counts: Counts,
 }
@@ -52,12 +57,15 @@ const OTHER: &str = "other";
 impl Reading {
     fn of(group: &Group) -> Self {
         let Upstream { service, name, .. } = &*group.upstream;
-        let usable = group.members.load().usable.len();
-        Self { service: service.to_string(), upstream: name.to_string(), usable, counts: group.tally.read() }
+        let members = group.members.load();
+        let (usable, ejected, unwell) = (members.usable.len(), members.ejected, members.unwell);
+        Self { service: service.to_string(), upstream: name.to_string(), usable, ejected, unwell, counts: group.tally.read() }
     }
 
     fn and(mut self, other: Reading) -> Self {
         self.usable += other.usable;
+        self.ejected += other.ejected;
+        self.unwell += other.unwell;
         self.counts.iter_mut().zip(other.counts).for_each(|(sum, count)| *sum += count);
         self
     }
@@ -86,6 +94,10 @@ pub struct Members {
     pub usable: Box<[Arc<Member>]>,
     /// Why there are none; absent while their names were not yet resolved.
     pub why_none: Option<Arc<str>>,
+    /// How many are left alone for a while.
+    pub ejected: usize,
+    /// How many are not well.
+    pub unwell: usize,
 }
 
 /// One endpoint.
@@ -97,6 +109,8 @@ pub struct Member {
     pub addresses: Box<[IpAddr]>,
     /// `address:port`, for logs.
     pub authority: Arc<str>,
+    /// Failures in a row, where somebody counts them.
+    failures: AtomicU32,
 }
 
 impl Fleet {
@@ -167,7 +181,7 @@ impl Fleet {
 impl Group {
     pub(super) fn new(upstream: &Arc<Upstream>, endpoints: &[Endpoint]) -> Self {
         let known = endpoints.iter().filter_map(|endpoint| Some(Arc::new(Member::declared(endpoint)?)));
-        let members = Members { usable: known.collect(), why_none: None };
+        let members = Members { usable: known.collect(), ..Members::default() };
         Self {
             upstream: Arc::clone(upstream),
             endpoints: endpoints.into(),
@@ -178,10 +192,27 @@ impl Group {
         }
     }
 
-    /// Whether its endpoints can change: some are names.
+    /// Whether its endpoints can change: some are names, or they are watched.
     #[must_use]
     pub fn needs_attention(&self) -> bool {
-        self.endpoints.iter().any(|endpoint| resolve::literal(&endpoint.host).is_none())
+        let is_watched = self.upstream.outlier.is_some() || self.upstream.health_check.is_some();
+        is_watched || self.endpoints.iter().any(|endpoint| resolve::literal(&endpoint.host).is_none())
+    }
+
+    /// How a request to one of its endpoints ended, where failures in a row are counted.
+    pub(super) fn judge(&self, member: &Arc<Member>, is_good: bool) {
+        let Some(outlier) = &self.upstream.outlier else { return };
+        if is_good {
+            member.forget_failures();
+            return;
+        }
+        let failures = member.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        // Again and again while it goes on: whoever was told may have found too many others out.
+        if failures.is_multiple_of(u32::from(outlier.failures))
+            && let Some(events) = self.events.get()
+        {
+            let _ = events.try_send(Event::Failing(Arc::clone(member)));
+        }
     }
 
     /// Begins the task that keeps its endpoints, once.
@@ -201,13 +232,20 @@ impl Member {
     /// An endpoint whose address is declared; nothing for a name.
     pub(super) fn declared(endpoint: &Endpoint) -> Option<Self> {
         let addresses = resolve::literal(&endpoint.host)?;
-        Some(Self { endpoint: endpoint.clone(), addresses, authority: endpoint.authority().into() })
+        Some(Self { endpoint: endpoint.clone(), addresses, authority: endpoint.authority().into(), failures: AtomicU32::new(0) })
     }
 
     /// One address of a name.
     pub(super) fn resolved(endpoint: &Endpoint, address: IpAddr) -> Self {
         let authority = SocketAddr::new(address, endpoint.port).to_string().into();
-        Self { endpoint: endpoint.clone(), addresses: [address].into(), authority }
+        Self { endpoint: endpoint.clone(), addresses: [address].into(), authority, failures: AtomicU32::new(0) }
+    }
+
+    /// It serves, or is given another chance. What others write all the time is only read where there is nothing to forget.
+    pub(super) fn forget_failures(&self) {
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
     }
 }
 
@@ -228,6 +266,8 @@ pub(crate) mod tests {
             protocol: Protocol::Auto,
             refresh: Duration::from_secs(5),
             retry: None,
+            outlier: None,
+            health_check: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

@@ -218,6 +218,7 @@ impl Forward<'_> {
         match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline), self.worker.departures()).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
+                self.target.judge(&endpoint, !begun.head.status.is_server_error());
                 self.worker.buffers().give_back_text(request.added);
                 let authority = Rc::clone(&endpoint.authority);
                 let idle_timeout = idle_timeout(&self.target.upstream, &begun.head.headers);
@@ -264,6 +265,7 @@ impl Forward<'_> {
             Ok(response) => {
                 let authority = Rc::clone(&endpoint.authority);
                 let (head, incoming) = response.into_parts();
+                self.target.judge(&endpoint, !head.status.is_server_error());
                 let headers = Fields::from(&head.headers);
                 let idle_timeout = idle_timeout(&self.target.upstream, &headers);
                 let download = http2::Download::new(incoming, stream, (idle, idle_timeout), call.deadline.take());
@@ -284,6 +286,7 @@ impl Forward<'_> {
         let connected = connect::connect(self.worker, &self.target.upstream, &endpoint.member, wire, deadline).await;
         if connected.is_err() {
             endpoint.avoid();
+            self.target.judge(endpoint, false);
         }
         connected
     }
@@ -337,7 +340,13 @@ impl Forward<'_> {
 
     /// What a broken exchange means: the client's fault, the upstream's, or nobody's and the request may go elsewhere.
     fn broken<R>(&self, broken: Broken, request: Option<R>, may_be_repeated: bool, endpoint: InUse) -> Attempt<R> {
-        let over = |failed| Attempt::Over(Refusal::Upstream(failed));
+        let over = |failed: Failed| {
+            // What the client gave too little time for says nothing of the endpoint.
+            if failed.step != Step::Deadline {
+                self.target.judge(&endpoint, false);
+            }
+            Attempt::Over(Refusal::Upstream(failed))
+        };
         match (self.upload.as_ref().map(|upload| upload.stage()), broken, request) {
             (Some(Stage::TooLarge), ..) => Attempt::Over(Refusal::BodyTooLarge),
             (Some(Stage::MessageTooLarge), ..) => Attempt::Over(Refusal::MessageTooLarge),

@@ -29,6 +29,12 @@ counted! {
     RetriedStatus = "bulkhead_upstream_retries_total", Some(("reason", "status"));
     /// Not sent again: the budget was used up.
     RetryWithheld = "bulkhead_upstream_retries_withheld_total", None;
+    /// An endpoint was ejected.
+    Ejected = "bulkhead_upstream_ejections_total", None;
+    /// An endpoint that was asked is well.
+    Well = "bulkhead_upstream_health_checks_total", Some(("result", "well"));
+    /// An endpoint that was asked is not well.
+    Unwell = "bulkhead_upstream_health_checks_total", Some(("result", "failed"));
     /// A name was resolved.
     Resolved = "bulkhead_upstream_resolutions_total", Some(("result", "resolved"));
     /// A name could not be resolved.

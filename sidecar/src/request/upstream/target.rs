@@ -200,6 +200,11 @@ impl Target {
         self.upstream.retry.as_ref().zip(self.budget.as_ref())
     }
 
+    /// How a request to one of its endpoints ended.
+    pub(super) fn judge(&self, endpoint: &EndpointState, is_good: bool) {
+        self.group.judge(&endpoint.member, is_good);
+    }
+
     /// What is counted of it.
     pub(super) fn tally(&self) -> &Tally {
         &self.group.tally
@@ -546,7 +551,7 @@ mod tests {
         let [one, two, three] = [1, 2, 3].map(|last| Arc::new(Member::resolved(endpoint, [192, 0, 2, last].into())));
         let publish = |members: [&Arc<Member>; 2]| {
             let usable = members.map(Arc::clone).into();
-            target.group.members.store(Arc::new(Members { usable, why_none: None }));
+            target.group.members.store(Arc::new(Members { usable, ..Members::default() }));
         };
         publish([&one, &two]);
         let held = [choose(&target, &[]), choose(&target, &[])];

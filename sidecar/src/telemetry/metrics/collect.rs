@@ -48,7 +48,19 @@ const FAMILIES: &[(&str, MetricType, &[&str], &str)] = &[
     ("bulkhead_connections", GAUGE, &[], "Connections of clients that are open."),
     ("bulkhead_refusals_total", COUNTER, &["code"], "Requests that the sidecar answered itself, by code of the problem."),
     ("bulkhead_upstream_failures_total", COUNTER, &["step"], "Failures of upstreams, by the step that failed."),
-    ("bulkhead_upstream_endpoints", GAUGE, &["service", "upstream"], "Endpoints of an upstream that requests may go to."),
+    (
+        "bulkhead_upstream_endpoints",
+        GAUGE,
+        &["service", "upstream", "state"],
+        "Endpoints of an upstream: those that requests may go to, and those that are out; in a panic an endpoint is both.",
+    ),
+    ("bulkhead_upstream_ejections_total", COUNTER, &["service", "upstream"], "Ejections of endpoints that failed again and again."),
+    (
+        "bulkhead_upstream_health_checks_total",
+        COUNTER,
+        &["service", "upstream", "result"],
+        "Endpoints that were asked whether they are well.",
+    ),
     ("bulkhead_upstream_retries_total", COUNTER, &["service", "upstream", "reason"], "Requests that were sent once more, by why."),
     (
         "bulkhead_upstream_retries_withheld_total",
@@ -178,7 +190,10 @@ fn workers(facts: &Facts, samples: &mut Samples) {
 fn upstreams(facts: &Facts, samples: &mut Samples) {
     for reading in facts.fleet.get().map(|fleet| fleet.readings()).into_iter().flatten() {
         let of = [("service", &*reading.service), ("upstream", &*reading.upstream)];
-        samples.gauge("bulkhead_upstream_endpoints", &of, count(reading.usable));
+        for (state, number) in [("usable", reading.usable), ("ejected", reading.ejected), ("unhealthy", reading.unwell)] {
+            let [service, upstream] = of;
+            samples.gauge("bulkhead_upstream_endpoints", &[service, upstream, ("state", state)], count(number));
+        }
         for ((_, family, label), &count) in Counted::ALL.iter().zip(&reading.counts) {
             let labels: Vec<_> = of.into_iter().chain(*label).collect();
             samples.counter(family, &labels, count);
