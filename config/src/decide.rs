@@ -8,6 +8,8 @@
 //!
 //! Cost: per request; no lock, no allocation; a few nanoseconds a rule on the route.
 
+use crate::condition::{self, Asked};
+use crate::declared::role::When;
 use crate::name::Feature;
 use crate::snapshot::{Access, CompiledRule, Effect, Principal, RoleSet, Route, RuleId, Slice, SliceState};
 use crate::unit::UnixSeconds;
@@ -29,6 +31,8 @@ pub struct Facts<'a> {
     pub principal: Option<(&'a Principal, RoleSet)>,
     /// The time.
     pub now: UnixSeconds,
+    /// What else it says of itself; rules with conditions ask for it.
+    pub asked: Asked<'a>,
 }
 
 /// Proof that a request may go on. Only [`decide`] makes one; quota, cache and upstream ask for it.
@@ -84,6 +88,8 @@ pub trait Trace {
     const LISTENS: bool;
     /// A rule on the route was asked. Without a miss it matches.
     fn rule(&mut self, _rule: &Arc<RuleId>, _misses: Misses) {}
+    /// What about the request the matchers of the rule that was asked last do not match, in words.
+    fn lacks(&mut self, _what: Vec<String>) {}
 }
 
 /// What about a request a rule does not match.
@@ -91,6 +97,8 @@ pub trait Trace {
 pub enum Miss {
     /// The principal does not hold its role.
     Role,
+    /// A header field, a query parameter or a claim is another.
+    Matchers,
     /// The clock is outside its window.
     Time,
     /// The client's address is outside its ranges.
@@ -114,7 +122,14 @@ impl Misses {
 
     /// Each miss.
     pub fn iter(self) -> impl Iterator<Item = Miss> {
-        [Miss::Role, Miss::Time, Miss::Source, Miss::Path, Miss::Method].into_iter().filter(move |&miss| self.0 & (1 << miss as u8) != 0)
+        const ALL: [Miss; 6] = [Miss::Role, Miss::Matchers, Miss::Time, Miss::Source, Miss::Path, Miss::Method];
+        ALL.into_iter().filter(move |&miss| self.has(miss))
+    }
+
+    /// Whether a miss is among them.
+    #[must_use]
+    pub fn has(self, miss: Miss) -> bool {
+        self.0 & (1 << miss as u8) != 0
     }
 
     fn with(self, miss: Miss) -> Self {
@@ -167,6 +182,9 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
         }
         let misses = ask::<T>(rule, held, facts);
         trace.rule(&rule.id, misses);
+        if T::LISTENS && misses.has(Miss::Matchers) {
+            trace.lacks(lacks(rule, facts));
+        }
         if misses.is_match() && verdict.is_none() {
             verdict = Some(match rule.id.effect {
                 Effect::Allow => Ok(()),
@@ -181,13 +199,25 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
 type Holds = fn(&CompiledRule, RoleSet, &Facts<'_>) -> bool;
 
 /// What one rule asks of a request, cheapest question first.
-const QUESTIONS: [(Miss, Holds); 5] = [
+const QUESTIONS: [(Miss, Holds); 6] = [
     (Miss::Role, |rule, held, _| held.has(usize::from(rule.role))),
     (Miss::Method, |rule, _, facts| rule.methods.has(facts.method)),
     (Miss::Path, |rule, _, facts| rule.paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(facts.path)))),
     (Miss::Source, |rule, _, facts| rule.when.as_ref().is_none_or(|when| comes_from(&when.source, facts.source))),
     (Miss::Time, |rule, _, facts| rule.when.as_ref().and_then(|when| when.time.as_ref()).is_none_or(|window| window.holds(facts.now))),
+    (Miss::Matchers, |rule, _, facts| rule.when.as_ref().is_none_or(|when| when.matchers.is_empty() || matchers_hold(rule, when, facts))),
 ];
+
+/// What cannot be said helps nobody: then a rule that allows does not match, and one that denies does.
+fn matchers_hold(rule: &CompiledRule, when: &When, facts: &Facts<'_>) -> bool {
+    let holds = when.matchers.hold(&facts.asked, condition::claims(facts, rule.id.scope));
+    holds.unwrap_or(rule.id.effect == Effect::Deny)
+}
+
+fn lacks(rule: &CompiledRule, facts: &Facts<'_>) -> Vec<String> {
+    let lacks = |when: &Arc<When>| when.matchers.lacks(&facts.asked, condition::claims(facts, rule.id.scope));
+    rule.when.as_ref().map(lacks).unwrap_or_default()
+}
 
 /// Whether an address is in one of the ranges; no range means anywhere. An IPv4 client of an IPv6 socket is an IPv4 client.
 fn comes_from(ranges: &[ipnet::IpNet], source: IpAddr) -> bool {

@@ -18,6 +18,7 @@ pub mod jwks;
 pub mod revoked;
 pub mod quota;
 pub mod resilience;
+mod matcher;
 pub mod role;
 pub mod security;
 pub mod service;

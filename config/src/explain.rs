@@ -41,6 +41,8 @@ pub struct Question {
     pub source: Option<IpAddr>,
     /// The time.
     pub now: UnixSeconds,
+    /// Its header fields, as rules may ask for them.
+    pub headers: Vec<(String, String)>,
 }
 
 /// What the sidecar would answer.
@@ -152,6 +154,7 @@ impl Question {
             roles: Vec::new(),
             source: None,
             now,
+            headers: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ pub mod web_url;
 pub mod diagnostic;
 pub mod text;
 pub mod unit;
+pub mod condition;
 pub mod declared;
 pub mod settings;
 pub mod path;

@@ -398,6 +398,7 @@ mod tests {
             slice: Some(Arc::clone(slice)),
             principal: Some((Principal { user: "ci".into(), credential }, RoleSet::EMPTY.with(reader))),
             refusal,
+            kept: None,
             why: None,
             lasted: None,
             epoch: snapshot.epoch(),

@@ -4,6 +4,7 @@
 //! that a look for it compares bytes of a list of a few; what is dropped is marked, not moved.
 //! A map of names to values of their own cost a fifth of a plain request: most fields are only passed on.
 
+use bulkhead_config::condition;
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::ops::Range;
@@ -321,6 +322,18 @@ impl Fields {
 pub fn visible(value: &[u8]) -> Option<&str> {
     let is_visible = value.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t');
     std::str::from_utf8(value).ok().filter(|_| is_visible)
+}
+
+/// As conditions of rules look for them.
+impl condition::Fields for Fields {
+    fn find(&self, name: &str) -> condition::Found<'_> {
+        // A field that `Connection` names ends at this hop: the upstream does not see what a rule would have matched.
+        let tokens = self.get_all(Name::Connection).flat_map(|value| value.split(|&byte| byte == b','));
+        if tokens.into_iter().any(|token| token.trim_ascii().eq_ignore_ascii_case(name.as_bytes())) {
+            return condition::Found::Unclear;
+        }
+        condition::Found::of(self.iter().filter(|field| field.name == name.as_bytes()).map(|field| field.value))
+    }
 }
 
 impl From<&HeaderMap> for Fields {

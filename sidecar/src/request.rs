@@ -192,7 +192,11 @@ fn admit(
     }
     // Pure, waits for nothing, charges nothing: explain, replay and the decision tables run this same line.
     let principal = proved.proof().map(|proof| (proof.principal(), proof.roles(proved.slice().policy())));
-    let facts = Facts { route, method: &head.method, path: head.path(), source, principal, now: now.unix() };
+    let asked = head.asked(body.length());
+    if let Some(route) = route {
+        record.keep(proved.slice().policy().keep(route.index, &asked));
+    }
+    let facts = Facts { route, method: &head.method, path: head.path(), source, principal, now: now.unix(), asked };
     let permit = decide(proved.slice(), &facts, &mut NoTrace)?;
     // A length that is known to be too large costs the tenant nothing.
     if body.length().is_some_and(|length| length > bounds.body_bytes_max) {

@@ -1,6 +1,7 @@
 //! The decision table: every row through `decide` alone and through a sidecar's socket, and both say the same.
 
 use bulkhead_config::compile::Catalogue;
+use bulkhead_config::condition::{Asked, Fields, Found};
 use bulkhead_config::decide::{Denial, Facts, Misses, Trace, decide};
 use bulkhead_config::declared;
 use bulkhead_config::name::KeyId;
@@ -22,9 +23,20 @@ struct Row {
     who: Who,
     method: String,
     target: String,
+    headers: Headers,
     source: IpAddr,
     gives: String,
     rule: Option<String>,
+}
+
+/// Header fields of a row, in the order they are sent in.
+#[derive(Debug)]
+struct Headers(Vec<(String, String)>);
+
+impl Fields for Headers {
+    fn find(&self, name: &str) -> Found<'_> {
+        Found::of(self.0.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes()))
+    }
 }
 
 enum Who {
@@ -64,6 +76,11 @@ fn row(node: &Node) -> Row {
         roles @ Value::List(_) => Who::Claims(json!({"roles": json_of(roles)})),
         claims => Who::Claims(json_of(claims)),
     };
+    let headers = match field("headers").map(|node| json_of(&node.value)) {
+        None => Vec::new(),
+        Some(serde_json::Value::Array(lines)) => lines.iter().map(|line| line.as_str().expect("`name: value`")).map(header).collect(),
+        Some(other) => panic!("headers are a list of `name: value`, not {other}"),
+    };
     Row {
         what: string("what").expect("what"),
         tenant: string("tenant").expect("tenant"),
@@ -71,10 +88,16 @@ fn row(node: &Node) -> Row {
         who,
         method: method.to_owned(),
         target: target.to_owned(),
+        headers: Headers(headers),
         source: string("source").map_or(IpAddr::from([127, 0, 0, 1]), |text| text.parse().expect("an address")),
         gives: string("gives").expect("gives"),
         rule: string("rule"),
     }
+}
+
+fn header(line: &str) -> (String, String) {
+    let (name, value) = line.split_once(": ").expect("`name: value`");
+    (name.to_owned(), value.to_owned())
 }
 
 fn json_of(value: &Value) -> serde_json::Value {
@@ -172,7 +195,8 @@ impl Trace for Deciding {
 fn decided(snapshot: &Snapshot, row: &Row, claims: &serde_json::Value) -> (String, Option<String>) {
     let slice = snapshot.tenant(&row.tenant).expect("the tenant is declared");
     let service = &snapshot.platform().services()[0];
-    let path = normalise(&row.target).expect("rows have unambiguous paths");
+    let (path, query) = row.target.split_once('?').map_or((&*row.target, None), |(path, query)| (path, Some(query)));
+    let path = normalise(path).expect("rows have unambiguous paths");
     let principal = match &row.who {
         Who::Nobody => None,
         Who::Key(id) => Some(Principal { user: id.as_str().into(), credential: Credential::ApiKey(id.parse::<KeyId>().unwrap()) }),
@@ -186,6 +210,7 @@ fn decided(snapshot: &Snapshot, row: &Row, claims: &serde_json::Value) -> (Strin
         }),
     };
     let held = principal.as_ref().map(|principal| (principal, slice.policy().roles_of(principal)));
+    let host = row.host.clone().or_else(|| snapshot_host(&row.tenant)).unwrap_or_default();
     let method = row.method.parse().unwrap();
     let facts = Facts {
         route: service.route(&path),
@@ -194,6 +219,7 @@ fn decided(snapshot: &Snapshot, row: &Row, claims: &serde_json::Value) -> (Strin
         source: row.source,
         principal: held,
         now: jiff::Timestamp::now().as_second(),
+        asked: Asked { host: &host, query, size: Some(0), fields: &row.headers },
     };
     let mut deciding = Deciding::default();
     let verdict = match decide(slice, &facts, &mut deciding) {
@@ -243,6 +269,9 @@ fn every_row_is_decided_alike_by_the_function_and_by_the_socket() {
             Who::Key(id) => client.with("x-api-key", keys.of(id)),
             Who::Claims(_) => client.bearer(&world.issuer.sign(bulkhead_tests::Algorithm::EdDsa, &claims)),
         };
+        for (name, value) in &row.headers.0 {
+            client = client.with(name, value);
+        }
         let answer = client.send(&row.method, &row.target, b"").verdict();
         // The answer to HEAD has no body, so it names no code.
         if answer != row.gives && !(row.method == "HEAD" && row.gives.starts_with(&answer)) {

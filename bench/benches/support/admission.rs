@@ -3,6 +3,7 @@
 use super::documents::offer;
 use super::issuer::Issuer;
 use bulkhead_config::compile::Catalogue;
+use bulkhead_config::condition::NOTHING;
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::Snapshot;
 use bulkhead_sidecar::clock::Now;
@@ -108,7 +109,7 @@ impl Admission {
         let slice = self.snapshot.tenant(verified.tenant().as_str()).unwrap();
         let route = self.snapshot.platform().services().first().and_then(|service| service.route(PATH));
         let principal = Some((verified.principal(), verified.roles(slice.policy())));
-        let facts = Facts { route, method: &Method::PUT, path: PATH, source: SOURCE, principal, now: now.unix() };
+        let facts = Facts { route, method: &Method::PUT, path: PATH, source: SOURCE, principal, now: now.unix(), asked: NOTHING };
         decide(slice, &facts, &mut NoTrace).unwrap()
     }
 

@@ -91,16 +91,7 @@ fn claim_holds(claims: &Value, name: &str, wanted: &ClaimValue) -> bool {
     let Value::Map(entries) = claims else { return false };
     let Some((_, found)) = entries.iter().find(|(key, _)| &*key.text == name) else { return false };
     match &found.value {
-        Value::List(items) => items.iter().any(|item| equals(&item.value, wanted)),
-        value => equals(value, wanted),
-    }
-}
-
-fn equals(found: &Value, wanted: &ClaimValue) -> bool {
-    match (found, wanted) {
-        (Value::Str(found), ClaimValue::Str(wanted)) => **found == **wanted,
-        (Value::Int(found), ClaimValue::Int(wanted)) => found == wanted,
-        (Value::Bool(found), ClaimValue::Bool(wanted)) => found == wanted,
-        _ => false,
+        Value::List(items) => items.iter().any(|item| wanted.equals(&item.value)),
+        value => wanted.equals(value),
     }
 }

@@ -139,6 +139,9 @@ fn text(rule: &Rule) -> String {
     if let Some(window) = &rule.when.time {
         text = format!("{text} {}", clock(window));
     }
+    if !rule.when.matchers.is_empty() {
+        text = format!("{text} when {}", rule.when.matchers);
+    }
     text
 }
 

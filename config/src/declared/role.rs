@@ -4,6 +4,7 @@ use super::read::{Head, Scope};
 use super::reader::{Complaint, Item, Map, Outcome, spanned, wrong};
 use super::schema::{self, Schema, optional, required};
 use super::value;
+use crate::condition::Matchers;
 use crate::diagnostic::{Spanned, nearest};
 use crate::name::{KeyId, RoleName};
 use crate::path::Pattern;
@@ -47,6 +48,8 @@ pub struct When {
     pub source: Vec<IpNet>,
     /// The clock is in this window.
     pub time: Option<TimeWindow>,
+    /// Header fields, query parameters and claims are these.
+    pub matchers: Matchers,
 }
 
 /// Days and hours, in a zone. `from` after `to` spans midnight and belongs to the day it begins on.
@@ -212,21 +215,28 @@ pub(super) fn method_is_good(method: &str) -> Result<(), Complaint> {
 }
 
 impl When {
+    /// Whether something is asked that only the request itself knows.
+    pub(crate) fn reads_the_request(&self) -> bool {
+        self.matchers.read_the_request()
+    }
+
+    /// Names of the header fields that are asked for.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = &str> {
+        self.matchers.headers.iter().map(|matcher| &*matcher.name)
+    }
+
     fn read(item: &Item<'_>) -> Outcome<Self> {
         let mut map = item.map()?;
-        for (later, instead) in [
-            ("condition", "compare with `source` and `time`, or bind the role by `claim`"),
-            ("headers", "compare with `source` and `time`"),
-            ("claims", "bind the role by `claim` instead"),
-        ] {
-            map.forbidden(later, value::not_yet(&format!("`{later}`"), instead));
-        }
+        map.forbidden("condition", value::not_yet("`condition`", "compare with `headers`, `query`, `claims`, `source` and `time`"));
         let source = map.optional("source", |item| value::some_set(item, "block", value::network));
         let time = map.optional("time", TimeWindow::read);
+        let matchers = Matchers::read(&mut map);
         map.finish();
-        let when = Self { source: value::bare(source?.unwrap_or_default()), time: time? };
+        let when = Self { source: value::bare(source?.unwrap_or_default()), time: time?, matchers: matchers? };
         if when == Self::default() && matches!(item.value(), Value::Map(entries) if entries.is_empty()) {
-            return Err(item.refuse(wrong("`when` says nothing").expected("`source` or `time`").hint("remove it")));
+            return Err(
+                item.refuse(wrong("`when` says nothing").expected("`source`, `time`, `headers`, `query` or `claims`").hint("remove it"))
+            );
         }
         Ok(when)
     }
@@ -379,7 +389,8 @@ fn rule_schema() -> Schema {
 impl When {
     fn schema() -> Schema {
         let source = schema::set_of("The client's address is in one of these.", schema::network("A block of addresses."));
-        let fields = vec![optional("source", schema::some(source)), optional("time", TimeWindow::schema())];
+        let mut fields = vec![optional("source", schema::some(source)), optional("time", TimeWindow::schema())];
+        fields.extend(Matchers::fields());
         schema::with(schema::object("Conditions that must all hold.", fields), "minProperties", json!(1))
     }
 }

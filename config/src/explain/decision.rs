@@ -55,18 +55,31 @@ pub(super) fn explain(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>) -> 
 
 /// Every rule on the route, with what about the request it does not match.
 #[derive(Default)]
-struct Heard(Vec<(Arc<RuleId>, Misses)>);
+struct Heard(Vec<Asked>);
+
+/// A rule that was asked.
+struct Asked {
+    rule: Arc<RuleId>,
+    misses: Misses,
+    /// What its matchers miss, in words.
+    lacks: Vec<String>,
+}
 
 impl Trace for Heard {
     const LISTENS: bool = true;
     fn rule(&mut self, rule: &Arc<RuleId>, misses: Misses) {
-        self.0.push((Arc::clone(rule), misses));
+        self.0.push(Asked { rule: Arc::clone(rule), misses, lacks: Vec::new() });
+    }
+    fn lacks(&mut self, what: Vec<String>) {
+        if let Some(last) = self.0.last_mut() {
+            last.lacks = what;
+        }
     }
 }
 
 impl Heard {
     fn deciding(&self, effect: Effect) -> Option<Arc<RuleId>> {
-        self.0.iter().find(|(rule, misses)| rule.effect == effect && misses.is_match()).map(|(rule, _)| Arc::clone(rule))
+        self.0.iter().find(|asked| asked.rule.effect == effect && asked.misses.is_match()).map(|asked| Arc::clone(&asked.rule))
     }
 
     fn allowed_by(&self) -> String {
@@ -75,9 +88,9 @@ impl Heard {
 
     /// Rules that would allow it but for the fewest things.
     fn nearest(&self, policy: &Policy, facts: &Facts<'_>) -> Vec<String> {
-        let mut allows: Vec<_> = self.0.iter().filter(|(rule, _)| rule.effect == Effect::Allow).collect();
-        allows.sort_by_key(|(_, misses)| (misses.iter().count(), *misses));
-        allows.into_iter().take(NEAREST_MAX).map(|(rule, misses)| miss(rule, *misses, policy, facts)).collect()
+        let mut allows: Vec<_> = self.0.iter().filter(|asked| asked.rule.effect == Effect::Allow).collect();
+        allows.sort_by_key(|asked| (asked.misses.iter().count(), asked.misses));
+        allows.into_iter().take(NEAREST_MAX).map(|asked| miss(asked, policy, facts)).collect()
     }
 }
 
@@ -87,15 +100,18 @@ fn named(rule: &RuleId) -> String {
 }
 
 /// What a rule that does not match lacks.
-fn miss(rule: &RuleId, misses: Misses, policy: &Policy, facts: &Facts<'_>) -> String {
+fn miss(asked: &Asked, policy: &Policy, facts: &Facts<'_>) -> String {
+    let rule = &asked.rule;
     let held = facts.principal.map_or(RoleSet::EMPTY, |(_, held)| held);
-    let lacks: Vec<String> = misses
+    let lacks: Vec<String> = asked
+        .misses
         .iter()
         .map(|miss| match miss {
             Miss::Role => match policy.roles_in(held).map(|role| format!("`{}`", role.name)).collect::<Vec<_>>() {
                 names if names.is_empty() => "the principal holds no role".to_owned(),
                 names => format!("the principal holds only {}", names.join(", ")),
             },
+            Miss::Matchers => asked.lacks.join(" and "),
             Miss::Time => "it is another time".to_owned(),
             // A question that names none.
             Miss::Source if facts.source.is_unspecified() => "no source address is given".to_owned(),

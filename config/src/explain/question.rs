@@ -1,6 +1,7 @@
 //! A described request into facts: tenant, route and principal, in the order in which the sidecar finds them.
 
 use super::{Explanation, Question, Verdict, decision};
+use crate::condition::Kept;
 use crate::decide::Facts;
 use crate::diagnostic::nearest;
 use crate::path;
@@ -18,12 +19,14 @@ pub(super) fn answer(snapshot: &Snapshot, question: &Question) -> Answer<Explana
     let asked = Asked { snapshot, question };
     let method = http::Method::from_bytes(question.method.as_bytes())
         .map_err(|_| asked.unclear(format!("`{}` is no HTTP method", question.method)))?;
-    let path = question.path.split_once('?').map_or(&*question.path, |(path, _)| path);
+    let (path, query) = question.path.split_once('?').map_or((&*question.path, None), |(path, query)| (path, Some(query)));
     let path = path::normalise(path).map_err(|why| asked.refused(400, "ambiguous_request", format!("the path {why}")))?;
     let slice = asked.tenant()?;
     // Who it comes from matters only where anything is served; of a tenant on hold not even its roles are known.
     let principal = if slice.state().is_served() { asked.principal(slice)? } else { None };
     let service = asked.service(&path)?;
+    let host = question.host.as_deref().map(bare_host).unwrap_or_default();
+    let told = told(question, query);
     let facts = Facts {
         route: service.and_then(|service| service.route(&path)),
         method: &method,
@@ -32,8 +35,17 @@ pub(super) fn answer(snapshot: &Snapshot, question: &Question) -> Answer<Explana
         source: question.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         principal: principal.as_ref().map(|(principal, held)| (principal, *held)),
         now: question.now,
+        asked: told.asked(&host),
     };
     Ok(decision::explain(snapshot, slice, &facts))
+}
+
+/// What the question says of the request beside its path.
+fn told(question: &Question, query: Option<&str>) -> Kept {
+    let mut told = Kept::default();
+    told.describe_query(query);
+    question.headers.iter().for_each(|(name, value)| told.describe(name, value));
+    told
 }
 
 struct Asked<'a> {
@@ -240,7 +252,7 @@ fn text<'a>(claims: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 /// What a question as JSON may hold.
-const KEYS: [&str; 11] = ["service", "host", "tenant", "method", "path", "claims", "user", "api_key", "roles", "source", "at"];
+const KEYS: [&str; 12] = ["service", "host", "tenant", "method", "path", "headers", "claims", "user", "api_key", "roles", "source", "at"];
 
 /// Reads a question from a JSON object; `now` where it has no `at` (RFC 3339).
 pub(super) fn read(bytes: &[u8], now: UnixSeconds) -> Result<Question, String> {
@@ -257,6 +269,7 @@ pub(super) fn read(bytes: &[u8], now: UnixSeconds) -> Result<Question, String> {
             "path" => question.path = string(key, node)?,
             "user" => question.user = Some(string(key, node)?),
             "api_key" => question.api_key = Some(string(key, node)?),
+            "headers" => question.headers = fields(key, node)?,
             "claims" => question.claims = Some(claims(&node.value)?),
             "roles" => question.roles = strings(key, node)?,
             "source" => {
@@ -282,6 +295,11 @@ fn claims(value: &Value) -> Result<Value, String> {
         Value::Map(_) => Ok(value.clone()),
         _ => Err("`claims` is a JSON object".to_owned()),
     }
+}
+
+fn fields(key: &str, node: &Node) -> Result<Vec<(String, String)>, String> {
+    let Value::Map(entries) = &node.value else { return Err(format!("`{key}` is a JSON object")) };
+    entries.iter().map(|(name, node)| Ok((name.text.to_string(), string(&name.text, node)?))).collect()
 }
 
 fn string(key: &str, node: &Node) -> Result<String, String> {

@@ -5,6 +5,7 @@
 //!
 //! Cost: per request; tables by route index, bits for roles, nothing allocated.
 
+use crate::condition::{Asked, Kept};
 use crate::declared::role::When;
 use crate::declared::{Counted, Per, Subject};
 use crate::name::{DocumentName, KeyId, LimitName, RoleName, TenantId};
@@ -347,6 +348,14 @@ impl Policy {
     /// Rules on this route, denies first.
     pub(crate) fn rules_of(&self, route: RouteIndex) -> &[CompiledRule] {
         self.rules.get(route.at()).map_or(&[], |rules| rules)
+    }
+
+    /// What rules on this route read of a request, so that its decision can be made again; most read nothing of it.
+    #[must_use]
+    pub fn keep(&self, route: RouteIndex, asked: &Asked<'_>) -> Option<Arc<Kept>> {
+        let reading = || self.rules_of(route).iter().filter_map(|rule| rule.when.as_deref()).filter(|when| when.reads_the_request());
+        reading().next()?;
+        Some(Arc::new(Kept::of(asked, reading().flat_map(When::headers))))
     }
 
     /// Names of roles, by bit.

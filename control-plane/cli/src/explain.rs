@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// Id of its API key
     #[arg(long, value_name = "ID", conflicts_with_all = ["claims", "token", "sub"])]
     api_key: Option<String>,
+    /// Header field it has; may stand several times
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(String, String)>,
     /// Address it comes from
     #[arg(long, value_name = "IP")]
     source: Option<IpAddr>,
@@ -140,6 +143,12 @@ fn asked(words: &[String]) -> Result<Asked<'_>, Error> {
     Ok(Asked::Request { method, path, host })
 }
 
+fn header(written: &str) -> Result<(String, String), String> {
+    let parts = written.split_once(':').filter(|(name, _)| !name.trim().is_empty());
+    let (name, value) = parts.ok_or_else(|| "a header field is `NAME: VALUE`".to_owned())?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+}
+
 /// The question as the admin socket reads it.
 fn question(args: &Args, method: &str, path: &str, host: Option<&str>) -> Value {
     let mut question = json!({ "method": method, "path": path });
@@ -154,6 +163,8 @@ fn question(args: &Args, method: &str, path: &str, host: Option<&str>) -> Value 
     add("user", args.sub.as_deref().map(Value::from));
     add("api_key", args.api_key.as_deref().map(Value::from));
     add("claims", args.claims.as_ref().or(args.token.as_ref()).map(|claims| claims.clone().into()));
+    let headers = args.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+    add("headers", Some(Value::Object(headers)).filter(|_| !args.headers.is_empty()));
     add("source", args.source.map(|source| source.to_string().into()));
     add("at", args.at.map(|at| at.to_string().into()));
     add("roles", Some(args.roles.as_slice().into()).filter(|_| !args.roles.is_empty()));

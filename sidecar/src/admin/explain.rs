@@ -5,6 +5,7 @@
 use crate::clock::Now;
 use crate::operator_http::Problem;
 use crate::telemetry::decisions::DecisionId;
+use bulkhead_config::condition::{Kept, NOTHING};
 use bulkhead_config::decide::Facts;
 use bulkhead_config::explain::{Explanation, Question, Verdict, explain, explain_facts};
 use bulkhead_config::snapshot::{Epoch, Principal, RoleSet, Route, Slice, Snapshot};
@@ -36,6 +37,8 @@ pub struct Replay {
     pub slice: Option<Arc<Slice>>,
     /// The route.
     pub route: Option<Arc<Route>>,
+    /// What rules with conditions read of the request.
+    pub kept: Option<Arc<Kept>>,
     /// Who was proved, with the roles they held.
     pub principal: Option<(Principal, RoleSet)>,
     /// The code of the refusal, and its status.
@@ -131,6 +134,7 @@ fn facts(replay: &Replay) -> Facts<'_> {
         source: replay.source,
         principal: replay.principal.as_ref().map(|(principal, held)| (principal, *held)),
         now: replay.at.unix(),
+        asked: replay.kept.as_ref().map_or(NOTHING, |kept| kept.asked(&replay.host)),
     }
 }
 

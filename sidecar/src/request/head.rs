@@ -6,6 +6,7 @@
 
 use super::host::{Host, NotAHost};
 use crate::fields::{Fields, Name};
+use bulkhead_config::condition::Asked;
 use bulkhead_config::path;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -241,6 +242,16 @@ impl Head {
             Target::Path(path) => path.path(),
             Target::Service => "*",
         }
+    }
+
+    /// What conditions of rules may read of it; `size` is its body's, where that is known.
+    #[must_use]
+    pub fn asked(&self, size: Option<u64>) -> Asked<'_> {
+        let query = match &self.target {
+            Target::Path(path) => path.query(),
+            Target::Service => None,
+        };
+        Asked { host: self.host.as_str(), query, size, fields: &self.headers }
     }
 
     /// The protocol it asks to change to, unless that is HTTP/2: which is spoken to those who begin with it (RFC 9113).

@@ -21,6 +21,7 @@ use crate::telemetry::access_log::{Entry, Outcome};
 use crate::telemetry::decisions::{Asked, DecisionId, Verdict};
 use crate::telemetry::metrics::StatusClass;
 use crate::worker::{Bound, Decided, Stream, Worker};
+use bulkhead_config::condition::Kept;
 use bulkhead_config::snapshot::{Epoch, Route};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
@@ -45,6 +46,7 @@ pub struct Record {
     tenant: Option<Rc<Bound>>,
     proof: Option<Rc<Verified>>,
     route: Option<Arc<Route>>,
+    kept: Option<Arc<Kept>>,
     epoch: Epoch,
     upstream: Option<Rc<str>>,
     upload: Option<Rc<Progress>>,
@@ -85,6 +87,7 @@ impl Record {
             tenant: None,
             proof: None,
             route: None,
+            kept: None,
             epoch: policy.snapshot.epoch(),
             upstream: None,
             upload: None,
@@ -120,6 +123,11 @@ impl Record {
     /// It takes this route.
     pub fn takes(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
+    }
+
+    /// Rules with conditions read this of it.
+    pub fn keep(&mut self, kept: Option<Arc<Kept>>) {
+        self.kept = kept;
     }
 
     /// It may go on; what it took of limits is held until its last byte.
@@ -207,6 +215,7 @@ impl Record {
             method: self.method.clone(),
             path,
             source: self.source,
+            kept: self.kept.clone(),
         };
         let stream = self.worker.streams().enter(standing);
         // What changed since it was decided, nobody would tell it otherwise.
@@ -325,7 +334,7 @@ impl Record {
         let asked = Asked { at: self.decided, source: self.source, method: &self.method, host, path: self.path() };
         let (tenant, proof, route) = (self.tenant.clone(), self.proof.clone(), self.route.clone());
         let lasted = Some(self.decided.since(self.begun)).filter(|lasted| !lasted.is_zero());
-        let decided = Decided { tenant, proof, route, refusal, why, lasted, epoch: self.epoch };
+        let decided = Decided { tenant, proof, route, kept: self.kept.clone(), refusal, why, lasted, epoch: self.epoch };
         self.worker.decisions().remember(self.decision, verdict, &asked, decided);
     }
 }

@@ -15,6 +15,7 @@ use crate::connection::Entrance;
 use crate::deadline::TURN;
 use crate::policy::Policy;
 use crate::worker::{Bound, Worker};
+use bulkhead_config::condition::{Kept, NOTHING};
 use bulkhead_config::decide::{Facts, NoTrace, decide};
 use bulkhead_config::snapshot::{Epoch, Route, SliceState};
 use http::Method;
@@ -46,6 +47,8 @@ pub struct Standing {
     pub path: PathAndQuery,
     /// The client's address.
     pub source: IpAddr,
+    /// What rules with conditions read of it.
+    pub kept: Option<Arc<Kept>>,
 }
 
 /// Why a request would not be admitted now, with what that was decided on.
@@ -102,7 +105,9 @@ impl Standing {
 
     fn facts<'a>(&'a self, proved: &'a Proved, route: Option<&'a Arc<Route>>, now: Now) -> Facts<'a> {
         let principal = proved.proof().map(|proof| (proof.principal(), proof.roles(proved.slice().policy())));
-        Facts { route, method: &self.method, path: self.path.path(), source: self.source, principal, now: now.unix() }
+        // A rule that came later and reads what nobody kept finds nothing there.
+        let asked = self.kept.as_ref().map_or(NOTHING, |kept| kept.asked(self.host.as_str()));
+        Facts { route, method: &self.method, path: self.path.path(), source: self.source, principal, now: now.unix(), asked }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::connection::Entrance;
 use crate::connection::accept::{Accepted, Listening};
 use crate::request::authn::Verified;
 use crate::telemetry::decisions::DecisionId;
+use bulkhead_config::condition::Kept;
 use bulkhead_config::snapshot::{Epoch, Route};
 use http::StatusCode;
 use std::net::TcpStream;
@@ -46,6 +47,8 @@ pub struct Decided {
     pub proof: Option<Rc<Verified>>,
     /// The route of the path.
     pub route: Option<Arc<Route>>,
+    /// What rules with conditions read of the request.
+    pub kept: Option<Arc<Kept>>,
     /// The code of the refusal, and its status.
     pub refusal: Option<(&'static str, StatusCode)>,
     /// What was wrong, in words for operators, where the code alone does not say it.
@@ -76,6 +79,7 @@ impl super::Worker {
             principal: principal.map(|(proof, slice)| (proof.principal().clone(), proof.roles(slice.policy()))),
             slice,
             route: decided.route.clone(),
+            kept: decided.kept.clone(),
             refusal: decided.refusal,
             why: decided.why.as_deref().map(str::to_owned),
             lasted: decided.lasted,
