@@ -27,7 +27,7 @@ mod security;
 mod tenant;
 mod settle;
 
-pub use identity::{Holds, Named, files_of, key_urls_of, misplaced_key_set, resolve};
+pub use identity::{Holds, Named, files_of, introspection_of, key_urls_of, misplaced_key_set, resolve};
 
 /// A map whose order nobody sees: what leaves here is sorted.
 type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::FixedState>;

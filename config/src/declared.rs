@@ -14,6 +14,7 @@ mod value;
 mod schema;
 pub mod cache;
 pub mod identity;
+pub mod introspection;
 pub mod jwks;
 pub mod revoked;
 pub mod quota;
@@ -28,6 +29,7 @@ pub mod upstream;
 
 pub use cache::CachePolicy;
 pub use identity::{ApiKey, Identity, JwtIssuer};
+pub use introspection::Introspection;
 pub use jwks::Jwks;
 pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
 pub use read::{NotAKind, read_document, read_file};

@@ -18,9 +18,9 @@ mod revoked;
 
 pub(crate) use index::Index;
 pub use platform::{
-    Access, Algorithm, Alpn, Bounds, CertifiedKey, ClientCertificates, Endpoint, HealthCheck, Issuer, KeySource, KeyUrl, Listener,
-    ListenerTls, Outlier, Platform, Protocol, ProxyProtocol, Reason, Retry, Route, RouteIndex, Scheme, Service, TlsVersion, Upstream,
-    UpstreamTls,
+    Access, Algorithm, Alpn, Bounds, CertifiedKey, ClientCertificates, Endpoint, HealthCheck, Introspection, IntrospectionUrl, Issuer,
+    KeySource, KeyUrl, Listener, ListenerTls, Outlier, Platform, Protocol, ProxyProtocol, Reason, Retry, Route, RouteIndex, Scheme,
+    Service, TlsVersion, Upstream, UpstreamTls,
 };
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};

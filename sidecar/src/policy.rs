@@ -7,7 +7,7 @@
 //! Cost: none per request; workers read [`Live`] through a cache of their own.
 
 use crate::clock::{Clock, Origin};
-use crate::identity::{self, Fetched, KeptSets, KeySets, Wanted};
+use crate::identity::{self, Fetched, Introspection, KeptSets, KeySets, Wants};
 use crate::request::authn::Keys;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
@@ -123,7 +123,7 @@ pub struct Keeper<S> {
     source: S,
     /// Absent only while it works.
     receiver: Option<Receiver>,
-    wanted: latest::Sender<Vec<Wanted>>,
+    wanted: latest::Sender<Wants>,
     fetched: mpsc::Receiver<Fetched>,
     retired: Vec<Arc<Policy>>,
     clock: Clock,
@@ -166,7 +166,7 @@ const RETIRED_MAX: usize = 64;
 pub async fn begin<S: PolicySource>(
     surroundings: Surroundings,
     mut source: S,
-    asks: mpsc::Receiver<identity::Ask>,
+    (asks, questions): (mpsc::Receiver<identity::Ask>, mpsc::Receiver<identity::TokenQuestion>),
 ) -> Result<Keeper<S>, PolicyError> {
     let clock = Clock::new(surroundings.origin);
     let (data_dir, probation, now) = (surroundings.data_dir.clone(), surroundings.probation, clock.now());
@@ -176,10 +176,11 @@ pub async fn begin<S: PolicySource>(
     let Some(offer) = source.next().await else { return Err(PolicyError::NoOffer(source.describe())) };
     let keys = KeyFiles::new(surroundings.instead.clone(), KeptSets::new(&surroundings.data_dir));
     let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good, source.key_reader(), keys);
-    let (wanted, wants) = latest::channel(Vec::new());
+    let (wanted, wants) = latest::channel(Wants::default());
     let (sender, fetched) = mpsc::channel(FETCHED_MAX);
     let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), wanted, fetched, retired: Vec::new(), clock };
     keeper.take(offer).await?;
+    tokio::spawn(keeper.introspection(questions, wants.clone()).run());
     tokio::spawn(keeper.key_sets(asks, wants, sender)?.run());
     Ok(keeper)
 }
@@ -250,12 +251,18 @@ impl<S: PolicySource> Keeper<S> {
     fn key_sets(
         &self,
         asks: mpsc::Receiver<identity::Ask>,
-        wanted: latest::Receiver<Vec<Wanted>>,
+        wanted: latest::Receiver<Wants>,
         fetched: mpsc::Sender<Fetched>,
     ) -> Result<KeySets, PolicyError> {
         let Surroundings { log, metrics, status, origin, .. } = self.surroundings.clone();
         let random = Random::new().map_err(|_| PolicyError::Random)?;
         Ok(KeySets { asks, wanted, fetched, log, metrics, status, clock: Clock::new(origin), random })
+    }
+
+    /// Whoever asks about tokens.
+    fn introspection(&self, questions: mpsc::Receiver<identity::TokenQuestion>, servers: latest::Receiver<Wants>) -> Introspection {
+        let Surroundings { log, metrics, origin, .. } = self.surroundings.clone();
+        Introspection { questions, servers, log, metrics, clock: Clock::new(origin) }
     }
 
     async fn tick(&mut self) -> Result<(), PolicyError> {

@@ -29,8 +29,8 @@ use crate::fields::Name;
 use crate::identity::Looked;
 use crate::policy::Policy;
 use crate::problem::Form;
-use crate::worker::Worker;
-use authn::Refused;
+use crate::worker::{Current, Worker};
+use authn::{Presented, Refused};
 use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
@@ -41,7 +41,6 @@ use record::Record;
 use respond::{Answer, Response};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 use tenant::Proved;
 use trace::{Came, Trace};
@@ -62,7 +61,7 @@ pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Receive
         Ok(Prepared::Ready(ready)) => fulfil(worker, from, ready, &mut record).await,
         Ok(Prepared::Options) => Ok(Answer::Options),
         // Rare, so boxed: every request would carry what it takes.
-        Ok(Prepared::Asks(keys, asking)) => Box::pin(answer_after_a_look(worker, from, &keys, *asking, &mut record)).await,
+        Ok(Prepared::Asks(refused, asking)) => Box::pin(answer_once_asked(worker, from, refused, *asking, &mut record)).await,
         Err(refusal) => Err(refusal),
     };
     respond::finish(outcome, from, form, record)
@@ -74,8 +73,8 @@ enum Prepared {
     Ready(Ready),
     /// It asks about the service as a whole.
     Options,
-    /// Its issuer must be asked whether it has a new key.
-    Asks(Arc<str>, Box<Asking>),
+    /// Somebody must be asked who knows more of its credential, or this is why it is refused.
+    Asks(Refused, Box<Asking>),
 }
 
 /// A request in its normal form.
@@ -113,7 +112,9 @@ fn prepare(
     }
     let service = service(policy, &from.entrance)?;
     let admitted = match admit(worker, policy, service, &head, &body, record) {
-        Err(Refusal::Credential(Refused::NewKey { keys })) => return Ok(Prepared::Asks(keys, Box::new(Asking { head, trace, body }))),
+        Err(Refusal::Credential(refused @ (Refused::NewKey { .. } | Refused::Opaque { .. }))) => {
+            return Ok(Prepared::Asks(refused, Box::new(Asking { head, trace, body })));
+        }
         admitted => admitted?,
     };
     Ok(match admitted {
@@ -133,20 +134,17 @@ fn service<'a>(policy: &'a Policy, entrance: &Entrance) -> Result<&'a Service, R
     services.find(|service| service.name == entrance.service).map(|service| &**service).ok_or(Refusal::NoService)
 }
 
-/// Has an issuer asked whether it has a new key, and begins anew by the policy with what it said: all of it is one state again.
-async fn answer_after_a_look(
+/// Has somebody asked who knows more of a credential, and begins anew by the policy as it is then: all of it is one state again.
+async fn answer_once_asked(
     worker: &Worker,
     from: &Rc<Downstream>,
-    keys: &Arc<str>,
+    refused: Refused,
     asking: Asking,
     record: &mut Record,
 ) -> Result<Answer, Refusal> {
     from.listen();
     let Asking { head, trace, body } = asking;
-    let policy = match worker.looks().look(keys, record.begun()).await {
-        Looked::Fresh => worker.policy(),
-        Looked::Unknown => return Err(Refused::NewKey { keys: Arc::clone(keys) }.into()),
-    };
+    let policy = ask(worker, from, refused, &head, record).await?;
     let service = service(&policy, &from.entrance)?;
     let admitted = admit(worker, &policy, service, &head, &body, record).map_err(|refusal| match refusal {
         Refusal::Credential(refused) => Refusal::Credential(refused.after_a_look()),
@@ -155,6 +153,28 @@ async fn answer_after_a_look(
     let Some(admitted) = admitted? else { return Ok(Answer::Options) };
     let ready = compose(worker, from, &policy, admitted, (head, trace), body, record);
     fulfil(worker, from, ready, record).await
+}
+
+/// Asks an issuer whether it has a new key, or the server that made a token what it means. What is said is in the policy that comes
+/// of it, or in the memo.
+async fn ask(worker: &Worker, from: &Downstream, refused: Refused, head: &Head, record: &Record) -> Result<Rc<Current>, Refusal> {
+    match refused {
+        Refused::NewKey { keys } => match worker.looks().look(&keys, record.begun()).await {
+            Looked::Fresh => Ok(worker.policy()),
+            Looked::Unknown => Err(Refused::NewKey { keys }.into()),
+        },
+        Refused::Opaque { asked } => {
+            let Ok(Some(Presented::Bearer(token))) = authn::presented(&head.headers, None) else {
+                return Err(Refused::Opaque { asked }.into());
+            };
+            let said = worker.introspector().ask(&asked, token).await;
+            let policy = worker.policy();
+            let service = service(&policy, &from.entrance)?;
+            tenant::learn(worker, &policy, service, head, (record.source(), record.begun()), said.as_deref())?;
+            Ok(policy)
+        }
+        refused => Err(refused.into()),
+    }
 }
 
 /// From a head to the permission to go on; nothing where it asks about the service as a whole. Waits for nothing.

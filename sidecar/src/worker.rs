@@ -25,7 +25,7 @@ use crate::clock::{Clock, Now};
 use crate::connection::Downstream;
 use crate::connection::told::Told;
 use crate::deadline::{Deadline, Wheel};
-use crate::identity::Looks;
+use crate::identity::{Introspector, Looks};
 use crate::policy::{Live, Policy};
 use crate::request::authn::{Memo, Strangers};
 use crate::request::upstream::Targets;
@@ -57,6 +57,7 @@ pub struct Worker {
     strangers: Arc<Strangers>,
     targets: Targets,
     looks: Looks,
+    introspector: Introspector,
     access_log: RefCell<AccessLogBuffer>,
     decisions: RefCell<Decisions<Decided>>,
     /// Allowed decisions remembered in this turn of the wheel.
@@ -154,6 +155,12 @@ impl Worker {
     #[must_use]
     pub fn looks(&self) -> &Looks {
         &self.looks
+    }
+
+    /// The way to servers that know tokens.
+    #[must_use]
+    pub fn introspector(&self) -> &Introspector {
+        &self.introspector
     }
 
     /// Counters of this worker.

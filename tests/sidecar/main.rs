@@ -13,6 +13,7 @@ mod hot_swap;
 mod http2;
 mod http2_floods;
 mod identity;
+mod introspection;
 mod jwks;
 mod jwt_table;
 mod kept_apart;

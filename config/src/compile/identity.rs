@@ -2,10 +2,10 @@
 
 use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, at};
-use crate::declared::{Body, Document, Jwks, JwtIssuer};
-use crate::diagnostic::{Diagnostic, Span};
+use crate::declared::{self, Body, Document, Jwks, JwtIssuer};
+use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::name::KeyId;
-use crate::snapshot::{ApiKey, Issuer, KeySource, KeyUrl, Revoked, Scope, Workload};
+use crate::snapshot::{ApiKey, Introspection, IntrospectionUrl, Issuer, KeySource, KeyUrl, Revoked, Scope, Workload};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,13 +19,15 @@ pub(super) struct Identities {
     /// The closest pattern first.
     pub(super) workloads: Vec<Workload>,
     pub(super) revoked: Option<Arc<Revoked>>,
+    pub(super) introspection: Option<Arc<Introspection>>,
 }
 
 /// Reads the identities of one scope. What was there before and is declared the same is kept, so that what was derived from it
 /// (verified tokens) stays good.
 pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>], mistakes: &mut Mistakes) -> Identities {
     let revoked = Revoked::of(documents.identities().map(|(_, identity)| &identity.revoked)).map(Arc::new);
-    let mut found = Identities { issuers: Vec::new(), api_keys: Vec::new(), api_key_header: None, workloads: Vec::new(), revoked };
+    let mut found =
+        Identities { issuers: Vec::new(), api_keys: Vec::new(), api_key_header: None, workloads: Vec::new(), revoked, introspection: None };
     for (document, identity) in documents.identities() {
         for declared in &identity.jwt {
             add_issuer(&mut found.issuers, document, declared, scope, before, mistakes);
@@ -44,6 +46,13 @@ pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>
                 mistakes.push(mistake.hint("it can come as one user only: remove one"));
             } else {
                 found.workloads.push(Workload { id: declared.id.value.clone(), user: declared.user.as_deref().map(Into::into) });
+            }
+        }
+        if let Some(declared) = &identity.introspection {
+            let again = found.introspection.replace(Arc::new(introspection(document, declared, scope))).is_some();
+            if again {
+                let mistake = at(document, &declared.url, "two documents say who is asked about tokens");
+                mistakes.push(mistake.hint("a token says nothing of who made it, so one server is asked: keep one"));
             }
         }
         if let Some(written) = &identity.api_key_header {
@@ -114,6 +123,33 @@ fn key_source(document: &Document, jwks: &Jwks) -> KeySource {
     }
 }
 
+fn introspection(document: &Document, declared: &declared::Introspection, scope: Scope) -> Introspection {
+    Introspection {
+        asked: Arc::new(introspection_url(document, declared)),
+        audiences: declared.audiences.clone(),
+        tenant_claim: declared.tenant_claim.clone(),
+        remember: declared.remember,
+        forward: declared.forward,
+        scope,
+    }
+}
+
+fn introspection_url(document: &Document, declared: &declared::Introspection) -> IntrospectionUrl {
+    let resolved = |written: &Spanned<String>| resolve(&document.origin.file, &written.value);
+    let (client_secret, roots) = (resolved(&declared.client_secret), declared.roots.as_ref().map(resolved));
+    let (url, client_id) = (declared.url.value.clone(), declared.client_id.clone());
+    let believed = roots.as_ref().map(|roots| format!(", roots {roots}")).unwrap_or_default();
+    let name = format!("{url} (client `{client_id}`, secret {client_secret}{believed})").into();
+    IntrospectionUrl { name, url, client_id, client_secret, roots }
+}
+
+/// Whom a document names to be asked about tokens.
+#[must_use]
+pub fn introspection_of(document: &Document) -> Option<Arc<IntrospectionUrl>> {
+    let Body::Identity(identity) = &document.body else { return None };
+    identity.introspection.as_ref().map(|declared| Arc::new(introspection_url(document, declared)))
+}
+
 /// The name of a file that a document names: beside the document, unless it is absolute. Textual only, since this crate reads
 /// nothing: who offers the documents offers the files under the same names.
 #[must_use]
@@ -155,6 +191,8 @@ pub enum Holds {
     KeySet,
     /// Certificates or a private key, in PEM.
     Pem,
+    /// A secret on one line.
+    Secret,
 }
 
 /// Files that a document names.
@@ -169,6 +207,10 @@ pub fn files_of(document: &Document) -> Vec<Named> {
                 Jwks::File(written) => Some(named(Holds::KeySet, written)),
                 jwks @ Jwks::Url { .. } => jwks.roots().map(|roots| named(Holds::Pem, &roots.value)),
             })
+            .chain(identity.introspection.iter().flat_map(|asked| {
+                let roots = asked.roots.iter().map(|roots| named(Holds::Pem, &roots.value));
+                roots.chain([named(Holds::Secret, &asked.client_secret.value)])
+            }))
             .collect(),
         Body::Service(service) => service.files().map(|written| named(Holds::Pem, &written.value)).collect(),
         _ => Vec::new(),

@@ -109,6 +109,7 @@ fn own_policy(
         api_keys: identities.api_keys,
         workloads: identities.workloads,
         revoked: identities.revoked,
+        introspection: identities.introspection,
         bounds: security.bounds,
         max_staleness: security.max_staleness,
     };
@@ -183,6 +184,7 @@ pub(super) fn carry(policy: &Policy, from: &Platform, to: &Platform) -> Policy {
         api_keys: policy.api_keys.clone(),
         workloads: policy.workloads.clone(),
         revoked: policy.revoked.clone(),
+        introspection: policy.introspection.clone(),
         bounds: policy.bounds,
         max_staleness: policy.max_staleness,
     }

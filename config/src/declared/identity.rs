@@ -1,5 +1,6 @@
 //! Kind `Identity`: who may prove to be whom.
 
+use super::introspection::Introspection;
 use super::jwks::Jwks;
 use super::read::{Head, Scope};
 use super::reader::{Item, Map, Outcome, named, spanned, wrong};
@@ -24,6 +25,8 @@ pub struct Identity {
     pub api_keys: Vec<ApiKey>,
     /// Workloads, known by their certificates; only within a tenant.
     pub spiffe: Vec<Workload>,
+    /// Who is asked about other tokens.
+    pub introspection: Option<Introspection>,
     /// What proves nobody any more.
     pub revoked: Revoked,
 }
@@ -119,15 +122,23 @@ impl Identity {
             );
         }
         let spiffe = map.list("spiffe", named("workload", "id", Workload::read));
+        let introspection = map.optional("introspection", |item| Introspection::read(item, head.scope));
         let revoked = map.optional("revoked", |item| Revoked::read(head, item));
         let (jwt, api_key_header, api_keys, spiffe) = (jwt?, api_key_header?, api_keys?, spiffe?);
-        let identity = Self { jwt, api_key_header, api_keys, spiffe, revoked: revoked?.unwrap_or_default() };
-        let is_empty = identity.jwt.is_empty() && identity.api_keys.is_empty() && identity.spiffe.is_empty();
-        if is_empty && identity.revoked.is_empty() && identity.api_key_header.is_none() {
-            let complaint = wrong("it declares nothing").expected("`jwt`, `api_keys`, `spiffe`, `revoked` or `api_key_header`");
+        let (introspection, revoked) = (introspection?, revoked?.unwrap_or_default());
+        let identity = Self { jwt, api_key_header, api_keys, spiffe, introspection, revoked };
+        if identity.is_empty() {
+            let fields = "`jwt`, `api_keys`, `spiffe`, `introspection`, `revoked` or `api_key_header`";
+            let complaint = wrong("it declares nothing").expected(fields);
             return Err(map.item().refuse_absent("jwt", complaint));
         }
         Ok(identity)
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { jwt, api_key_header, api_keys, spiffe, introspection, revoked } = self;
+        let has_list = !jwt.is_empty() || !api_keys.is_empty() || !spiffe.is_empty();
+        !has_list && api_key_header.is_none() && introspection.is_none() && revoked.is_empty()
     }
 }
 
@@ -291,21 +302,27 @@ impl Identity {
             optional("api_key_header", header),
             optional("api_keys", schema::list("API keys of the tenant.", ApiKey::schema())),
             optional("spiffe", schema::list("Workloads of the tenant, known by their certificates.", Workload::schema())),
+            optional("introspection", Introspection::schema()),
             optional("revoked", Revoked::schema()),
         ];
         let filled = |key: &str| json!({ "required": [key], "properties": { key: { "minItems": 1 } } });
         let tenants = json!({ "properties": { "tenant_claim": false, "jwks": Jwks::schema_of_tenant() } });
         let mut more = schema::by_scope(
-            Some(json!({ "properties": { "api_key_header": false, "jwt": { "items": tenants } } })),
+            Some(json!({ "properties": {
+                "api_key_header": false,
+                "introspection": schema::without(&["tenant_claim"]),
+                "jwt": { "items": tenants },
+            } })),
             Some(json!({ "properties": {
                 "api_keys": false,
                 "spiffe": false,
                 "revoked": Revoked::schema_of_platform(),
+                "introspection": { "required": ["tenant_claim"] },
                 "jwt": { "items": { "required": ["tenant_claim"] } },
             } })),
         );
-        let header = json!({ "required": ["api_key_header"] });
-        more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), filled("spiffe"), Revoked::schema_of_some(), header])));
+        let (header, asked) = (json!({ "required": ["api_key_header"] }), json!({ "required": ["introspection"] }));
+        more.push(("anyOf", json!([filled("jwt"), filled("api_keys"), filled("spiffe"), Revoked::schema_of_some(), asked, header])));
         ("Who may prove to be whom: issuers of tokens, API keys, workloads.", fields, more)
     }
 }

@@ -1,7 +1,7 @@
 //! Where an issuer's keys come from: a file beside the document, or a URL that is asked again and again.
 
 use super::read::Scope;
-use super::reader::{Item, Map, Outcome, spanned, wrong};
+use super::reader::{Complaint, Item, Map, Outcome, spanned, wrong};
 use super::schema::{self, Schema, optional, required};
 use super::tls;
 use super::value;
@@ -67,17 +67,22 @@ impl Jwks {
 /// A file beside the document. Whoever writes for one tenant reaches no further than the folder that the documents stand in.
 fn file(item: &Item<'_>, scope: Scope) -> Outcome<String> {
     let name = value::line(1_024)(item)?;
+    match leaving(&name, scope) {
+        Some(complaint) => Err(item.refuse(complaint)),
+        None => Ok(name),
+    }
+}
+
+/// What is wrong with a file's name.
+pub(super) fn leaving(name: &str, scope: Scope) -> Option<Complaint> {
     if name.ends_with('/') {
-        return Err(item.refuse(wrong("`file` names a folder").expected("a file with a JSON Web Key Set (RFC 7517)")));
+        return Some(wrong("`file` names a folder").expected("a file"));
     }
     let leaves = name.starts_with('/') || name.split('/').any(|step| step == "..");
-    match scope {
-        Scope::Tenant if leaves => {
-            let complaint = wrong("`file` leads out of the folder of a tenant's document").expected("a file beside it, or below");
-            Err(item.refuse(complaint.hint("put the key set beside this document and name it without `/` in front or `..`")))
-        }
-        Scope::Tenant | Scope::Platform => Ok(name),
-    }
+    (scope == Scope::Tenant && leaves).then(|| {
+        let complaint = wrong("`file` leads out of the folder of a tenant's document").expected("a file beside it, or below");
+        complaint.hint("put the file beside this document and name it without `/` in front or `..`")
+    })
 }
 
 /// A URL that is asked from here.

@@ -27,6 +27,7 @@ pub struct Platform {
     pub(crate) issuers: Vec<Arc<Issuer>>,
     pub(crate) api_key_header: Option<http::HeaderName>,
     pub(crate) revoked: Option<Arc<Revoked>>,
+    pub(crate) introspection: Option<Arc<Introspection>>,
     pub(crate) bounds: Bounds,
     /// What of the bounds is no default.
     pub(crate) written: RequestBounds,
@@ -220,6 +221,38 @@ impl KeySource {
     }
 }
 
+/// Who is asked about tokens that are no JSON Web Tokens. Two snapshots share it while its declaration does not change.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Introspection {
+    /// Who is asked, as whom, and whom is believed to be it: all that a question depends on.
+    pub asked: Arc<IntrospectionUrl>,
+    /// One of them must be in `aud`.
+    pub audiences: Vec<String>,
+    /// Member that names the tenant; always for the platform's, never for a tenant's.
+    pub tenant_claim: Option<String>,
+    /// How long a token that is active is taken for active without asking again.
+    pub remember: Duration,
+    /// Passes `Authorization` on to the upstream.
+    pub forward: bool,
+    /// Whose it is.
+    pub scope: Scope,
+}
+
+/// What a question about a token depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IntrospectionUrl {
+    /// All of it in words, by which it is found.
+    pub name: Arc<str>,
+    /// What is asked.
+    pub url: WebUrl,
+    /// As whom.
+    pub client_id: String,
+    /// File with what proves that.
+    pub client_secret: Arc<str>,
+    /// File of the authorities that may vouch for its host; absent: whoever this system trusts.
+    pub roots: Option<Arc<str>>,
+}
+
 /// Bounds on a request, every one of them set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -257,6 +290,12 @@ impl Platform {
     #[must_use]
     pub fn issuers(&self) -> &[Arc<Issuer>] {
         &self.issuers
+    }
+
+    /// Who is asked about tokens that may be of any tenant.
+    #[must_use]
+    pub fn introspection(&self) -> Option<&Arc<Introspection>> {
+        self.introspection.as_ref()
     }
 
     /// What is revoked of what the platform's issuers proved.

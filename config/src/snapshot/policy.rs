@@ -10,7 +10,7 @@ use crate::declared::role::When;
 use crate::declared::{Counted, Per, Subject};
 use crate::name::{DocumentName, KeyId, LimitName, RoleName, TenantId};
 use crate::path::Pattern;
-use crate::snapshot::{Bounds, Issuer, ROLES_MAX, Revoked, RouteIndex};
+use crate::snapshot::{Bounds, Introspection, Issuer, ROLES_MAX, Revoked, RouteIndex};
 use crate::spiffe::{SpiffeId, SpiffePattern};
 use crate::unit::UnixSeconds;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub struct Policy {
     /// The closest pattern first.
     pub(crate) workloads: Vec<Workload>,
     pub(crate) revoked: Option<Arc<Revoked>>,
+    pub(crate) introspection: Option<Arc<Introspection>>,
     pub(crate) bounds: Bounds,
     pub(crate) max_staleness: Option<Duration>,
 }
@@ -303,6 +304,12 @@ impl Policy {
         self.api_keys.get(at).map(|(_, key)| key)
     }
 
+    /// Who is asked about tokens of this tenant only; to be asked before the platform's.
+    #[must_use]
+    pub fn introspection(&self) -> Option<&Arc<Introspection>> {
+        self.introspection.as_ref()
+    }
+
     /// What the tenant revokes of what proves somebody to be of it.
     #[must_use]
     pub fn revoked(&self) -> Option<&Revoked> {
@@ -396,6 +403,7 @@ impl Policy {
             api_keys,
             workloads,
             revoked,
+            introspection,
             bounds,
             max_staleness,
         } = self;
@@ -410,6 +418,7 @@ impl Policy {
                 && *api_keys == other.api_keys
                 && *workloads == other.workloads
                 && *revoked == other.revoked
+                && *introspection == other.introspection
                 && *bounds == other.bounds
                 && *max_staleness == other.max_staleness)
     }

@@ -3,7 +3,9 @@
 //! One task on the control runtime. A set that cannot be fetched, or cannot be used, takes nothing away: the keys that are known
 //! stay, the failure is counted, told once a minute and shown in the status with the age of what is used instead.
 
+use super::Wants;
 use super::ask::{self, Answered, NotAnswered, Place};
+use super::believe::{self, Believed};
 use super::kept::Kept;
 use super::looks::{Ask, LOOK_AGAIN, LOOKS_AT_ONCE, Looked, Told};
 use super::schedule;
@@ -12,18 +14,16 @@ use crate::policy::Status;
 use crate::request::authn::{KeyFault, Keys};
 use crate::telemetry::log::{Log, Value};
 use crate::telemetry::metrics::Metrics;
-use crate::tls;
 use crate::worker::Random;
 use bulkhead_config::snapshot::KeyUrl;
 use bytes::Bytes;
 use http::header::{ACCEPT, ETAG, HeaderMap, IF_NONE_MATCH};
 use http::{Request, StatusCode};
-use rustls::ClientConfig;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OnceCell, mpsc, oneshot, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 /// Bytes of a key set: hundreds of keys with their certificates.
 const SET_BYTES_MAX: usize = 1 << 20;
@@ -97,7 +97,7 @@ impl Outcome {
 /// What all of them need of the process.
 pub(crate) struct KeySets {
     pub(crate) asks: mpsc::Receiver<Ask>,
-    pub(crate) wanted: watch::Receiver<Vec<Wanted>>,
+    pub(crate) wanted: watch::Receiver<Wants>,
     pub(crate) fetched: mpsc::Sender<Fetched>,
     pub(crate) log: Log,
     pub(crate) metrics: Arc<Metrics>,
@@ -105,9 +105,6 @@ pub(crate) struct KeySets {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
 }
-
-/// What a handshake is made with; made where it is first needed, because reading what this system trusts takes its time.
-type Believed = Arc<OnceCell<Arc<ClientConfig>>>;
 
 /// All sets.
 struct Desk {
@@ -146,8 +143,8 @@ struct Got {
 /// Why a look failed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("{0}")]
-    Roots(String),
+    #[error(transparent)]
+    Believe(#[from] believe::Failure),
     #[error(transparent)]
     NotAnswered(#[from] NotAnswered),
     #[error("it answers {0}, which is followed nowhere; declare the URL it leads to")]
@@ -156,8 +153,6 @@ enum Failure {
     Status(StatusCode),
     #[error("what it answers is of no use: {0}")]
     Unusable(#[from] KeyFault),
-    #[error("a defect of Bulkhead; the log says where")]
-    Defect,
 }
 
 impl KeySets {
@@ -196,7 +191,7 @@ impl Desk {
 
     /// Takes over what documents name now. A set that is new, or is believed otherwise, is due at once.
     fn adopt(&mut self) {
-        let wanted = self.surroundings.wanted.borrow_and_update().clone();
+        let wanted = self.surroundings.wanted.borrow_and_update().key_sets.clone();
         let now = self.now();
         let mut before = std::mem::take(&mut self.sets);
         for wanted in wanted {
@@ -413,7 +408,7 @@ fn nanos(time: Duration) -> u64 {
 async fn fetch(wanted: Wanted, believed: Believed) -> Result<Got, Failure> {
     let url = wanted.url.url.clone();
     let tls = match url.is_tls() {
-        true => Some(Arc::clone(believed.get_or_try_init(|| believe(&wanted)).await?)),
+        true => Some(believe::who(&believed, wanted.url.roots.as_ref(), wanted.roots.as_ref()).await?),
         false => None,
     };
     let mut request = Request::get("/").header(ACCEPT, "application/jwk-set+json, application/json");
@@ -431,16 +426,6 @@ async fn fetch(wanted: Wanted, believed: Believed) -> Result<Got, Failure> {
         status if status.is_redirection() => Err(Failure::Redirect(status)),
         status => Err(Failure::Status(status)),
     }
-}
-
-async fn believe(wanted: &Wanted) -> Result<Arc<ClientConfig>, Failure> {
-    let roots = match (&wanted.url.roots, &wanted.roots) {
-        (None, _) => None,
-        (Some(file), Some(contents)) => Some((Arc::clone(file), Arc::clone(contents))),
-        (Some(file), None) => return Err(Failure::Roots(format!("the file of its `roots`, `{file}`, cannot be read"))),
-    };
-    let made = spawn_blocking(move || tls::asking(roots.as_ref().map(|(file, contents)| (file, contents)))).await;
-    made.map_err(|_| Failure::Defect)?.map_err(|mistake| Failure::Roots(format!("`{}`: {}", mistake.file, mistake.message)))
 }
 
 #[cfg(test)]

@@ -71,7 +71,18 @@ pub struct Looks {
 }
 
 /// A place among those that wait.
-struct Waiting<'a>(&'a Cell<usize>);
+pub(super) struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    /// One of `most` places, if there is one left.
+    pub(super) fn one_of(waiting: &'a Cell<usize>, most: usize) -> Option<Self> {
+        let count = waiting.get();
+        (count < most).then(|| {
+            waiting.set(count + 1);
+            Waiting(waiting)
+        })
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -93,7 +104,7 @@ impl Looks {
         {
             return *looked;
         }
-        let Some(_waiting) = self.wait() else { return Looked::Unknown };
+        let Some(_waiting) = Waiting::one_of(&self.waiting, WAITING_MAX) else { return Looked::Unknown };
         let (answer, answered) = oneshot::channel();
         if self.asker.0.try_send(Ask { name: Arc::clone(name), answer }).is_err() {
             return Looked::Unknown;
@@ -106,14 +117,6 @@ impl Looks {
             // It may still come: what is told then is not told to this request.
             Ok(Err(_)) | Err(_) => Looked::Unknown,
         }
-    }
-
-    fn wait(&self) -> Option<Waiting<'_>> {
-        let waiting = self.waiting.get();
-        (waiting < WAITING_MAX).then(|| {
-            self.waiting.set(waiting + 1);
-            Waiting(&self.waiting)
-        })
     }
 
     fn remember(&self, name: &Arc<str>, now: Now, told: Told) {

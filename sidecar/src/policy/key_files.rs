@@ -3,15 +3,15 @@
 //! A set that cannot be read any more keeps its last good keys; one that no document names is forgotten once nothing is served
 //! that was declared earlier, since what is served in place of a mistake may name another file.
 
-use crate::identity::{Kept, KeptSets, Wanted};
+use crate::identity::{Kept, KeptSets, Server, Wanted, Wants};
 use crate::request::authn::{KeyFinding, Keys};
 use crate::tls::{self, Tls};
-use bulkhead_config::compile::{Holds, files_of, key_urls_of};
+use bulkhead_config::compile::{Holds, files_of, introspection_of, key_urls_of};
 use bulkhead_config::declared::DocumentId;
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::name::ServiceName;
 use bulkhead_config::protocol::{Contents, Part, Put, Quarantined, Serving};
-use bulkhead_config::snapshot::{KeyUrl, Platform};
+use bulkhead_config::snapshot::{IntrospectionUrl, KeyUrl, Platform};
 use bulkhead_config::unit::UnixSeconds;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(super) struct KeyFiles {
     named: HashMap<DocumentId, Vec<Arc<str>>>,
     /// Key sets that are fetched.
     urls: HashMap<Arc<str>, Arc<KeyUrl>>,
+    /// Servers that are asked about tokens.
+    servers: HashMap<Arc<str>, Arc<IntrospectionUrl>>,
     /// When and as what they were.
     fetched: HashMap<Arc<str>, Kept>,
     /// Where they are kept; `None`: nowhere.
@@ -93,15 +95,20 @@ impl KeyFiles {
         self.load();
     }
 
-    /// Key sets that are to be fetched, if that is news.
-    pub(super) fn newly_wanted(&mut self) -> Option<Vec<Wanted>> {
+    /// Who is to be asked, if that is news.
+    pub(super) fn newly_wanted(&mut self) -> Option<Wants> {
         std::mem::take(&mut self.wants_anew).then(|| {
             let wanted = |url: &Arc<KeyUrl>| Wanted {
                 url: Arc::clone(url),
                 roots: url.roots.as_ref().and_then(|file| self.contents.get(file).cloned()),
                 kept: self.fetched.get(&url.name).cloned(),
             };
-            self.urls.values().map(wanted).collect()
+            let server = |asked: &Arc<IntrospectionUrl>| Server {
+                asked: Arc::clone(asked),
+                secret: self.contents.get(&asked.client_secret).cloned(),
+                roots: asked.roots.as_ref().and_then(|file| self.contents.get(file).cloned()),
+            };
+            Wants { key_sets: self.urls.values().map(wanted).collect(), servers: self.servers.values().map(server).collect() }
         })
     }
 
@@ -133,10 +140,15 @@ impl KeyFiles {
             is_new |= self.key_sets.insert(Arc::clone(&url.name)) && self.contents.contains_key(&url.name);
             self.wants_anew |= self.urls.insert(Arc::clone(&url.name), Arc::clone(url)).as_ref() != Some(url);
         }
+        let server = introspection_of(&put.document);
+        if let Some(server) = &server {
+            self.wants_anew |= self.servers.insert(Arc::clone(&server.name), Arc::clone(server)).as_ref() != Some(server);
+        }
         if is_new {
             self.load();
         }
-        named.into_iter().map(|one| one.file).chain(urls.iter().map(|url| Arc::clone(&url.name))).collect()
+        let asked = urls.iter().map(|url| &url.name).chain(server.iter().map(|server| &server.name)).cloned();
+        named.into_iter().map(|one| one.file).chain(asked).collect()
     }
 
     /// A document is declared no more.
@@ -160,6 +172,10 @@ impl KeyFiles {
             }
             is_named
         });
+        self.servers.retain(|name, _| {
+            self.wants_anew |= !named.contains(name);
+            named.contains(name)
+        });
         self.contents.retain(|name, _| named.contains(name));
         self.key_sets.retain(|name| named.contains(name));
         if self.contents.len() != before {
@@ -170,7 +186,8 @@ impl KeyFiles {
     /// Names that documents ask for and nobody has offered.
     pub(super) fn missing<'a>(&mut self, puts: impl IntoIterator<Item = &'a Put>) -> Vec<Arc<str>> {
         let names: Vec<Arc<str>> = puts.into_iter().flat_map(|put| self.learn(put)).collect();
-        names.into_iter().filter(|name| !self.contents.contains_key(name) && !self.urls.contains_key(name)).collect()
+        let is_asked = |name: &Arc<str>| self.urls.contains_key(name) || self.servers.contains_key(name);
+        names.into_iter().filter(|name| !self.contents.contains_key(name) && !is_asked(name)).collect()
     }
 
     /// Files that are not taken over.

@@ -9,7 +9,7 @@ use super::key_files::KeyFiles;
 use super::last_good::{LastGood, Text, Texts};
 use super::{KeyReader, Live, Policy};
 use crate::clock::Now;
-use crate::identity::{Kept, Wanted};
+use crate::identity::{Kept, Wants};
 use bulkhead_config::compile::Outcome;
 use bulkhead_config::declared::DocumentId;
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
@@ -91,8 +91,8 @@ impl Receiver {
         self.keys.fetched(name, set, kept).then(|| self.change(offer, now))
     }
 
-    /// Key sets that are to be fetched, if that is news.
-    pub(super) fn newly_wanted(&mut self) -> Option<Vec<Wanted>> {
+    /// Who is to be asked, if that is news.
+    pub(super) fn newly_wanted(&mut self) -> Option<Wants> {
         self.keys.newly_wanted()
     }
 

@@ -412,7 +412,10 @@ async fn a_folder_is_followed_from_edit_to_log_metric_and_status() {
         instead: None,
     };
     let Surroundings { live, status, metrics, .. } = surroundings.clone();
-    let keeper = begin(surroundings, Folder::watch(documents.path()).unwrap(), crate::identity::channel().1).await.unwrap();
+    let keeper =
+        begin(surroundings, Folder::watch(documents.path()).unwrap(), (crate::identity::channel().1, crate::identity::token_channel().1))
+            .await
+            .unwrap();
     let version = || live.load().snapshot.tenant("a").unwrap().features()[0].to_string();
     assert_eq!(version(), "v1");
 

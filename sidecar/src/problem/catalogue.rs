@@ -177,6 +177,11 @@ catalogue! {
         "Keys unavailable",
         "The keys of the token's issuer are not available, so the token can be neither accepted nor refused.",
         "Try again soon; the operator finds the reason in `bulkhead status`.";
+    /// The server that knows a token cannot be asked.
+    IntrospectionUnavailable = "introspection_unavailable", SERVICE_UNAVAILABLE, "destination_unavailable",
+        "Token not checked",
+        "The server that knows the token cannot be asked, so the token can be neither accepted nor refused.",
+        "Try again soon; the operator finds the reason in the log.";
     /// The tenant's documents cannot be served.
     PolicyHeld = "policy_held", SERVICE_UNAVAILABLE, "destination_unavailable",
         "Policy held back",

@@ -13,12 +13,14 @@ mod jwt;
 mod claims;
 mod api_key;
 mod certificate;
+mod introspection;
 mod memo;
 mod strangers;
 mod revoked;
 mod refused;
 
 pub use certificate::Shown;
+pub use introspection::learn;
 pub use jwks::{KeyFault, KeyFinding, Keys};
 pub use memo::Memo;
 pub use presented::{Presented, holds_api_key, is_api_key, presented};
@@ -27,7 +29,7 @@ pub use strangers::Strangers;
 
 use crate::clock::Now;
 use bulkhead_config::name::TenantId;
-use bulkhead_config::snapshot::{Credential, Issuer, Policy, Principal, RoleSet, Slice, Snapshot};
+use bulkhead_config::snapshot::{Credential, Introspection, Issuer, Policy, Principal, RoleSet, Slice, Snapshot};
 use bulkhead_config::text::Value;
 use bulkhead_config::unit::UnixSeconds;
 use memo::{Grounds, Remembered, Stamp};
@@ -98,6 +100,12 @@ impl Verified {
                 }
                 certificate::is_good(self.expires, against.now)
             }
+            (Credential::Token { .. }, grounds @ Grounds::Introspected { .. }) => {
+                if !grounds.hold(against) {
+                    return Err(Refused::IssuerUnknown);
+                }
+                introspection::is_good(self.expires, against)
+            }
             // A credential of one kind never has the grounds of the other.
             (Credential::Token { .. } | Credential::ApiKey(_) | Credential::Certificate(_), _) => Err(Refused::IssuerUnknown),
         }
@@ -150,6 +158,12 @@ impl<'a> Against<'a> {
         own.iter().chain(self.snapshot.platform().issuers()).find(|issuer| issuer.issuer == name)
     }
 
+    /// Who is asked about tokens that do not say themselves what they are; the named tenant's own first.
+    fn introspection(&self) -> Option<&'a Arc<Introspection>> {
+        let own = self.named.and_then(|slice| slice.policy().introspection());
+        own.or_else(|| self.snapshot.platform().introspection())
+    }
+
     /// The tenant of a key that names it.
     fn tenant(&self, name: &str) -> Option<&'a Slice> {
         match self.named {
@@ -178,7 +192,10 @@ pub fn verify(memo: &mut Memo, strangers: &Strangers, against: &Against<'_>, pre
         None => {}
     }
     let candidate = match presented {
-        Presented::Bearer(token) => Candidate::Token(jwt::read(token)?.candidate(against)?),
+        Presented::Bearer(token) => match introspection::asked(token, against) {
+            Some(declared) => return Err(unasked(strangers, against, declared)),
+            None => Candidate::Token(jwt::read(token)?.candidate(against)?),
+        },
         Presented::ApiKey(text) => Candidate::ApiKey(api_key::read(text)?.candidate(against)?),
     };
     // Only now: whoever has no chance anyway was sent away above for less than this look costs.
@@ -197,6 +214,14 @@ pub fn verify(memo: &mut Memo, strangers: &Strangers, against: &Against<'_>, pre
             memo.remember_refused(against, presented, grounds, refused.clone());
             Err(refused)
         }
+    }
+}
+
+/// That somebody has to be asked about a token, unless its source has had too many asked about in vain.
+fn unasked(strangers: &Strangers, against: &Against<'_>, declared: &Introspection) -> Refused {
+    match strangers.must_wait(against.source, against.named_id(), against.now) {
+        Some(retry_after) => Refused::TooManyFailures { retry_after },
+        None => Refused::Opaque { asked: Arc::clone(&declared.asked) },
     }
 }
 

@@ -106,6 +106,26 @@ pub fn prove(
     }
 }
 
+/// Takes in what a server said of the token that a request presents; `None`: it said nothing.
+///
+/// # Errors
+/// Nobody knows what the token is, or the request asks for something else by now.
+pub fn learn(
+    worker: &Worker,
+    policy: &Policy,
+    service: &Service,
+    head: &Head,
+    (source, now): (IpAddr, Now),
+    said: Option<&[u8]>,
+) -> Result<(), Refusal> {
+    let claim = claim(worker, policy, service, &head.host)?;
+    let presented = authn::presented(&head.headers, policy.snapshot.platform().api_key_header())?;
+    let named = claim.tenant().map(|tenant| &*tenant.slice);
+    let against = Against { snapshot: &policy.snapshot, keys: &policy.keys, named, source, now };
+    let presented = presented.ok_or(Refusal::MissingCredential)?;
+    Ok(authn::learn(&mut worker.memo(), worker.strangers(), &against, presented, said)?)
+}
+
 /// Makes sure that naming and proof mean one tenant.
 ///
 /// # Errors

@@ -237,6 +237,7 @@ impl Control {
 
         let live = Arc::new(Live::from_pointee(Policy::empty()));
         let (key_asker, key_asks) = identity::channel();
+        let (token_asker, token_questions) = identity::token_channel();
         let instead = endpoint.as_ref().filter(|(_, endpoint)| endpoint.scheme == Scheme::Https).map(|(service, _)| service.clone());
         let fleet = Arc::new(Fleet::new(endpoint));
         metrics.upstreams_from(Arc::clone(&fleet));
@@ -251,6 +252,7 @@ impl Control {
             ids: Ids::new().map_err(|_| StartError::Random)?,
             fleet: Arc::clone(&fleet),
             key_asker,
+            token_asker,
         };
         let (places, threads) = start::spawn_workers(workers.get(), &common)?;
 
@@ -269,7 +271,7 @@ impl Control {
             probation: core.probation(),
             instead,
         };
-        let keeper = policy::begin(surroundings, source, key_asks).await?;
+        let keeper = policy::begin(surroundings, source, (key_asks, token_questions)).await?;
         let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, at_hand(taken), log.clone());
         let policy = live.load_full();
         listeners.prepare(policy.snapshot.platform())?;

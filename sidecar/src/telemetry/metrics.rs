@@ -63,6 +63,8 @@ struct Facts {
     key_sets: ArcSwap<Vec<KeySetFacts>>,
     /// By [`Outcome`].
     key_set_looks: [AtomicU64; Outcome::LABELS.len()],
+    /// Answered, failed.
+    introspections: [AtomicU64; 2],
     system: ArcSwap<system::Reading>,
     enabled: AtomicBool,
     interval_ms: AtomicU64,
@@ -100,6 +102,7 @@ impl Metrics {
             policy: ArcSwap::from_pointee(PolicyFacts { epoch: Epoch { incarnation: 0, revision: 0 }, parts: Vec::new(), more: 0 }),
             key_sets: ArcSwap::default(),
             key_set_looks: Default::default(),
+            introspections: Default::default(),
             system: ArcSwap::from_pointee(system::Reading::default()),
             enabled: AtomicBool::new(true),
             interval_ms: AtomicU64::new(30_000),
@@ -148,6 +151,12 @@ impl Metrics {
         if let Some(count) = self.facts.key_set_looks.get(outcome as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A server was asked about a token.
+    pub(crate) fn introspected(&self, is_answered: bool) {
+        let [answered, failed] = &self.facts.introspections;
+        if is_answered { answered } else { failed }.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A panic was caught.

@@ -11,7 +11,7 @@ use crate::clock::{Clock, Origin};
 use crate::connection::told::Told;
 use crate::connection::{accept, serve};
 use crate::deadline::{TURN, Wheel};
-use crate::identity::{self, Looks};
+use crate::identity::{self, Introspector, Looks};
 use crate::policy::Live;
 use crate::request::authn::{Memo, Strangers};
 use crate::request::quota::Book;
@@ -57,6 +57,8 @@ pub struct Common {
     pub fleet: Arc<Fleet>,
     /// The way to whoever fetches key sets.
     pub key_asker: identity::Asker,
+    /// The way to whoever asks about tokens.
+    pub token_asker: identity::TokenAsker,
 }
 
 /// Why a worker did not start.
@@ -96,6 +98,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             strangers: common.strangers,
             targets: Targets::new(common.fleet),
             looks: Looks::new(common.key_asker),
+            introspector: Introspector::new(common.token_asker),
             access_log: RefCell::new(common.access_log.buffer()),
             decisions: RefCell::new(Decisions::new(common.ids, number)),
             remembered: Cell::new((0, 0)),

@@ -41,26 +41,31 @@ pub(super) fn check(claims: &Value, issuer: &Issuer, against: &Against<'_>) -> R
     if moment(claims, "iat")?.is_some_and(|iat_ms| iat_ms > now_ms + leeway_ms) {
         return Err(Refused::IssuedInFuture);
     }
-    check_audience(claims, issuer)?;
-    let user = text(claims, "sub")?;
-    if user.is_empty() || user.len() > SUBJECT_BYTES_MAX {
-        return Err(Refused::SubjectLength { bytes: user.len() });
-    }
+    check_audience(claims, &issuer.audiences)?;
     Ok(Proof {
-        tenant: tenant(claims, issuer, against)?,
-        user: Arc::clone(user),
+        user: Arc::clone(subject(claims)?),
+        tenant: tenant(claims, issuer.scope, issuer.tenant_claim.as_deref(), against)?,
         expires: i64::try_from(exp_ms.div_euclid(1_000)).unwrap_or(i64::MAX),
         ends_ms: u64::try_from(exp_ms + leeway_ms).unwrap_or(u64::MAX),
     })
 }
 
+/// `sub`.
+pub(super) fn subject(claims: &Value) -> Result<&Arc<str>, Refused> {
+    let user = text(claims, "sub")?;
+    match user.len() {
+        1..=SUBJECT_BYTES_MAX => Ok(user),
+        bytes => Err(Refused::SubjectLength { bytes }),
+    }
+}
+
 /// The tenant that a token proves.
-fn tenant(claims: &Value, issuer: &Issuer, against: &Against<'_>) -> Result<TenantId, Refused> {
-    match (issuer.scope, &issuer.tenant_claim, against.named_id()) {
+pub(super) fn tenant(claims: &Value, scope: Scope, tenant_claim: Option<&str>, against: &Against<'_>) -> Result<TenantId, Refused> {
+    match (scope, tenant_claim, against.named_id()) {
         (Scope::Platform, Some(claim), _) => match claims.get(claim).map(|found| &found.value) {
-            Some(Value::Str(tenant)) => tenant.parse().map_err(|_| Refused::TenantForm { claim: claim.as_str().into() }),
-            Some(_) => Err(Refused::TenantForm { claim: claim.as_str().into() }),
-            None => Err(Refused::TenantMissing { claim: claim.as_str().into() }),
+            Some(Value::Str(tenant)) => tenant.parse().map_err(|_| Refused::TenantForm { claim: claim.into() }),
+            Some(_) => Err(Refused::TenantForm { claim: claim.into() }),
+            None => Err(Refused::TenantMissing { claim: claim.into() }),
         },
         // A tenant's own issuer was found among the issuers of the tenant that is named, and proves that one.
         (Scope::Tenant, _, Some(named)) => Ok(named.clone()),
@@ -69,8 +74,8 @@ fn tenant(claims: &Value, issuer: &Issuer, against: &Against<'_>) -> Result<Tena
 }
 
 /// `aud` must hold one of the issuer's audiences: without that check, a token for any other service of that issuer would do here.
-fn check_audience(claims: &Value, issuer: &Issuer) -> Result<(), Refused> {
-    let is_ours = |audience: &str| issuer.audiences.iter().any(|ours| ours == audience);
+pub(super) fn check_audience(claims: &Value, audiences: &[String]) -> Result<(), Refused> {
+    let is_ours = |audience: &str| audiences.iter().any(|ours| ours == audience);
     let wrong_form = || Refused::ClaimForm { claim: "aud", expected: "a string or a list of strings" };
     let found = match claims.get("aud").map(|aud| &aud.value) {
         None => return Err(Refused::ClaimMissing { claim: "aud" }),
@@ -96,7 +101,7 @@ fn text<'a>(claims: &'a Value, claim: &'static str) -> Result<&'a Arc<str>, Refu
 }
 
 /// A NumericDate (RFC 7519 section 2) in milliseconds; fractions of a second are allowed there.
-fn moment(claims: &Value, claim: &'static str) -> Result<Option<i128>, Refused> {
+pub(super) fn moment(claims: &Value, claim: &'static str) -> Result<Option<i128>, Refused> {
     match claims.get(claim).map(|found| &found.value) {
         None => Ok(None),
         Some(Value::Int(seconds)) => Ok(Some(i128::from(*seconds) * 1_000)),

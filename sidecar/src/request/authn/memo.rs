@@ -16,7 +16,7 @@ use super::refused::Refused;
 use super::{Against, Verified};
 use crate::telemetry::metrics::MemoTally;
 use bulkhead_config::name::{KeyId, TenantId};
-use bulkhead_config::snapshot::{Algorithm, ApiKey, Epoch, Issuer, Workload};
+use bulkhead_config::snapshot::{Algorithm, ApiKey, Epoch, Introspection, Issuer, Workload};
 use bulkhead_config::spiffe::SpiffeId;
 use bulkhead_config::text::Value;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
@@ -84,6 +84,11 @@ pub(super) enum Grounds {
         keys: u64,
         /// The key.
         key: Rc<KeyUsed>,
+    },
+    /// Who was asked about a token.
+    Introspected {
+        /// The declaration.
+        declared: Arc<Introspection>,
     },
     /// What was declared under the name of an API key, if anything.
     ApiKey {
@@ -233,6 +238,7 @@ impl Grounds {
                 let now = against.issuer(&issuer.issuer);
                 now.is_some_and(|now| now == issuer) && against.keys.set(issuer.keys.name()).is_some_and(|set| set.generation() == *keys)
             }
+            Grounds::Introspected { declared } => against.introspection().is_some_and(|now| now == declared),
             Grounds::ApiKey { tenant, id, declared } => api_key::declared(against, tenant, id) == declared.as_ref(),
             Grounds::Certificate { id, declared } => certificate::declared(against, id) == Some(declared),
         }

@@ -4,6 +4,7 @@
 //! The words go to strangers and into logs: no credential, no claim of one, and nothing of another tenant is in them.
 
 use crate::identity::LOOK_AGAIN;
+use bulkhead_config::snapshot::IntrospectionUrl;
 use bulkhead_config::text::Budget;
 use http::header::HeaderName;
 use std::borrow::Cow;
@@ -155,6 +156,15 @@ pub enum Refused {
     /// No `kid` and no key that fits.
     #[error("its issuer has no key for the token's algorithm")]
     NoKey,
+    /// A token that does not say itself what it is, while its server cannot be asked.
+    #[error("the token says nothing itself, and the server that knows it cannot be asked now")]
+    Opaque {
+        /// Who is to be asked.
+        asked: Arc<IntrospectionUrl>,
+    },
+    /// Its server does not take it for active.
+    #[error("the token is not active, says the server that it is from")]
+    Inactive,
     /// A key that is not in the issuer's set as it was last fetched.
     #[error("the token's key is not among those that its issuer is known to have, and the issuer cannot be asked now")]
     NewKey {
@@ -269,6 +279,7 @@ enum About {
     Certificate,
     Tenant,
     Keys,
+    Server,
     Source,
 }
 
@@ -286,6 +297,7 @@ impl Refused {
             Refused::ApiKeyOfOtherTenant => About::Tenant,
             Refused::CertificateUnknown | Refused::CertificateExpired | Refused::CertificateRevoked => About::Certificate,
             Refused::KeysUnavailable | Refused::NewKey { .. } => About::Keys,
+            Refused::Opaque { .. } => About::Server,
             Refused::TooManyFailures { .. } => About::Source,
             _ => About::Token,
         }
@@ -308,6 +320,7 @@ impl Refused {
             About::Certificate => "certificate_not_accepted",
             About::Tenant => "other_tenant",
             About::Keys => "keys_unavailable",
+            About::Server => "introspection_unavailable",
             About::Source => "too_many_failed_authentications",
         }
     }
@@ -327,7 +340,7 @@ impl Refused {
         match self.about() {
             About::Scheme | About::ApiKey => Some(Cow::Borrowed(CHALLENGE)),
             About::Token => Some(Cow::Owned(format!("{CHALLENGE}, error=\"invalid_token\", error_description=\"{}\"", quotable(self)))),
-            About::Form | About::Certificate | About::Tenant | About::Keys | About::Source => None,
+            About::Form | About::Certificate | About::Tenant | About::Keys | About::Server | About::Source => None,
         }
     }
 
@@ -337,6 +350,7 @@ impl Refused {
         match self {
             Refused::TooManyFailures { retry_after } => Some(*retry_after),
             Refused::NewKey { .. } => Some(LOOK_AGAIN),
+            Refused::Opaque { .. } => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -392,6 +406,8 @@ impl Refused {
             | Refused::ApiKeyAsToken { .. }
             | Refused::TooLong { .. }
             | Refused::Encrypted
+            | Refused::Opaque { .. }
+            | Refused::Inactive
             | Refused::Parts(_) => Cow::Borrowed("header `authorization`"),
         }
     }
@@ -424,6 +440,8 @@ impl Refused {
             Refused::KeyIdForm | Refused::KeyIdMissing => "have the issuer name the key in `kid`",
             Refused::KeyIdUnknown => "get a new token; if it is new, the operator's `jwks` lacks the issuer's newest key",
             Refused::KeyUnfit | Refused::NoKey => "have the issuer's `jwks` carry a key for this algorithm (`kty`, `crv`, `alg`)",
+            Refused::Opaque { .. } => "try again soon; the operator finds the fault in the log",
+            Refused::Inactive => "get a new token: this one has ended, was taken back, or is from elsewhere",
             Refused::KeysUnavailable | Refused::NewKey { .. } => "try again later; the operator finds the fault in `bulkhead status`",
             Refused::Signature => "get a token from the issuer; if it came from there, its `jwks` here is not the one it signs with",
             Refused::ClaimMissing { .. } | Refused::ClaimForm { .. } | Refused::SubjectLength { .. } => {

@@ -92,6 +92,7 @@ const FAMILIES: &[(&str, MetricType, &[&str], &str)] = &[
         &["key_set"],
         "When a key set was last fetched, in seconds since 1970-01-01 UTC, of a hundred of them.",
     ),
+    ("bulkhead_introspections_total", COUNTER, &["result"], "Questions about tokens to servers that know them, by what came of them."),
     ("bulkhead_log_dropped_total", COUNTER, &["log"], "Lines of a log that were dropped."),
     ("bulkhead_panics_total", COUNTER, &[], "Panics that were caught."),
     ("bulkhead_tenant_series", GAUGE, &[], "Tenants with series of their own."),
@@ -216,6 +217,9 @@ fn policy(facts: &Facts, samples: &mut Samples) {
 fn key_sets(facts: &Facts, samples: &mut Samples) {
     for (result, count) in Outcome::LABELS.into_iter().zip(&facts.key_set_looks) {
         samples.counter("bulkhead_key_set_looks_total", &[("result", result)], count.load(Ordering::Relaxed));
+    }
+    for (result, count) in ["answered", "failed"].into_iter().zip(&facts.introspections) {
+        samples.counter("bulkhead_introspections_total", &[("result", result)], count.load(Ordering::Relaxed));
     }
     for set in facts.key_sets.load().iter().take(KEY_SETS_MAX) {
         if let Some(at_ms) = set.fetched_unix_ms {
