@@ -19,6 +19,7 @@ pub mod jwks;
 pub mod revoked;
 pub mod quota;
 pub mod resilience;
+pub mod response_tenant;
 mod matcher;
 pub mod role;
 pub mod security;

@@ -228,8 +228,10 @@ impl Downstream {
     /// 15.2), and the engine of HTTP/2 sends none.
     fn may_be_informed(&self, may: bool) {
         let mut informed = self.informed.borrow_mut();
-        if informed.is_some() != may {
-            *informed = may.then(Vec::new);
+        match &mut *informed {
+            // Left over where serving the request before it failed.
+            Some(left) if may => left.clear(),
+            state => *state = may.then(Vec::new),
         }
     }
 

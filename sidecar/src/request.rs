@@ -16,6 +16,7 @@ pub mod grpc;
 pub mod websocket;
 pub mod outgoing;
 pub mod upstream;
+pub mod leak;
 pub mod body;
 pub mod refusal;
 pub mod respond;
@@ -35,6 +36,7 @@ use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
 use head::{Found, Head, Received, Target};
+use http::Method;
 use outgoing::{Outgoing, Sending};
 use quota::{Ask, Receipts};
 use record::Record;
@@ -297,7 +299,16 @@ async fn fulfil(worker: &Worker, from: &Rc<Downstream>, ready: Ready, record: &m
     let Ready { admitted: Admitted { proved, permit }, wire, grpc_timeout, request } = ready;
     let (route, bounds) = (permit.route(), proved.slice().policy().bounds());
     let arrived = pin!(upstream::forward(worker, from, &route.upstream, wire, bounds, grpc_timeout, request));
-    Ok(Answer::Arrived(standing::while_it_holds(record, arrived).await?))
+    let arrived = standing::while_it_holds(record, arrived).await?;
+    match &route.response_tenant {
+        None => Ok(Answer::Arrived(arrived)),
+        // Boxed: most routes do not ask for it.
+        Some(asked) => {
+            let has_body = *record.method() != Method::HEAD;
+            let mut stopping = Box::pin(leak::stop(asked, proved.slice().id().as_str(), has_body, arrived));
+            Ok(Answer::Arrived(standing::while_it_holds(record, stopping.as_mut()).await?))
+        }
+    }
 }
 
 #[cfg(test)]

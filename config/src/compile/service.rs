@@ -162,6 +162,7 @@ fn routes(
             requires_feature: route.requires_feature.as_ref().map(|feature| feature.value.clone()),
             forward_authorization: route.forward_authorization,
             grpc_message_bytes_max: route.grpc_message_bytes_max,
+            response_tenant: route.response_tenant.clone(),
         });
         match trie.insert(&route.path, Arc::clone(&compiled)) {
             Ok(()) => all.push(compiled),

@@ -2,6 +2,7 @@
 
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, named, spanned, wrong};
+use super::response_tenant::ResponseTenant;
 use super::schema::{self, Schema, optional, required};
 use super::tls::ListenerTls;
 use super::upstream::Upstream;
@@ -78,6 +79,8 @@ pub struct Route {
     pub forward_authorization: bool,
     /// Bytes of one message of a gRPC call, either way; absent: any number.
     pub grpc_message_bytes_max: Option<u64>,
+    /// Where its answers name their tenant.
+    pub response_tenant: Option<ResponseTenant>,
 }
 
 impl Service {
@@ -146,6 +149,7 @@ impl Route {
         let requires_feature = map.optional("requires_feature", spanned(value::name));
         let forward_authorization = map.optional("forward_authorization", value::truth);
         let grpc_message_bytes_max = map.optional("grpc_message_bytes_max", value::size);
+        let response_tenant = map.optional("response_tenant", ResponseTenant::read);
         map.finish();
         Ok(Self {
             name: name?,
@@ -155,6 +159,7 @@ impl Route {
             requires_feature: requires_feature?,
             forward_authorization: forward_authorization?.unwrap_or_default(),
             grpc_message_bytes_max: grpc_message_bytes_max?,
+            response_tenant: response_tenant?,
         })
     }
 }
@@ -198,6 +203,7 @@ impl Route {
             optional("requires_feature", schema::name("A feature that the tenant must have.")),
             optional("forward_authorization", schema::truth("Whether `Authorization` is passed on to the upstream.")),
             optional("grpc_message_bytes_max", schema::size("One message of a gRPC call, either way, as it is sent; left out: any size.")),
+            optional("response_tenant", ResponseTenant::schema()),
         ];
         schema::object("One path of the service.", fields)
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 pub use crate::declared::identity::Algorithm;
 pub use crate::declared::resilience::{HealthCheck, Outlier, Reason, Retry};
+pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};
 pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};
 pub use crate::declared::upstream::{Endpoint, Protocol, Scheme};
@@ -164,6 +165,8 @@ pub struct Route {
     pub forward_authorization: bool,
     /// Bytes of one message of a gRPC call, either way; absent: any number.
     pub grpc_message_bytes_max: Option<u64>,
+    /// Where its answers name their tenant.
+    pub response_tenant: Option<ResponseTenant>,
 }
 
 /// An issuer of tokens, its keys named only. Two snapshots share it while its declaration does not change.

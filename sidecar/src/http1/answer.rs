@@ -68,6 +68,10 @@ impl Reader {
             return Ok(None);
         }
         loop {
+            // The parser passes over empty lines, anew with each that comes.
+            if matches!(input.first(), Some(b'\r' | b'\n')) {
+                return Err(Malformed::LineEnd);
+            }
             let plain = self.plain(input);
             let is_plain = plain.is_some();
             let Some((bytes, code, is_11)) = plain.map_or_else(|| self.parse(input), |found| Ok(Some(found)))? else {

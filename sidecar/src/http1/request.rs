@@ -121,6 +121,9 @@ impl Reader {
             self.seen = input.len();
             return Ok(None);
         }
+        if begins_with_empty_lines(input) {
+            return Err(diagnose(input, Unreadable::EmptyLines));
+        }
         let plain = plain(input, fields, bounds);
         let is_plain = plain.is_some();
         let Some(line) = plain.map_or_else(|| self.parse(input, bounds), |line| Ok(Some(line)))? else {
@@ -190,6 +193,12 @@ impl Reader {
         let version = if version == 1 { Version::HTTP_11 } else { Version::HTTP_10 };
         Ok(Some(Line { method, target, version, length }))
     }
+}
+
+/// Whether more than one empty line stands before a request (RFC 9112 section 2.2). Looked at before the parser is asked, which
+/// passes over any number of them, anew with each that comes.
+fn begins_with_empty_lines(input: &[u8]) -> bool {
+    matches!(input, [b'\n', ..] | [b'\r', b'\n', b'\r' | b'\n', ..])
 }
 
 /// A head that is as nearly all are; its fields are noted. Nothing of what is left in `fields` counts otherwise.

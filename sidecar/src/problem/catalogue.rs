@@ -97,6 +97,16 @@ catalogue! {
         "Expectation not understood",
         "The request's Expect field asks for something that is not known here.",
         "Send `Expect: 100-continue` or no Expect at all (RFC 9110 section 10.1.1).";
+    /// The answer names another tenant.
+    TenantLeak = "tenant_leak", BAD_GATEWAY, "http_protocol_error",
+        "Answer not delivered",
+        "The service answered with what is not this tenant's, and it was not delivered.",
+        "Tell the operator the decision id: `bulkhead explain` names the field of the answer.";
+    /// Nobody can tell whose the answer is.
+    TenantUnseen = "tenant_unseen", BAD_GATEWAY, "http_protocol_error",
+        "Answer names no tenant",
+        "The service did not say whose its answer is, and it was not delivered.",
+        "Tell the operator the decision id: the route's `response_tenant` says where an answer must name its tenant.";
     /// HTTP in the clear where TLS is spoken.
     PlainOnTlsPort = "plain_on_tls_port", BAD_REQUEST, "http_request_error",
         "Plain HTTP on a TLS port",

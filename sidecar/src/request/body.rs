@@ -330,7 +330,7 @@ impl Content {
     /// Moves the rest of the request's body on while its answer cannot go out: who sends all before reading anything is not
     /// waited for by both sides.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let Content::Streamed(Download::Http1(download)) = self {
+        if let Content::Streamed(download) = self {
             download.poll_upload(cx);
         }
     }

@@ -351,19 +351,27 @@ pub(super) fn may_trail(name: &str) -> bool {
     let spelled = spelling(name.as_bytes());
     let in_the_head_only = matches!(
         &*spelled,
-        b"authorization"
+        b"authentication-info"
+            | b"authorization"
+            | b"cache-control"
             | b"connection"
             | b"content-encoding"
             | b"content-length"
             | b"content-range"
             | b"content-type"
             | b"cookie"
+            | b"expect"
             | b"host"
+            | b"keep-alive"
+            | b"max-forwards"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
             | b"set-cookie"
             | b"te"
             | b"trailer"
             | b"transfer-encoding"
             | b"upgrade"
+            | b"www-authenticate"
     );
     !(OVERRIDES.contains(&&*spelled) || in_the_head_only || spelled.starts_with(OURS) || concerns_forwarding(&spelled))
 }

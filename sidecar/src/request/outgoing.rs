@@ -17,7 +17,7 @@ use crate::fields::{Fields, Name};
 use crate::http1::write::{self, field};
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::Bound;
-use bulkhead_config::snapshot::{Platform, Route};
+use bulkhead_config::snapshot::{Platform, Route, SaidIn};
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use http::uri::{PathAndQuery, Scheme};
@@ -114,6 +114,10 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
         fields.drop_if(|field| is_read_as_ours(field.name));
     }
     withhold_credentials(&mut fields, found, sending);
+    if sending.route.response_tenant.as_ref().is_some_and(|asked| matches!(asked.said_in, SaidIn::Body(_))) {
+        // What is compressed, or a part, cannot be looked into; both are the client's wish only.
+        fields.drop_if(|field| matches!(field.name, b"accept-encoding" | b"range" | b"if-range"));
+    }
     forwarded::tell(&mut fields, out, found, host.value(), sending.from, sending.platform.trusted_hops());
     tell_proven(out, sending);
     tell_trace(&mut fields, out, found, sending);

@@ -8,6 +8,7 @@ use super::authn::Verified;
 use super::body::{Progress, Stage};
 use super::head::{Head, Received, Target};
 use super::host::Host;
+use super::leak::Leak;
 use super::quota::Receipts;
 use super::standing::{Lapsed, Standing};
 use super::trace::Trace;
@@ -164,6 +165,9 @@ impl Record {
         if let Refusal::Upstream(failed) = refusal {
             self.failed(failed);
         }
+        if let Refusal::Leak(leak) = refusal {
+            self.stopped(leak);
+        }
         self.worker.cells().refused(kind.slug);
         self.end = End::Refused(kind.status, kind.slug);
         self.remember(Some((kind.slug, kind.status)), refusal.why());
@@ -312,6 +316,14 @@ impl Record {
         let policy = tenant.slice.policy();
         let names: Vec<&str> = policy.roles_in(proof.roles(policy)).map(|role| role.name.as_str()).collect();
         names.join(", ")
+    }
+
+    fn stopped(&self, leak: &Leak) {
+        let tenant = self.tenant.as_ref().map(|tenant| tenant.slice.id());
+        let route = self.route.as_ref().map_or("", |route| route.name.as_str());
+        let (decision, cause) = (self.decision.to_string(), leak.to_string());
+        let more = [("route", route.into()), ("cause", cause.as_str().into()), ("decision_id", decision.as_str().into())];
+        self.worker.log().error("core.sidecar", tenant, "an answer was not delivered: it may be another tenant's", &more);
     }
 
     fn failed(&self, failed: &Failed) {

@@ -4,6 +4,7 @@
 
 use super::authn::Refused;
 use super::head::Ambiguous;
+use super::leak::Leak;
 use super::quota::Exceeded;
 use super::record::Record;
 use super::upstream::Failed;
@@ -49,6 +50,8 @@ pub enum Refusal {
     ClientLeft,
     /// The upstream failed.
     Upstream(Failed),
+    /// Its answer is another tenant's, or nobody can tell whose it is.
+    Leak(Box<Leak>),
     /// Its listener's service is no longer declared.
     NoService,
 }
@@ -92,6 +95,8 @@ impl Refusal {
             // Written down, never read.
             Refusal::ClientLeft => Code::BodyTimeout,
             Refusal::Upstream(failed) => failed.step.problem().0,
+            Refusal::Leak(leak) if leak.is_of_another() => Code::TenantLeak,
+            Refusal::Leak(_) => Code::TenantUnseen,
             Refusal::NoService => Code::NoRoute,
         }
     }
@@ -103,6 +108,7 @@ impl Refusal {
             Refusal::Ambiguous(ambiguous) => ambiguous.to_string(),
             Refusal::Credential(refused) => refused.to_string(),
             Refusal::Quota(exceeded) => exceeded.to_string(),
+            Refusal::Leak(leak) => leak.to_string(),
             Refusal::Upstream(failed) => match failed.cause() {
                 "" => format!("the upstream failed at step `{}`", failed.step.label()),
                 cause => format!("the upstream failed at step `{}`: {cause}", failed.step.label()),
@@ -131,7 +137,7 @@ impl Refusal {
             Refusal::ClientLeft => problem.detail("The connection ended before the request's body did.").place("the request's body"),
             Refusal::BodyTooLarge | Refusal::MessageTooLarge | Refusal::BodyTimeout => problem.place("the request's body"),
             Refusal::Upstream(failed) => problem.detail(failed.step.told()).proxy_error(failed.step.problem().1),
-            Refusal::NoService => problem,
+            Refusal::Leak(_) | Refusal::NoService => problem,
         }
     }
 }

@@ -32,6 +32,7 @@ pub use send::forward;
 pub use target::{Target, Targets};
 
 use super::grpc;
+use super::leak::Held;
 use crate::fields::{Fields, Name};
 use crate::problem::Code;
 use crate::socket::Socket;
@@ -220,6 +221,8 @@ pub enum Download {
     Http1(Box<http1::Download>),
     /// Over HTTP/2.
     Http2(http2::Download),
+    /// Partly here already.
+    Held(Box<Held>),
 }
 
 impl Download {
@@ -228,6 +231,7 @@ impl Download {
         match self {
             Download::Http1(download) => download.poll_frame(cx),
             Download::Http2(download) => download.poll_frame(cx),
+            Download::Held(held) => held.poll_frame(cx),
         }
     }
 
@@ -237,6 +241,7 @@ impl Download {
         match self {
             Download::Http1(download) => download.is_end_stream(),
             Download::Http2(download) => download.is_end_stream(),
+            Download::Held(held) => held.is_end_stream(),
         }
     }
 
@@ -246,6 +251,16 @@ impl Download {
         match self {
             Download::Http1(download) => download.size_hint(),
             Download::Http2(download) => download.size_hint(),
+            Download::Held(held) => held.size_hint(),
+        }
+    }
+
+    /// Moves the rest of the request's body on while its answer cannot go out.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Download::Http1(download) => download.poll_upload(cx),
+            Download::Http2(_) => {}
+            Download::Held(held) => held.poll_upload(cx),
         }
     }
 }

@@ -9,6 +9,7 @@ mod streams;
 mod failing;
 mod answers;
 mod interim;
+mod leak;
 mod bodies;
 mod against_hyper;
 mod ending;

@@ -40,6 +40,14 @@ impl World {
         Self { sidecar, documents, data }
     }
 
+    /// A sidecar with these documents.
+    pub(crate) async fn with_documents(text: &str) -> Self {
+        let (documents, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(documents.path().join("all.yaml"), text).unwrap();
+        let sidecar = Self::serve(1, &documents, &data).await;
+        Self { sidecar, documents, data }
+    }
+
     /// A sidecar in front of an upstream over TLS whose certificate `roots` (PEM) signed.
     pub(crate) async fn over_tls(upstream: SocketAddr, roots: &str, upstream_settings: &str) -> Self {
         let (documents, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

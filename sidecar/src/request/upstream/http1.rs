@@ -295,13 +295,13 @@ impl Exchange<'_> {
             }
             self.has_heard = true;
             let Outgoing { method, fields, .. } = &mut *self.request;
-            let head = self.link.heads.head(&mut lane.input, method, fields)?;
+            let head = self.link.heads.head(&mut lane.input, method, fields);
             for (status, fields) in self.link.heads.informed() {
                 if let Some(client) = &self.link.client {
                     respond::inform(client, status, fields);
                 }
             }
-            if let Some(head) = head {
+            if let Some(head) = head? {
                 return Poll::Ready(Ok(head));
             }
         }
