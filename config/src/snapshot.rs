@@ -19,8 +19,8 @@ mod revoked;
 pub(crate) use index::Index;
 pub use platform::{
     Access, Algorithm, Alpn, Bounds, CertifiedKey, ClientCertificates, Endpoint, HealthCheck, Introspection, IntrospectionUrl, Issuer,
-    JsonPointer, KeySource, KeyUrl, Listener, ListenerTls, Outlier, Platform, Protocol, ProxyProtocol, Reason, ResponseTenant, Retry,
-    Route, RouteIndex, SaidIn, Scheme, Service, Step, TlsVersion, Unseen, Upstream, UpstreamTls,
+    JsonPointer, KeySource, KeyUrl, Limits, Listener, ListenerTls, Outlier, Platform, Protocol, ProxyProtocol, Reason, ResponseTenant,
+    Retry, Route, RouteIndex, SaidIn, Scheme, Service, Step, TlsVersion, Unseen, Upstream, UpstreamTls,
 };
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};

@@ -130,6 +130,12 @@ impl Deadline {
         self.wheel.turn()
     }
 
+    /// Its wheel.
+    #[must_use]
+    pub fn wheel(&self) -> &Rc<Wheel> {
+        &self.wheel
+    }
+
     /// Never due.
     pub fn disarm(&self) {
         self.entry.due.set(NEVER);

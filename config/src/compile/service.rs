@@ -131,6 +131,7 @@ fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstr
         retry: declared.retry.clone(),
         outlier: declared.outlier.clone(),
         health_check: declared.health_check.clone(),
+        limits: declared.limits.clone(),
         connect_timeout: declared.connect_timeout,
         response_timeout: declared.response_timeout,
         idle_timeout: declared.idle_timeout,

@@ -49,6 +49,15 @@ pub struct HealthCheck {
     pub unhealthy: u8,
 }
 
+/// How much an endpoint is asked for at once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Requests that it is answering, over all workers.
+    pub in_flight: u32,
+    /// Requests that wait while every endpoint is full; those beyond are refused at once.
+    pub pending: u32,
+}
+
 /// Why a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -194,6 +203,30 @@ impl HealthCheck {
             optional("unhealthy", schema::whole("Bad ones after which it is not; left out: 3.", &(1..=100))),
         ];
         schema::object("How endpoints are asked, over HTTP/1.1, whether they are well.", fields)
+    }
+}
+
+impl Limits {
+    const RANGE: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+    const PENDING: std::ops::RangeInclusive<u32> = 0..=100_000;
+
+    pub(super) fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let in_flight = map.required("in_flight", value::whole(Self::RANGE));
+        let pending = map.optional("pending", value::whole(Self::PENDING));
+        map.finish();
+        Ok(Self { in_flight: in_flight?, pending: pending?.unwrap_or_default() })
+    }
+
+    pub(super) fn schema() -> Schema {
+        let fields = vec![
+            required("in_flight", schema::whole("Requests that one endpoint is answering, over all workers.", &Self::RANGE)),
+            optional(
+                "pending",
+                schema::whole("Requests that wait, up to connect_timeout, while all are full; left out: 0.", &Self::PENDING),
+            ),
+        ];
+        schema::object("How much an endpoint is asked for at once; beyond it is 503 `upstream_overloaded`.", fields)
     }
 }
 

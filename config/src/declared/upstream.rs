@@ -1,7 +1,7 @@
 //! Upstreams of a Service: groups of endpoints that answer alike, and how they are asked.
 
 use super::reader::{Complaint, Item, Outcome, spanned, wrong};
-use super::resilience::{HealthCheck, Outlier, Retry};
+use super::resilience::{HealthCheck, Limits, Outlier, Retry};
 use super::schema::{self, Schema, optional, required};
 use super::tls::UpstreamTls;
 use super::value;
@@ -32,6 +32,8 @@ pub struct Upstream {
     pub outlier: Option<Outlier>,
     /// How endpoints are asked whether they are well; absent: they are not.
     pub health_check: Option<HealthCheck>,
+    /// How much an endpoint is asked for at once; absent: whatever comes.
+    pub limits: Option<Limits>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the last byte of the request to the head of the response.
@@ -192,6 +194,7 @@ impl Upstream {
                 check
             }
         });
+        let limits = map.optional("limits", Limits::read);
         let connect_timeout = map.optional("connect_timeout", value::some_duration);
         let response_timeout = map.optional("response_timeout", value::some_duration);
         let idle_timeout = map.optional("idle_timeout", value::some_duration);
@@ -208,6 +211,7 @@ impl Upstream {
             retry: retry?,
             outlier: outlier?,
             health_check: health_check?,
+            limits: limits?,
             connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
             response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
             idle_timeout: idle_timeout?.unwrap_or(Self::IDLE_TIMEOUT),
@@ -252,6 +256,7 @@ impl Upstream {
             optional("retry", Retry::schema()),
             optional("outlier", Outlier::schema()),
             optional("health_check", HealthCheck::schema()),
+            optional("limits", Limits::schema()),
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),

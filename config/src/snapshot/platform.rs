@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::declared::identity::Algorithm;
-pub use crate::declared::resilience::{HealthCheck, Outlier, Reason, Retry};
+pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Reason, Retry};
 pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};
 pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};
@@ -136,6 +136,8 @@ pub struct Upstream {
     pub outlier: Option<Outlier>,
     /// How endpoints are asked whether they are well; absent: they are not.
     pub health_check: Option<HealthCheck>,
+    /// How much an endpoint is asked for at once; absent: whatever comes.
+    pub limits: Option<Limits>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the request's last byte to the response's head.

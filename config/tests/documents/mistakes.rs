@@ -123,6 +123,8 @@ const SERVICES: &[Change] = &[
     ("['http://a:1']", "['http://a:1'], health_check: { path: /, interval: 1ms }", (4, 86), "from `100ms` up", Blind),
     ("['http://a:1']", "['http://a:1'], protocol: http2, health_check: { path: / }", (4, 82), "over HTTP/2 is not yet supported", Blind),
     ("['http://a:1']", "['http://a:1'], outlier: { failures: 0 }", (4, 72), "a whole number from 1 to 100", Sees),
+    ("['http://a:1']", "['http://a:1'], limits: { pending: 1 }", (4, 59), "add `in_flight:`", Sees),
+    ("['http://a:1']", "['http://a:1'], limits: { in_flight: 0 }", (4, 72), "a whole number from 1 to", Sees),
     ("['http://a:1']", "['http://a:1'], tls: {}", (4, 56), "this upstream has none", Sees),
     ("['http://a:1']", "['https://a:1'], tls: { roots: a.pem }", (4, 66), "write `{ file: a.pem }`", Sees),
     ("['http://a:1']", "['https://a:1'], tls: { server_name: 'https://a' }", (4, 72), "write `a`", Sees),

@@ -202,6 +202,11 @@ catalogue! {
         "Overloaded",
         "There is no room for this request right now.",
         "Try again soon.";
+    /// The upstream has as much to do as it may.
+    UpstreamOverloaded = "upstream_overloaded", SERVICE_UNAVAILABLE, "connection_limit_reached",
+        "Upstream overloaded",
+        "The service behind this proxy is answering as many requests at once as it may.",
+        "Try again in a moment; the operator sets `limits` of the upstream.";
     /// The upstream cannot be reached.
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "destination_unavailable",
         "Upstream unreachable",

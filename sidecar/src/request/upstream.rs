@@ -14,6 +14,7 @@ mod budget;
 pub(crate) mod rewind;
 pub mod tally;
 mod balance;
+mod breaker;
 mod target;
 pub mod fleet;
 pub mod attend;
@@ -78,6 +79,8 @@ pub enum Step {
     BodyTimeout,
     /// The time that the client gave for all of it (gRPC) is over.
     Deadline,
+    /// Every endpoint is answering as many requests as it may.
+    Overloaded,
     /// It takes no WebSocket on a stream of HTTP/2.
     NoWebSocket,
 }
@@ -100,6 +103,7 @@ impl Step {
         "body_closed",
         "body_timeout",
         "deadline",
+        "overloaded",
         "no_websocket",
     ];
 
@@ -128,6 +132,7 @@ impl Step {
             Step::BodyClosed => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::BodyTimeout => (Code::UpstreamTimeout, "connection_read_timeout"),
             Step::NoWebSocket => (Code::UpstreamProtocol, "http_upgrade_failed"),
+            Step::Overloaded => (Code::UpstreamOverloaded, "connection_limit_reached"),
             Step::Deadline => (Code::DeadlineExceeded, "http_response_timeout"),
         }
     }
@@ -154,6 +159,7 @@ impl Step {
                 "The service behind this proxy takes no WebSockets over HTTP/2: its settings do not enable extended CONNECT (RFC 8441). \
                  With `protocol: auto` or `http1` it is asked over HTTP/1.1."
             }
+            Step::Overloaded => "The service behind this proxy is answering as many requests at once as it may.",
             Step::Deadline => "The service behind this proxy did not finish within the `grpc-timeout` of the call.",
         }
     }

@@ -20,4 +20,5 @@ mod health;
 mod upstream_alpn;
 mod retries;
 mod upstream_http2;
+mod upstream_limits;
 mod upstream_websocket;

@@ -58,7 +58,7 @@ pub(super) fn attend(
 ) -> impl Future<Output = ()> + use<> {
     let attendant = Attendant {
         upstream: Arc::clone(&group.upstream),
-        roster: Roster::new(&group.endpoints, &group.members.load().usable),
+        roster: Roster::new(&group.endpoints, &group.members.load().usable, group.line.clone()),
         members: Arc::clone(&group.members),
         changed: Arc::clone(&group.changed),
         tally: Arc::clone(&group.tally),

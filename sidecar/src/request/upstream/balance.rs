@@ -4,17 +4,22 @@
 //! Of two the one with fewer requests of this worker is taken: the first is the next in turn, so that an idle upstream gets the
 //! same from everybody, the second is anyone, so that workers that are in step do not crowd together.
 
-use super::target::{EndpointState, InUse};
+use super::target::EndpointState;
 use std::rc::Rc;
 
 /// The endpoint for the request of this turn. One that is avoided is chosen only if there is no other; `not`, where it was tried
-/// already, never.
-pub(super) fn choose<'a>(endpoints: &'a [Rc<EndpointState>], turn: usize, random: u64, not: &[InUse]) -> Option<&'a Rc<EndpointState>> {
+/// already, and one that has no place left, never.
+pub(super) fn choose<'a>(
+    endpoints: &'a [Rc<EndpointState>],
+    turn: usize,
+    random: u64,
+    not: &[Rc<EndpointState>],
+) -> Option<&'a Rc<EndpointState>> {
     let count = endpoints.len();
     let first = turn.checked_rem(count)?;
     let others = count.checked_sub(1).filter(|others| *others > 0);
     let second = others.map_or(first, |others| (first + 1 + usize::try_from(random).unwrap_or(turn) % others) % count);
-    let is_other = |state: &&Rc<EndpointState>| !not.iter().any(|not| not.is_at(state));
+    let is_other = |state: &&Rc<EndpointState>| !not.iter().any(|not| Rc::ptr_eq(not, state)) && !state.is_full();
     let is_good = |state: &&Rc<EndpointState>| is_other(state) && !state.is_avoided();
     match (endpoints.get(first).filter(is_good), endpoints.get(second).filter(is_good)) {
         (Some(first), Some(second)) if second.in_flight() < first.in_flight() => Some(second),

@@ -5,6 +5,7 @@
 //! enters it; one task on the control runtime (`attend.rs`) keeps its endpoints as long as it is declared.
 
 use super::attend::{self, Event, Surroundings};
+use super::breaker::{Line, Places};
 use super::resolve;
 use super::tally::{Counts, Tally};
 use arc_swap::ArcSwap;
@@ -83,6 +84,8 @@ pub struct Group {
     /// Told when they changed.
     pub(super) changed: Arc<Notify>,
     pub(super) tally: Arc<Tally>,
+    /// Who waits for a place, where places are limited.
+    pub(super) line: Option<Arc<Line>>,
     /// The way to the task that keeps them; it ends when the group is gone.
     events: OnceLock<mpsc::Sender<Event>>,
 }
@@ -111,6 +114,8 @@ pub struct Member {
     pub authority: Arc<str>,
     /// Failures in a row, where somebody counts them.
     failures: AtomicU32,
+    /// Places for requests, where they are limited.
+    pub(super) places: Option<Places>,
 }
 
 impl Fleet {
@@ -180,7 +185,8 @@ impl Fleet {
 
 impl Group {
     pub(super) fn new(upstream: &Arc<Upstream>, endpoints: &[Endpoint]) -> Self {
-        let known = endpoints.iter().filter_map(|endpoint| Some(Arc::new(Member::declared(endpoint)?)));
+        let line = upstream.limits.as_ref().map(Line::new);
+        let known = endpoints.iter().filter_map(|endpoint| Some(Arc::new(Member::declared(endpoint, line.as_ref())?)));
         let members = Members { usable: known.collect(), ..Members::default() };
         Self {
             upstream: Arc::clone(upstream),
@@ -188,6 +194,7 @@ impl Group {
             members: Arc::new(ArcSwap::from_pointee(members)),
             changed: Arc::default(),
             tally: Arc::default(),
+            line,
             events: OnceLock::new(),
         }
     }
@@ -230,15 +237,18 @@ impl Group {
 
 impl Member {
     /// An endpoint whose address is declared; nothing for a name.
-    pub(super) fn declared(endpoint: &Endpoint) -> Option<Self> {
-        let addresses = resolve::literal(&endpoint.host)?;
-        Some(Self { endpoint: endpoint.clone(), addresses, authority: endpoint.authority().into(), failures: AtomicU32::new(0) })
+    pub(super) fn declared(endpoint: &Endpoint, line: Option<&Arc<Line>>) -> Option<Self> {
+        Some(Self::new(endpoint, resolve::literal(&endpoint.host)?, endpoint.authority(), line))
     }
 
     /// One address of a name.
-    pub(super) fn resolved(endpoint: &Endpoint, address: IpAddr) -> Self {
-        let authority = SocketAddr::new(address, endpoint.port).to_string().into();
-        Self { endpoint: endpoint.clone(), addresses: [address].into(), authority, failures: AtomicU32::new(0) }
+    pub(super) fn resolved(endpoint: &Endpoint, address: IpAddr, line: Option<&Arc<Line>>) -> Self {
+        Self::new(endpoint, [address].into(), SocketAddr::new(address, endpoint.port).to_string(), line)
+    }
+
+    fn new(endpoint: &Endpoint, addresses: Box<[IpAddr]>, authority: String, line: Option<&Arc<Line>>) -> Self {
+        let (endpoint, authority, places) = (endpoint.clone(), authority.into(), line.map(Places::new));
+        Self { endpoint, addresses, authority, failures: AtomicU32::new(0), places }
     }
 
     /// It serves, or is given another chance. What others write all the time is only read where there is nothing to forget.
@@ -268,6 +278,7 @@ pub(crate) mod tests {
             retry: None,
             outlier: None,
             health_check: None,
+            limits: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

@@ -8,7 +8,7 @@ use super::replay::{Kept, Lent};
 use super::target::InUse;
 use super::{Failed, Step};
 use crate::connection::framed::{Framed, drive};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, Wheel};
 use crate::request::body::Stage;
 use crate::socket::Socket;
 use bytes::Bytes;
@@ -41,6 +41,7 @@ pub(super) struct Connection {
     streams: Cell<usize>,
     is_used: Cell<bool>,
     is_retired: Cell<bool>,
+    wheel: Rc<Wheel>,
     /// Turn of the wheel at which its last stream ended.
     idle_since: Cell<u64>,
 }
@@ -52,7 +53,6 @@ type Requests = http2::Connection<Framed, Lent, Tasks>;
 #[derive(Debug)]
 pub struct Stream {
     connection: Rc<Connection>,
-    endpoint: InUse,
     /// Somebody used the connection before.
     was_used: bool,
 }
@@ -78,7 +78,8 @@ impl Connection {
         tokio::task::spawn_local(take_requests(Rc::clone(&requests)));
         let _ = deadline.limit(within, poll_fn(|cx| framed.poll_heard(cx))).await;
         let (streams, is_used, is_retired, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(false), Cell::new(0));
-        Ok(Rc::new(Self { sender, requests, streams, is_used, is_retired, idle_since }))
+        let wheel = Rc::clone(deadline.wheel());
+        Ok(Rc::new(Self { sender, requests, streams, is_used, is_retired, wheel, idle_since }))
     }
 
     /// Whether new streams may begin on it.
@@ -102,10 +103,10 @@ impl Connection {
         self.streams.get() == 0 && self.is_used.get() && self.idle_since.get() < oldest
     }
 
-    /// A place for a request to `endpoint`.
-    pub(super) fn stream(self: &Rc<Self>, endpoint: InUse) -> Stream {
+    /// A place for a request.
+    pub(super) fn stream(self: &Rc<Self>) -> Stream {
         self.streams.set(self.streams.get() + 1);
-        Stream { connection: Rc::clone(self), endpoint, was_used: self.is_used.replace(true) }
+        Stream { connection: Rc::clone(self), was_used: self.is_used.replace(true) }
     }
 }
 
@@ -148,7 +149,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.connection.streams.set(self.connection.streams.get().saturating_sub(1));
-        self.connection.idle_since.set(self.endpoint.turn());
+        self.connection.idle_since.set(self.connection.wheel.turn());
     }
 }
 
@@ -244,6 +245,7 @@ fn chain(error: &hyper::Error) -> String {
 pub struct Download {
     incoming: Incoming,
     _stream: Stream,
+    _endpoint: InUse,
     idle: Deadline,
     idle_timeout: Duration,
     is_waiting: bool,
@@ -253,8 +255,13 @@ pub struct Download {
 
 impl Download {
     /// What comes after the head of an answer on `stream`, which may be silent for so long.
-    pub(super) fn new(incoming: Incoming, stream: Stream, (idle, idle_timeout): (Deadline, Duration), deadline: Option<Deadline>) -> Self {
-        Self { incoming, _stream: stream, idle, idle_timeout, is_waiting: false, deadline }
+    pub(super) fn new(
+        incoming: Incoming,
+        (stream, endpoint): (Stream, InUse),
+        (idle, idle_timeout): (Deadline, Duration),
+        deadline: Option<Deadline>,
+    ) -> Self {
+        Self { incoming, _stream: stream, _endpoint: endpoint, idle, idle_timeout, is_waiting: false, deadline }
     }
 
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {

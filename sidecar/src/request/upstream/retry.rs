@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::rewind::{Kept, Playing};
 use super::send::Forward;
 use super::tally::Counted;
-use super::target::{InUse, Target};
+use super::target::{EndpointState, InUse, Target};
 use super::{Arrived, Failed, Rest, Step};
 use crate::deadline::TURN;
 use crate::request::Refusal;
@@ -40,7 +40,7 @@ pub(super) struct Attempts(OnceCell<Box<Made>>);
 struct Made {
     left: Cell<u8>,
     /// Where it failed.
-    at: RefCell<Vec<InUse>>,
+    at: RefCell<Vec<Rc<EndpointState>>>,
 }
 
 impl Attempts {
@@ -53,7 +53,7 @@ impl Attempts {
         let declared = target.upstream.retry.as_ref();
         let is_meant = has_ended || declared.is_none_or(|retry| retry.on.contains(&Reason::ConnectFailure));
         let made = self.made(target);
-        made.at.borrow_mut().push(at);
+        made.at.borrow_mut().push(at.leave());
         let next = if is_meant { made.next(target, has_ended, random) } else { None };
         let counted = if has_ended { Counted::RetriedReset } else { Counted::RetriedConnect };
         next.inspect(|_| target.tally().count(counted)).ok_or(failed)
@@ -78,7 +78,7 @@ impl Made {
     }
 
     fn has_failed_at(&self, endpoint: &InUse) -> bool {
-        self.at.borrow().iter().any(|at| at.is_same(endpoint))
+        self.at.borrow().iter().any(|at| endpoint.is_at(at))
     }
 }
 

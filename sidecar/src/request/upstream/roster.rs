@@ -2,6 +2,7 @@
 //!
 //! Cost: none per request.
 
+use super::breaker::Line;
 use super::fleet::{Member, Members};
 use super::health::Answers;
 use super::outlier::Ejections;
@@ -15,6 +16,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Roster {
     declared: Box<[Declared]>,
+    /// Who waits for a place, where places are limited.
+    line: Option<Arc<Line>>,
 }
 
 /// One declared endpoint, and what it stands for.
@@ -46,12 +49,12 @@ impl Known {
 
 impl Roster {
     /// What needs no resolver is known from the start; `known` are the members of the group, which stay the same ones.
-    pub(super) fn new(endpoints: &[Endpoint], known: &[Arc<Member>]) -> Self {
+    pub(super) fn new(endpoints: &[Endpoint], known: &[Arc<Member>], line: Option<Arc<Line>>) -> Self {
         let declared = |endpoint: &Endpoint| {
             let members = known.iter().filter(|member| member.endpoint == *endpoint).cloned().map(Known::new).collect();
             Declared { endpoint: endpoint.clone(), members, why_none: None }
         };
-        Self { declared: endpoints.iter().map(declared).collect() }
+        Self { declared: endpoints.iter().map(declared).collect(), line }
     }
 
     /// Names, with their places, as long as none is resolved.
@@ -76,7 +79,8 @@ impl Roster {
         let mut before = std::mem::take(&mut declared.members);
         for address in addresses {
             let known = before.iter().position(|known| *known.member.addresses == [*address]).map(|at| before.swap_remove(at));
-            declared.members.push(known.unwrap_or_else(|| Known::new(Arc::new(Member::resolved(&declared.endpoint, *address)))));
+            let new = || Known::new(Arc::new(Member::resolved(&declared.endpoint, *address, self.line.as_ref())));
+            declared.members.push(known.unwrap_or_else(new));
         }
         true
     }
@@ -148,8 +152,8 @@ mod tests {
 
     fn roster(endpoints: &[&str]) -> Roster {
         let endpoints: Vec<Endpoint> = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
-        let known: Vec<_> = endpoints.iter().filter_map(|endpoint| Some(Arc::new(Member::declared(endpoint)?))).collect();
-        Roster::new(&endpoints, &known)
+        let known: Vec<_> = endpoints.iter().filter_map(|endpoint| Some(Arc::new(Member::declared(endpoint, None)?))).collect();
+        Roster::new(&endpoints, &known, None)
     }
 
     fn shown(roster: &Roster) -> Vec<String> {

@@ -268,7 +268,7 @@ impl Forward<'_> {
                 self.target.judge(&endpoint, !head.status.is_server_error());
                 let headers = Fields::from(&head.headers);
                 let idle_timeout = idle_timeout(&self.target.upstream, &headers);
-                let download = http2::Download::new(incoming, stream, (idle, idle_timeout), call.deadline.take());
+                let download = http2::Download::new(incoming, (stream, endpoint), (idle, idle_timeout), call.deadline.take());
                 let rest = Rest::Body(Download::Http2(download));
                 Attempt::Arrived(Arrived { status: head.status, headers, rest, endpoint: authority })
             }

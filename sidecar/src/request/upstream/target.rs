@@ -3,6 +3,7 @@
 //! Cost: per request; one lookup by the declaration's address, one connection popped from a stack.
 //! A target is keyed by the identity of its declaration, which snapshots share while nothing about it changes.
 
+use super::breaker::{Line, Places};
 use super::budget::Budget;
 use super::fleet::{Fleet, Group, Member, Members};
 use super::http1::Link;
@@ -153,20 +154,21 @@ impl Target {
         }
     }
 
-    /// Whom to send the next request to, where it was not tried at these. None where there is nobody else, or no address is known.
+    /// Whom to send the next request to, where it was not tried at these. None where there is nobody else with a place left, or no
+    /// address is known.
     #[must_use]
-    pub fn choose(&self, not: &[InUse], random: &Random) -> Option<InUse> {
+    pub fn choose(&self, not: &[Rc<EndpointState>], random: &Random) -> Option<InUse> {
         self.look();
         let endpoints = self.endpoints.borrow();
         if let ([only], []) = (endpoints.as_slice(), not) {
-            return Some(InUse::of(only));
+            return InUse::of(only);
         }
         let turn = self.next.get();
         self.next.set(turn.wrapping_add(1));
-        balance::choose(&endpoints, turn, random.span(), not).map(InUse::of)
+        balance::choose(&endpoints, turn, random.span(), not).and_then(InUse::of)
     }
 
-    /// The same, where no address is known yet: waits for one.
+    /// The same, where no address is known yet or no place is left: waits for one.
     ///
     /// # Errors
     /// Why there is none.
@@ -174,10 +176,23 @@ impl Target {
         Box::pin(async {
             let (random, deadline) = (worker.random(), worker.deadline());
             let known = async {
+                let mut in_line = None;
                 loop {
                     let changed = self.group.changed.notified();
                     if let Some(chosen) = self.choose(&[], random) {
                         return Ok(chosen);
+                    }
+                    match (&in_line, self.line_at_full_endpoints()) {
+                        // Looked at once more, now that whoever gives a place back knows of it.
+                        (None, Some(line)) => {
+                            in_line = Some(line.enter().ok_or_else(|| Failed::at(Step::Overloaded))?);
+                            continue;
+                        }
+                        (Some(in_line), Some(_)) => {
+                            in_line.freed().await;
+                            continue;
+                        }
+                        (_, None) => {}
                     }
                     if let Some(why) = &self.group.members.load().why_none {
                         return Err(Failed::because(Step::Resolve, why));
@@ -186,13 +201,21 @@ impl Target {
                 }
             };
             let within = self.upstream.connect_timeout;
-            deadline.limit(within, known).await.unwrap_or_else(|_| Err(Failed::at(Step::ResolveTimeout)))
+            deadline.limit(within, known).await.unwrap_or_else(|_| {
+                let step = if self.line_at_full_endpoints().is_some() { Step::Overloaded } else { Step::ResolveTimeout };
+                Err(Failed::at(step))
+            })
         })
     }
 
-    /// A request on the endpoint of this address.
-    pub(super) fn named(&self, authority: &str) -> Option<InUse> {
-        self.endpoints.borrow().iter().find(|state| *state.authority == *authority).map(InUse::of)
+    /// Where a request waits for a place, if there are endpoints and places are limited.
+    fn line_at_full_endpoints(&self) -> Option<&Line> {
+        self.group.line.as_deref().filter(|_| !self.endpoints.borrow().is_empty())
+    }
+
+    /// The endpoint of this address.
+    pub(super) fn named(&self, authority: &str) -> Option<Rc<EndpointState>> {
+        self.endpoints.borrow().iter().find(|state| *state.authority == *authority).cloned()
     }
 
     /// How often its requests may be sent again, and what pays for it, where that is declared.
@@ -241,6 +264,11 @@ impl EndpointState {
             http2: RefCell::default(),
             wheel: Rc::clone(wheel),
         }
+    }
+
+    /// Whether it has no place for one more request.
+    pub(super) fn is_full(&self) -> bool {
+        self.member.places.as_ref().is_some_and(Places::are_taken)
     }
 
     /// Requests of this worker that it is answering.
@@ -300,11 +328,6 @@ impl EndpointState {
         self.idle.borrow_mut().retain(|link| link.idle_since >= oldest && link.is_idle());
         self.http2.borrow_mut().open.retain(|connection| connection.is_open() && !connection.is_idle_since(oldest));
     }
-
-    /// The turn of the wheel now under way.
-    pub(super) fn turn(&self) -> u64 {
-        self.wheel.turn()
-    }
 }
 
 impl Shared {
@@ -333,15 +356,18 @@ impl Drop for Opener<'_> {
 }
 
 impl InUse {
-    fn of(state: &Rc<EndpointState>) -> Self {
+    /// One more, if there is a place for it.
+    fn of(state: &Rc<EndpointState>) -> Option<Self> {
+        if !state.member.places.as_ref().is_none_or(Places::take) {
+            return None;
+        }
         state.in_flight.set(state.in_flight.get() + 1);
-        Self(Rc::clone(state))
+        Some(Self(Rc::clone(state)))
     }
 
-    /// Another one on the same endpoint.
-    #[must_use]
-    pub fn again(&self) -> Self {
-        Self::of(&self.0)
+    /// The endpoint; the place is given back.
+    pub(super) fn leave(self) -> Rc<EndpointState> {
+        Rc::clone(&self.0)
     }
 
     /// A stream on an HTTP/2 connection other than `not`; opened by `open` if none has room. One request opens it, others wait.
@@ -358,7 +384,7 @@ impl InUse {
             let opening = {
                 let mut shared = self.http2.borrow_mut();
                 if let Some(connection) = shared.choose(not) {
-                    return Ok(Some(connection.stream(self.again())));
+                    return Ok(Some(connection.stream()));
                 }
                 shared.opening.clone()
             };
@@ -380,7 +406,7 @@ impl InUse {
 
     /// A stream on a connection that was opened elsewhere and is shared from now on.
     pub(super) fn share(&self, connection: Rc<Connection>) -> Stream {
-        let stream = connection.stream(self.again());
+        let stream = connection.stream();
         self.http2.borrow_mut().open.push(connection);
         stream
     }
@@ -404,11 +430,6 @@ impl InUse {
         }
     }
 
-    /// Whether both are on one endpoint.
-    pub(super) fn is_same(&self, other: &InUse) -> bool {
-        self.is_at(&other.0)
-    }
-
     /// Whether it is a request on this endpoint.
     pub(super) fn is_at(&self, state: &Rc<EndpointState>) -> bool {
         Rc::ptr_eq(&self.0, state)
@@ -425,6 +446,9 @@ impl std::ops::Deref for InUse {
 impl Drop for InUse {
     fn drop(&mut self) {
         self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
+        if let Some(places) = &self.0.member.places {
+            places.give_back();
+        }
     }
 }
 
@@ -449,11 +473,11 @@ mod tests {
         target(endpoints.get(..count).unwrap())
     }
 
-    fn choose(target: &Target, not: &[InUse]) -> InUse {
+    fn choose(target: &Target, not: &[Rc<EndpointState>]) -> InUse {
         target.choose(not, &Random::new().unwrap()).unwrap()
     }
 
-    fn chosen(target: &Target, not: &[InUse]) -> u16 {
+    fn chosen(target: &Target, not: &[Rc<EndpointState>]) -> u16 {
         choose(target, not).member.endpoint.port
     }
 
@@ -515,9 +539,7 @@ mod tests {
         let port = failed.member.endpoint.port;
         let other = 3 - port;
         failed.avoid();
-        let tried = [failed];
-        assert_eq!(chosen(&target, &tried), other);
-        drop(tried);
+        assert_eq!(chosen(&target, &[failed.leave()]), other);
         assert_eq!([chosen(&target, &[]), chosen(&target, &[])], [other; 2]);
         wheel.turn_to(2 * AVOIDED);
         assert!([chosen(&target, &[]), chosen(&target, &[])].contains(&port));
@@ -531,7 +553,7 @@ mod tests {
         }
         let last = choose(&target, &[]);
         let port = last.member.endpoint.port;
-        assert_ne!(chosen(&target, &[last]), port);
+        assert_ne!(chosen(&target, &[last.leave()]), port);
     }
 
     #[test]
@@ -540,7 +562,7 @@ mod tests {
         let only = choose(&target, &[]);
         only.avoid();
         assert_eq!(chosen(&target, &[]), 1);
-        assert!(target.choose(&[only], &Random::new().unwrap()).is_none(), "and not tried twice");
+        assert!(target.choose(&[only.leave()], &Random::new().unwrap()).is_none(), "and not tried twice");
     }
 
     #[test]
@@ -548,7 +570,7 @@ mod tests {
         let (target, _) = target(&["http://app.internal:80"]);
         assert!(target.choose(&[], &Random::new().unwrap()).is_none(), "not resolved yet");
         let endpoint = target.upstream.endpoints.first().unwrap();
-        let [one, two, three] = [1, 2, 3].map(|last| Arc::new(Member::resolved(endpoint, [192, 0, 2, last].into())));
+        let [one, two, three] = [1, 2, 3].map(|last| Arc::new(Member::resolved(endpoint, [192, 0, 2, last].into(), None)));
         let publish = |members: [&Arc<Member>; 2]| {
             let usable = members.map(Arc::clone).into();
             target.group.members.store(Arc::new(Members { usable, ..Members::default() }));
