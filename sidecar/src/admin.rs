@@ -1,7 +1,7 @@
 //! Admin: what an operator asks a running sidecar and tells it, as JSON over HTTP/1.1.
 //!
 //! On `DIR/admin.sock` (mode 0600), because loopback is shared with the application in the pod; `--admin-port` opens the same on
-//! loopback, behind a token. `GET /status`, `GET /config[?tenant=ID][&origin=true]`, `GET /explain?decision=ID`, `POST /explain`
+//! loopback, behind a token. `GET /status`, `GET /api-keys?tenant=ID`, `GET /config[?tenant=ID][&origin=true]`, `GET /explain?decision=ID`, `POST /explain`
 //! with a question, `POST /drain`. No secret is ever answered: a snapshot holds none, and settings show theirs redacted.
 
 mod explain;
@@ -21,9 +21,11 @@ use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
 use bulkhead_config::diagnostic::nearest;
 use bulkhead_config::effective::{self, Show};
+use bulkhead_config::name::{KeyId, TenantId};
 use bulkhead_config::snapshot::Snapshot;
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -38,6 +40,8 @@ pub trait Sidecar: Send + Sync + 'static {
     fn settings(&self) -> Vec<Setting>;
     /// A decision that some worker still remembers.
     fn decision(&self, id: DecisionId) -> impl Future<Output = Option<Replay>> + Send;
+    /// When the API keys of a tenant were used last, in milliseconds since 1970-01-01 UTC.
+    fn api_key_uses(&self, tenant: TenantId) -> impl Future<Output = HashMap<KeyId, u64>> + Send;
     /// Begins to drain; answers at once.
     fn drain(&self);
 }
@@ -106,17 +110,18 @@ pub async fn run<S: Sidecar>(socket: Socket, loopback: Option<Loopback>, admin: 
     }
 }
 
-const PATHS: &str = "/status, /config, /explain, /drain";
+const PATHS: &str = "/status, /api-keys, /config, /explain, /drain";
 
 impl<S: Sidecar> Handler for Admin<S> {
     async fn answer(&self, request: Request) -> Answer {
         let outcome = match (&request.method, request.path.as_str()) {
             (&Method::GET, "/status") => self.status(&request),
+            (&Method::GET, "/api-keys") => self.api_keys(&request).await,
             (&Method::GET, "/config") => self.config(&request),
             (&Method::GET, "/explain") => self.explain_decision(&request).await,
             (&Method::POST, "/explain") => self.explain_question(&request),
             (&Method::POST, "/drain") => self.drain(&request),
-            (method, "/status" | "/config") => return Answer::method_not_allowed(method, "GET"),
+            (method, "/status" | "/api-keys" | "/config") => return Answer::method_not_allowed(method, "GET"),
             (method, "/explain") => return Answer::method_not_allowed(method, "GET, POST"),
             (method, "/drain") => return Answer::method_not_allowed(method, "POST"),
             (_, path) => return Answer::unknown_path(path, PATHS),
@@ -158,13 +163,35 @@ impl<S: Sidecar> Admin<S> {
         Ok(Answer::json(StatusCode::OK, &effective::of(&snapshot, slice, show)))
     }
 
+    async fn api_keys(&self, request: &Request) -> Result<Answer, Problem> {
+        let [tenant] = parameters(&request.query, ["tenant"])?;
+        let id = tenant.ok_or_else(|| missing("the query names no tenant", "add `?tenant=ID`"))?;
+        let snapshot = self.sidecar.snapshot();
+        let slice = snapshot.tenant(&id).ok_or_else(|| unknown_tenant(&id, &snapshot))?;
+        let uses = self.sidecar.api_key_uses(slice.id().clone()).await;
+        let now = Clock::new(self.origin).now();
+        let revoked = |id: &KeyId| slice.policy().revoked().is_some_and(|revoked| revoked.has_api_key(id) || revoked.has_user(id.as_str()));
+        let keys = slice.policy().api_keys().map(|(id, key)| {
+            json!({
+                "id": id.as_str(),
+                "expires": key.expires.and_then(|at| jiff::Timestamp::from_second(at).ok()).map(|at| at.to_string()),
+                "is_expired": key.expires.is_some_and(|at| at <= now.unix()),
+                "is_revoked": revoked(id),
+                "seconds_since_use": uses.get(id).map(|at| now.unix_ms.saturating_sub(*at) / 1_000),
+            })
+        });
+        let told = json!({
+            "tenant": slice.id().as_str(),
+            "api_keys": keys.collect::<Vec<_>>(),
+            "uses_are_known_for_seconds": now.mono_ns / 1_000_000_000,
+        });
+        Ok(Answer::json(StatusCode::OK, &told))
+    }
+
     async fn explain_decision(&self, request: &Request) -> Result<Answer, Problem> {
         let [decision] = parameters(&request.query, ["decision"])?;
         let bad = |code, status, detail: String, fix: &str| Problem { status, code, detail, fix: fix.to_owned() };
-        let text = decision.ok_or_else(|| {
-            let detail = "the query names no decision".to_owned();
-            bad("missing_parameter", StatusCode::BAD_REQUEST, detail, "add `?decision=d-…`, or POST a question")
-        })?;
+        let text = decision.ok_or_else(|| missing("the query names no decision", "add `?decision=d-…`, or POST a question"))?;
         let id = text.parse::<DecisionId>().map_err(|why| {
             bad("invalid_parameter", StatusCode::BAD_REQUEST, why.to_string(), "copy `decision_id` from the answer, or from the access log")
         })?;
@@ -195,6 +222,11 @@ fn settings(all: Vec<Setting>, show: Show) -> Value {
         Show::Origins => (key, json!({ "value": shown, "origin": origin })),
     });
     Value::Object(members.collect())
+}
+
+fn missing(detail: &str, fix: &str) -> Problem {
+    let status = StatusCode::BAD_REQUEST;
+    Problem { status, code: "missing_parameter", detail: detail.to_owned(), fix: fix.to_owned() }
 }
 
 fn not_a_truth(parameter: &str, found: &str) -> Problem {
@@ -269,6 +301,10 @@ mod tests {
         }
         async fn decision(&self, id: DecisionId) -> Option<Replay> {
             self.remembered.iter().find(|replay| replay.id == id).cloned()
+        }
+        async fn api_key_uses(&self, tenant: TenantId) -> HashMap<KeyId, u64> {
+            assert_eq!(tenant.as_str(), "acme_corp");
+            HashMap::new()
         }
         fn drain(&self) {
             self.drained.store(true, Ordering::Relaxed);
@@ -368,6 +404,19 @@ mod tests {
         assert_eq!(status, 404);
         assert_eq!(problem["code"], "unknown_tenant");
         assert_eq!(problem["fix"], "did you mean `acme_corp`?");
+    }
+
+    #[tokio::test]
+    async fn api_keys_of_a_tenant_are_listed_without_their_hashes() {
+        let world = World::start().await;
+        let (_, told) = world.ask("GET /api-keys?tenant=acme_corp").await;
+        let ci =
+            json!({ "id": "ci", "expires": "2027-06-30T00:00:00Z", "is_expired": false, "is_revoked": false, "seconds_since_use": null });
+        assert_eq!((&told["tenant"], &told["api_keys"]), (&json!("acme_corp"), &json!([ci])));
+        for (line, status, code) in [("GET /api-keys", 400, "missing_parameter"), ("GET /api-keys?tenant=x", 404, "unknown_tenant")] {
+            let (answered, problem) = world.ask(line).await;
+            assert_eq!((answered, &problem["code"]), (status, &json!(code)), "{line}");
+        }
     }
 
     #[tokio::test]

@@ -270,3 +270,27 @@ fn the_websocket_of_a_revoked_key_is_closed_and_says_why_and_the_others_stay() {
     });
     assert_eq!(line["code"], "invalid_api_key", "{line}");
 }
+
+#[test]
+fn the_last_use_of_every_key_is_told_whichever_worker_saw_it() {
+    let world = World::with_arguments(Origin::start(), &["--workers", "2"], |folder| {
+        std::fs::write(folder.join("keys.yaml"), keys_of("acme_corp", &["used", "idle", "leaked"])).unwrap();
+        let revoked = identity_of("tenant: acme_corp\n", "revoked: { api_keys: [leaked] }");
+        std::fs::write(folder.join("taken_back.yaml"), revoked).unwrap();
+    });
+    let told = |id: &str| {
+        let told = world.admin("GET", "/api-keys?tenant=acme_corp", "").json();
+        told["api_keys"].as_array().unwrap().iter().find(|key| key["id"] == id).unwrap().clone()
+    };
+    let uses = |id: &str| world.client("acme.localhost").with("x-api-key", &api_key("acme_corp", id));
+    assert_eq!(told("used")["seconds_since_use"], Value::Null);
+    for _ in 0..4 {
+        assert_eq!(read(&uses("used")), "200");
+    }
+    assert!(told("used")["seconds_since_use"].is_u64(), "{}", told("used"));
+    // A guess is no use, nor is a key that was taken back.
+    let guess = world.client("acme.localhost").with("x-api-key", &format!("bk1.acme_corp.idle.{}", "B".repeat(42) + "A"));
+    assert_eq!((read(&guess), read(&uses("leaked"))), ("401 invalid_api_key".to_owned(), "401 invalid_api_key".to_owned()));
+    assert_eq!(told("idle")["seconds_since_use"], Value::Null);
+    assert_eq!((&told("leaked")["seconds_since_use"], &told("leaked")["is_revoked"]), (&Value::Null, &json!(true)));
+}

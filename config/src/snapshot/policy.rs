@@ -297,6 +297,11 @@ impl Policy {
         &self.issuers
     }
 
+    /// API keys, by id.
+    pub fn api_keys(&self) -> impl Iterator<Item = (&KeyId, &ApiKey)> {
+        self.api_keys.iter().map(|(id, key)| (id, key))
+    }
+
     /// An API key by its id.
     #[must_use]
     pub fn api_key(&self, id: &str) -> Option<&ApiKey> {

@@ -5,6 +5,7 @@
 //! the file takes the key back.
 
 use crate::admin::Admin;
+use crate::answer;
 use crate::args::Global;
 use crate::context::{self, Place};
 use crate::documents::{self, Declared};
@@ -44,6 +45,15 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     New(New),
+    List(List),
+}
+
+/// List the API keys that a running bulkhead serves, with their end and their last use
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Tenant whose keys they are
+    #[arg(long, value_name = "ID")]
+    tenant: TenantId,
 }
 
 /// Make an API key: print it once, with the document that makes it valid
@@ -108,7 +118,10 @@ impl Fault for Error {
 }
 
 pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
-    let Action::New(new) = &args.action;
+    let new = match &args.action {
+        Action::New(new) => new,
+        Action::List(asked) => return list(asked, global, out),
+    };
     let place = context::find(global)?;
     let key = Key::new(&new.tenant, &new.id)?;
     let document = document(new, &key);
@@ -123,6 +136,37 @@ pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, F
     let live = Live::before(&place);
     let path = write(new, &place, &document)?;
     told(&key, &path, live.wait(), out)
+}
+
+fn list(asked: &List, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
+    let told = Admin::of(&context::find(global)?).get(&format!("/api-keys?tenant={}", asked.tenant))?;
+    match out.format() {
+        Format::Json => out.json(&told)?,
+        Format::Human => {
+            let known_for = answer::number(&told, "uses_are_known_for_seconds").unwrap_or_default();
+            for key in answer::list(&told, "api_keys") {
+                out.say(listed(key, known_for))?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `ci         expires 2027-06-30T00:00:00Z; used 5 s ago`.
+fn listed(key: &serde_json::Value, known_for: u64) -> String {
+    let is = |member| key.get(member).and_then(serde_json::Value::as_bool).unwrap_or_default();
+    let id = answer::text(key, "id").unwrap_or_default();
+    let state = match (is("is_revoked"), is("is_expired"), answer::text(key, "expires")) {
+        (true, _, _) => "revoked".to_owned(),
+        (false, true, Some(at)) => format!("expired {at}"),
+        (false, _, Some(at)) => format!("expires {at}"),
+        (false, _, None) => "never expires".to_owned(),
+    };
+    let used = match answer::number(key, "seconds_since_use") {
+        Some(seconds) => format!("used {} ago", answer::span(seconds)),
+        None => format!("not used in the {} since it started", answer::span(known_for)),
+    };
+    format!("{id:<20} {state}; {used}")
 }
 
 /// A key and what may be kept of it.
@@ -299,5 +343,25 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         Some(moment) if moment > now => Ok(moment),
         Some(moment) => Err(format!("{moment} has passed")),
         None => Err("write a date like 2027-06-30, a time like 2027-06-30T12:00:00Z, or a duration like 90d".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listed;
+    use serde_json::json;
+
+    #[test]
+    fn a_key_is_listed_with_its_end_and_its_last_use() {
+        let key = |expires: Option<&str>, is_expired: bool, is_revoked: bool, used: Option<u64>| json!({ "id": "ci", "expires": expires, "is_expired": is_expired, "is_revoked": is_revoked, "seconds_since_use": used });
+        let day = Some("2027-06-30T00:00:00Z");
+        for (key, told) in [
+            (key(day, false, false, Some(5)), "expires 2027-06-30T00:00:00Z; used 5 s ago"),
+            (key(day, true, false, None), "expired 2027-06-30T00:00:00Z; not used in the 2 min since it started"),
+            (key(None, false, true, Some(120)), "revoked; used 2 min ago"),
+            (key(None, false, false, None), "never expires; not used in the 2 min since it started"),
+        ] {
+            assert_eq!(listed(&key, 150), format!("{:<20} {told}", "ci"));
+        }
     }
 }

@@ -14,6 +14,7 @@ mod claims;
 mod api_key;
 mod certificate;
 mod introspection;
+mod uses;
 mod memo;
 mod strangers;
 mod revoked;

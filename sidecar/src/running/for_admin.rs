@@ -9,9 +9,11 @@ use crate::policy::{Live, Status};
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::{Mail, Mailbox};
 use arc_swap::ArcSwap;
+use bulkhead_config::name::{KeyId, TenantId};
 use bulkhead_config::settings::Entry;
 use bulkhead_config::snapshot::Snapshot;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -62,6 +64,21 @@ impl Sidecar for ForAdmin {
             }
         }
         None
+    }
+
+    async fn api_key_uses(&self, tenant: TenantId) -> HashMap<KeyId, u64> {
+        let mut last: HashMap<KeyId, u64> = HashMap::new();
+        for worker in &self.workers {
+            let (answer, uses) = oneshot::channel();
+            let asked = async {
+                worker.send(Mail::ApiKeyUses(tenant.clone(), answer)).await.ok()?;
+                uses.await.ok()
+            };
+            for (id, at) in tokio::time::timeout(ANSWER_WITHIN, asked).await.ok().flatten().unwrap_or_default() {
+                last.entry(id).and_modify(|known| *known = at.max(*known)).or_insert(at);
+            }
+        }
+        last
     }
 
     fn drain(&self) {

@@ -7,6 +7,7 @@ use crate::connection::accept::{Accepted, Listening};
 use crate::request::authn::Verified;
 use crate::telemetry::decisions::DecisionId;
 use bulkhead_config::condition::Kept;
+use bulkhead_config::name::{KeyId, TenantId};
 use bulkhead_config::snapshot::{Epoch, Route};
 use http::StatusCode;
 use std::net::TcpStream;
@@ -32,6 +33,8 @@ pub enum Mail {
     Close(Arc<Entrance>),
     /// Tell a decision, if it is remembered here.
     Decision(DecisionId, oneshot::Sender<Option<Replay>>),
+    /// Tell when the API keys of a tenant were used last here.
+    ApiKeyUses(TenantId, oneshot::Sender<Vec<(KeyId, u64)>>),
     /// Take no new requests, finish what is there, then tell.
     Drain(oneshot::Sender<()>),
     /// End now; tells how many connections were cut.

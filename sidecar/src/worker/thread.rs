@@ -145,6 +145,7 @@ async fn run(worker: Rc<Worker>, mut letters: mpsc::Receiver<Mail>) {
             Mail::Close(entrance) => worker.close_connections(|connection| connection.entrance == entrance),
             // Who asked may have given up waiting.
             Mail::Decision(id, answer) => drop(answer.send(worker.replay(id))),
+            Mail::ApiKeyUses(tenant, answer) => drop(answer.send(worker.memo().api_key_uses(&tenant))),
             Mail::Drain(done) => {
                 worker.drain();
                 tokio::task::spawn_local(tell_when_empty(Rc::clone(&worker), done));

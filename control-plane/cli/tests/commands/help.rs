@@ -15,6 +15,7 @@ const COMMANDS: &[&[&str]] = &[
     &["token"],
     &["api-key"],
     &["api-key", "new"],
+    &["api-key", "list"],
     &["completion"],
 ];
 

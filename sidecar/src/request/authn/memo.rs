@@ -13,6 +13,7 @@ use super::api_key;
 use super::certificate;
 use super::presented::Presented;
 use super::refused::Refused;
+use super::uses::{LastUse, Uses};
 use super::{Against, Verified};
 use crate::telemetry::metrics::MemoTally;
 use bulkhead_config::name::{KeyId, TenantId};
@@ -42,6 +43,7 @@ const REFUSED_NS: u64 = 10_000_000_000;
 pub struct Memo {
     verified: Entries<Good>,
     refused: Entries<Bad>,
+    uses: Uses,
     tally: MemoTally,
 }
 
@@ -54,6 +56,8 @@ struct Good {
     /// Milliseconds (UTC) from which it is not good any more.
     ends_ms: Option<u64>,
     stands: Stands,
+    /// Where its uses are noted, if it is an API key.
+    used: Option<LastUse>,
     /// What it takes beside its credential.
     bytes: u64,
 }
@@ -136,13 +140,24 @@ impl Memo {
     /// A memo that knows nothing.
     #[must_use]
     pub fn new() -> Self {
-        Self { verified: entries(VERIFIED_BYTES_MAX), refused: entries(REFUSED_BYTES_MAX), tally: MemoTally::default() }
+        Self {
+            verified: entries(VERIFIED_BYTES_MAX),
+            refused: entries(REFUSED_BYTES_MAX),
+            uses: Uses::default(),
+            tally: MemoTally::default(),
+        }
     }
 
     /// How it met the credentials presented so far.
     #[must_use]
     pub fn tally(&self) -> MemoTally {
         self.tally
+    }
+
+    /// When a tenant's API keys were used last, in milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn api_key_uses(&self, tenant: &TenantId) -> Vec<(KeyId, u64)> {
+        self.uses.of_tenant(tenant)
     }
 
     /// What all entries take.
@@ -159,6 +174,9 @@ impl Memo {
                 && good.ends_ms.is_none_or(|ends_ms| against.now.unix_ms < ends_ms)
             {
                 self.tally.remembered += 1;
+                if let Some(used) = &good.used {
+                    used.set(against.now.unix_ms);
+                }
                 return Some(Remembered::Verified(Rc::clone(&good.verified)));
             }
             self.verified.remove(&asked);
@@ -184,7 +202,14 @@ impl Memo {
         self.tally.verified += 1;
         let bytes = ENTRY_BYTES + verified.claims().map_or(0, bytes_of);
         let verified = Rc::new(verified);
-        let good = Good { verified: Rc::clone(&verified), ends_ms, stands: Stands::new(grounds, against), bytes };
+        let used = match &grounds {
+            Grounds::ApiKey { tenant, id, .. } => self.uses.of_key(tenant, id),
+            Grounds::Token { .. } | Grounds::Introspected { .. } | Grounds::Certificate { .. } => None,
+        };
+        if let Some(used) = &used {
+            used.set(against.now.unix_ms);
+        }
+        let good = Good { verified: Rc::clone(&verified), ends_ms, stands: Stands::new(grounds, against), used, bytes };
         self.verified.insert(Asked::new(against, presented).to_key(), good);
         verified
     }
