@@ -310,7 +310,10 @@ fn probes_answer_where_it_says() {
     let written = std::fs::read(home.path(".local/share/bulkhead/dev/addresses.json")).unwrap();
     let written: serde_json::Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(written["probes"], up.told["probes"]);
-    assert_eq!(written["listeners"], up.told["listeners"]);
+    for member in ["service", "name", "address"] {
+        assert_eq!(written["listeners"][0][member], up.told["listeners"][0][member], "{member}");
+    }
+    assert_eq!(up.told["listeners"][0]["scheme"], "http");
 }
 
 /// `bulkhead up | head -1`: whoever stops reading stops no sidecar.
