@@ -1,7 +1,9 @@
 //! A service that fails: every way has its own answer, and none of them hangs the client.
 
-use bulkhead_tests::{Origin, Received, Reply, World};
+use bulkhead_tests::{Origin, Raw, Received, Reply, World};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 fn world(behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> World {
     World::with(Origin::with(behaviour), |folder| {
@@ -69,6 +71,29 @@ fn a_kept_connection_that_the_service_closed_costs_no_request() {
         assert_eq!(connection.send("GET", "/v1/items", b"").status, 200);
     }
     assert_eq!(SEEN.load(Ordering::Relaxed), 20);
+}
+
+#[test]
+fn nor_does_it_cost_one_of_a_client_that_has_said_all() {
+    // It ends each connection at its second request, without a word.
+    let origin = Origin::speaking(|mut stream| {
+        let head: Vec<_> = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        if head.first().is_some_and(|line| line.contains("slow")) {
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+        let _ = BufReader::new(&stream).read_line(&mut String::new());
+    });
+    let world = World::with_arguments(origin, &["--workers", "1"], |_| {});
+    let mut client = Raw::connect(world.address());
+    let get = |target| format!("GET {target} HTTP/1.1\r\nhost: acme.localhost\r\n\r\n");
+    client.send(format!("{}{}", get("/healthz?slow"), get("/healthz")).as_bytes());
+    client.end();
+    std::thread::sleep(Duration::from_millis(200));
+    // While the first is answered, another client leaves a connection behind that the second will go over.
+    assert_eq!(world.client("acme.localhost").get("/healthz").status, 200);
+    let answers = String::from_utf8(client.rest().unwrap()).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
 }
 
 #[test]

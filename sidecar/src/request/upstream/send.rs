@@ -352,8 +352,6 @@ impl Forward<'_> {
             (Some(Stage::MessageTooLarge), ..) => Attempt::Over(Refusal::MessageTooLarge),
             (Some(Stage::BrokenOff), ..) => Attempt::Over(Refusal::ClientLeft),
             (Some(Stage::Malformed), ..) => Attempt::Over(Refusal::Ambiguous(Ambiguous::Body)),
-            // It was told that its client says nothing more, and took that for the client's leave.
-            (_, Broken::Unsent(_) | Broken::Silent(_), _) if self.from.has_ended() => Attempt::Over(Refusal::ClientLeft),
             (_, Broken::Late(Stage::OwedByClient), _) => Attempt::Over(Refusal::BodyTimeout),
             (_, Broken::Late(Stage::OwedByUpstream), _) => over(Failed::at(Step::SendTimeout)),
             (_, Broken::Late(_), _) => over(Failed::at(Step::ResponseTimeout)),
@@ -362,6 +360,9 @@ impl Forward<'_> {
             (_, Broken::Silent(why), Some(request)) if may_be_repeated => {
                 Attempt::Again(request, Failed::because(Step::Closed, why), endpoint)
             }
+            // It was told that its client says nothing more, and took that for the client's leave: not so a kept connection, above,
+            // which may have ended before it was told anything.
+            (_, Broken::Unsent(_) | Broken::Silent(_), _) if self.from.has_ended() => Attempt::Over(Refusal::ClientLeft),
             (_, Broken::Unsent(why) | Broken::Silent(why), _) => over(Failed::because(Step::Closed, why)),
             (_, Broken::Incomplete(why), _) => over(Failed::because(Step::HeadClosed, why)),
             (_, Broken::Failed(why), _) => over(Failed::because(Step::Protocol, why)),
