@@ -103,7 +103,14 @@ fn prepare(
     body: Body,
     record: &mut Record,
 ) -> Result<Prepared, Refusal> {
-    let head = Head::normal(received).map_err(Refusal::Ambiguous)?;
+    let is_http1 = received.version < http::Version::HTTP_2;
+    let head = Head::normal(received).map_err(|ambiguous| {
+        // Somebody before us may have read a body where we would read the next request.
+        if is_http1 && ambiguous.is_of_framing() {
+            from.close_soon();
+        }
+        Refusal::Ambiguous(ambiguous)
+    })?;
     let trace = Trace::of(&head.headers, worker.random());
     let trusted = policy.snapshot.platform().trusted_hops();
     let source = forwarded::source(from.peer().ip(), trusted, head.found, &head.headers);

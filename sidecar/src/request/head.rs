@@ -184,6 +184,12 @@ impl Ambiguous {
 }
 
 impl Ambiguous {
+    /// Whether it is not certain where the request ends, although its engine found an end.
+    #[must_use]
+    pub fn is_of_framing(&self) -> bool {
+        matches!(self, Ambiguous::Misspelt(_))
+    }
+
     /// How to send it so that it can be read in one way only.
     #[must_use]
     pub fn fix(&self) -> &'static str {
