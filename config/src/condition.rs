@@ -8,9 +8,12 @@
 
 mod asked;
 mod matcher;
+mod cel;
 
 pub use asked::{Asked, Fields, Found, Kept, NOTHING, VALUE_BYTES_MAX};
 pub(crate) use asked::{decoded, parameter};
+pub(crate) use cel::Inquiry;
+pub use cel::{Condition, Fault};
 pub use matcher::Matchers;
 pub(crate) use matcher::{ANY_OF_MAX, ClaimTest, FieldTest, MATCHERS_MAX, Matcher, Named};
 

@@ -8,7 +8,7 @@
 //!
 //! Cost: per request; no lock, no allocation; a few nanoseconds a rule on the route.
 
-use crate::condition::{self, Asked};
+use crate::condition::{self, Asked, Condition, Inquiry};
 use crate::declared::role::When;
 use crate::name::Feature;
 use crate::snapshot::{Access, CompiledRule, Effect, Principal, RoleSet, Route, RuleId, Slice, SliceState};
@@ -88,8 +88,10 @@ pub trait Trace {
     const LISTENS: bool;
     /// A rule on the route was asked. Without a miss it matches.
     fn rule(&mut self, _rule: &Arc<RuleId>, _misses: Misses) {}
-    /// What about the request the matchers of the rule that was asked last do not match, in words.
+    /// What about the request the matchers and the condition of the rule that was asked last do not match, in words.
     fn lacks(&mut self, _what: Vec<String>) {}
+    /// What the condition of the rule that was asked last reads, and what stands there.
+    fn values(&mut self, _values: Vec<String>) {}
 }
 
 /// What about a request a rule does not match.
@@ -99,6 +101,8 @@ pub enum Miss {
     Role,
     /// A header field, a query parameter or a claim is another.
     Matchers,
+    /// Its condition does not hold.
+    Condition,
     /// The clock is outside its window.
     Time,
     /// The client's address is outside its ranges.
@@ -122,7 +126,7 @@ impl Misses {
 
     /// Each miss.
     pub fn iter(self) -> impl Iterator<Item = Miss> {
-        const ALL: [Miss; 6] = [Miss::Role, Miss::Matchers, Miss::Time, Miss::Source, Miss::Path, Miss::Method];
+        const ALL: [Miss; 7] = [Miss::Role, Miss::Matchers, Miss::Condition, Miss::Time, Miss::Source, Miss::Path, Miss::Method];
         ALL.into_iter().filter(move |&miss| self.has(miss))
     }
 
@@ -180,10 +184,12 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
         if verdict.is_some() && !T::LISTENS {
             break;
         }
-        let misses = ask::<T>(rule, held, facts);
+        let misses = ask::<T>(&Question { slice, rule, held, facts });
         trace.rule(&rule.id, misses);
-        if T::LISTENS && misses.has(Miss::Matchers) {
-            trace.lacks(lacks(rule, facts));
+        if T::LISTENS
+            && let Some(when) = &rule.when
+        {
+            tell(&Question { slice, rule, held, facts }, when, trace);
         }
         if misses.is_match() && verdict.is_none() {
             verdict = Some(match rule.id.effect {
@@ -195,28 +201,66 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
     verdict.unwrap_or(Err(Denial::NotPermitted))
 }
 
-/// Whether a rule matches in one respect.
-type Holds = fn(&CompiledRule, RoleSet, &Facts<'_>) -> bool;
-
-/// What one rule asks of a request, cheapest question first.
-const QUESTIONS: [(Miss, Holds); 6] = [
-    (Miss::Role, |rule, held, _| held.has(usize::from(rule.role))),
-    (Miss::Method, |rule, _, facts| rule.methods.has(facts.method)),
-    (Miss::Path, |rule, _, facts| rule.paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(facts.path)))),
-    (Miss::Source, |rule, _, facts| rule.when.as_ref().is_none_or(|when| comes_from(&when.source, facts.source))),
-    (Miss::Time, |rule, _, facts| rule.when.as_ref().and_then(|when| when.time.as_ref()).is_none_or(|window| window.holds(facts.now))),
-    (Miss::Matchers, |rule, _, facts| rule.when.as_ref().is_none_or(|when| when.matchers.is_empty() || matchers_hold(rule, when, facts))),
-];
-
-/// What cannot be said helps nobody: then a rule that allows does not match, and one that denies does.
-fn matchers_hold(rule: &CompiledRule, when: &When, facts: &Facts<'_>) -> bool {
-    let holds = when.matchers.hold(&facts.asked, condition::claims(facts, rule.id.scope));
-    holds.unwrap_or(rule.id.effect == Effect::Deny)
+/// One rule and what is asked of it.
+struct Question<'a> {
+    slice: &'a Slice,
+    rule: &'a CompiledRule,
+    held: RoleSet,
+    facts: &'a Facts<'a>,
 }
 
-fn lacks(rule: &CompiledRule, facts: &Facts<'_>) -> Vec<String> {
-    let lacks = |when: &Arc<When>| when.matchers.lacks(&facts.asked, condition::claims(facts, rule.id.scope));
-    rule.when.as_ref().map(lacks).unwrap_or_default()
+/// Whether a rule matches in one respect.
+type Holds = fn(&Question<'_>) -> bool;
+
+/// What one rule asks of a request, cheapest question first.
+const QUESTIONS: [(Miss, Holds); 7] = [
+    (Miss::Role, |asks| asks.held.has(usize::from(asks.rule.role))),
+    (Miss::Method, |asks| asks.rule.methods.has(asks.facts.method)),
+    (Miss::Path, |asks| asks.rule.paths.as_ref().is_none_or(|paths| paths.iter().any(|pattern| pattern.matches(asks.facts.path)))),
+    (Miss::Source, |asks| asks.when(|when| comes_from(&when.source, asks.facts.source))),
+    (Miss::Time, |asks| asks.when(|when| when.time.as_ref().is_none_or(|window| window.holds(asks.facts.now)))),
+    (Miss::Matchers, |asks| asks.when(|when| when.matchers.is_empty() || asks.unless_unclear(asks.matchers(when)))),
+    (Miss::Condition, |asks| asks.when(|when| when.condition.as_ref().is_none_or(|condition| asks.condition(condition)))),
+];
+
+impl<'a> Question<'a> {
+    /// Rules without conditions have none to fail.
+    fn when(&self, holds: impl FnOnce(&'a When) -> bool) -> bool {
+        self.rule.when.as_deref().is_none_or(holds)
+    }
+
+    fn matchers(&self, when: &When) -> Option<bool> {
+        when.matchers.hold(&self.facts.asked, condition::claims(self.facts, self.rule.id.scope))
+    }
+
+    fn inquiry(&self) -> Inquiry<'a> {
+        Inquiry { slice: self.slice, facts: self.facts, claims: condition::claims(self.facts, self.rule.id.scope) }
+    }
+
+    fn condition(&self, condition: &'a Condition) -> bool {
+        self.unless_unclear(condition.holds(&self.inquiry()).ok())
+    }
+
+    /// What cannot be said helps nobody: then a rule that allows does not match, and one that denies does.
+    fn unless_unclear(&self, holds: Option<bool>) -> bool {
+        holds.unwrap_or(self.rule.id.effect == Effect::Deny)
+    }
+}
+
+/// Tells a trace what the conditions of a rule found.
+fn tell<T: Trace>(asks: &Question<'_>, when: &When, trace: &mut T) {
+    let mut lacks = when.matchers.lacks(&asks.facts.asked, condition::claims(asks.facts, asks.rule.id.scope));
+    if let Some(condition) = &when.condition {
+        let inquiry = asks.inquiry();
+        let values = condition.values(&inquiry);
+        match condition.holds(&inquiry) {
+            Ok(true) => {}
+            Ok(false) => lacks.push(format!("its condition is false: {}", values.join(", "))),
+            Err(failure) => lacks.push(format!("its condition is unclear: {}", condition.told(&failure))),
+        }
+        trace.values(values);
+    }
+    trace.lacks(lacks);
 }
 
 /// Whether an address is in one of the ranges; no range means anywhere. An IPv4 client of an IPv6 socket is an IPv4 client.
@@ -225,10 +269,10 @@ fn comes_from(ranges: &[ipnet::IpNet], source: IpAddr) -> bool {
 }
 
 /// What one rule says: its first miss, or all of them where somebody listens.
-fn ask<T: Trace>(rule: &CompiledRule, held: RoleSet, facts: &Facts<'_>) -> Misses {
+fn ask<T: Trace>(asks: &Question<'_>) -> Misses {
     let mut misses = Misses::default();
     for (miss, holds) in QUESTIONS {
-        if !holds(rule, held, facts) {
+        if !holds(asks) {
             misses = misses.with(miss);
             if !T::LISTENS {
                 break;

@@ -32,6 +32,7 @@ pub use cache::CachePolicy;
 pub use identity::{ApiKey, Identity, JwtIssuer};
 pub use introspection::Introspection;
 pub use jwks::Jwks;
+pub(crate) use matcher::header_is_good;
 pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
 pub use read::{NotAKind, read_document, read_file};
 pub use revoked::Revoked;

@@ -70,6 +70,8 @@ pub struct Explanation {
     pub because: String,
     /// The rule that decided, if one did.
     pub rule: Option<Arc<RuleId>>,
+    /// What the condition of that rule read, and what stood there.
+    pub values: Vec<String>,
     /// What comes nearest to another answer, nearest first; at most three.
     pub nearest: Vec<String>,
     /// The request, its path in normal form where it has one.
@@ -180,6 +182,7 @@ impl Explanation {
             verdict,
             because: because.into(),
             rule: None,
+            values: Vec::new(),
             nearest: Vec::new(),
             request,
             tenant: None,

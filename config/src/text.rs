@@ -13,8 +13,10 @@ mod yaml;
 mod scalar;
 mod build;
 mod fault;
+mod within;
 
 pub use fault::Fault;
+pub(crate) use within::within;
 
 /// What a text may cost at the most. The constants are the producer's and the consumer's: one source of truth.
 #[derive(Debug, Clone, Copy)]

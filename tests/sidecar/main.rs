@@ -1,6 +1,7 @@
 //! One sidecar process over real sockets: one module per behaviour.
 
 mod crashes;
+mod conditions;
 mod credentials;
 mod decisions;
 mod drain;

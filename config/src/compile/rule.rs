@@ -16,6 +16,8 @@ use std::sync::Arc;
 const RULES_MAX: usize = 10_000;
 /// Places that they may take on all routes together.
 const PLACES_MAX: usize = 1 << 20;
+/// Characters of a condition that a rule is named with.
+const CONDITION_SHOWN: usize = 200;
 
 /// By route: its rules, denies first.
 pub(super) type RuleTable = Arc<[Arc<[CompiledRule]>]>;
@@ -141,6 +143,13 @@ fn text(rule: &Rule) -> String {
     }
     if !rule.when.matchers.is_empty() {
         text = format!("{text} when {}", rule.when.matchers);
+    }
+    if let Some(condition) = &rule.when.condition {
+        // On one line, as long as a line may be.
+        let words = condition.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown: String = words.chars().take(CONDITION_SHOWN).collect();
+        let more = if shown.len() < words.len() { "…" } else { "" };
+        text = format!("{text} if {shown}{more}");
     }
     text
 }

@@ -100,6 +100,11 @@ impl Kept {
         Asked { host, query: self.query.as_deref(), size: self.size, fields: self }
     }
 
+    /// What somebody describes of a request: its query, and fields one by one; it has no body.
+    pub(crate) fn described(query: Option<&str>) -> Self {
+        Self { query: query.map(Box::from), size: Some(0), fields: Vec::new() }
+    }
+
     /// Adds a field, for a request that somebody describes. The same name twice is unclear, as it is on the wire.
     pub(crate) fn describe(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
@@ -108,11 +113,6 @@ impl Kept {
         } else {
             self.fields.push((name.into(), KeptField::One(value.into())));
         }
-    }
-
-    /// Sets the query of a request that somebody describes.
-    pub(crate) fn describe_query(&mut self, query: Option<&str>) {
-        self.query = query.map(Box::from);
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub fn read_file(name: &str, text: &str) -> File {
     let name: Arc<str> = name.into();
     let read = text::read(&name, text, Budget::FILE);
-    let mut file = File::default();
+    let (mut file, source) = (File::default(), Arc::from(text));
     let mut seen: BTreeMap<DocumentId, Span> = BTreeMap::new();
     for tree in read.trees {
         if file.diagnostics.len() >= MISTAKES_MAX {
@@ -28,7 +28,7 @@ pub fn read_file(name: &str, text: &str) -> File {
             break;
         }
         let (span, bytes) = (tree.span, tree.bytes.clone());
-        let mut outcome = document(tree, &name);
+        let mut outcome = document(tree, &name, &source);
         if let Some(id) = &outcome.id {
             match seen.get(id) {
                 Some(first) => outcome.diagnostics.push(twice(&name, id, *first, span)),
@@ -53,7 +53,7 @@ pub fn read_document(name: &str, text: &str) -> Result<Document, Diagnostics> {
     let mut file = read_file(name, text);
     let count = file.documents.len() + file.broken.len();
     if file.diagnostics.is_empty() && count != 1 {
-        let book = Book::new(&name.into(), None, Vec::new());
+        let book = Book::new(&name.into(), &text.into(), None, Vec::new());
         book.at(START, wrong(format!("the text holds {count} documents")).expected("exactly one document"));
         return Err(book.close());
     }
@@ -115,9 +115,9 @@ struct Read {
 }
 
 /// Reads one document.
-fn document(tree: Tree, file: &Arc<str>) -> Read {
+fn document(tree: Tree, file: &Arc<str>, source: &Arc<str>) -> Read {
     let id = identify(&tree);
-    let book = Book::new(file, id.as_ref().map(|id| id.to_string().into()), tree.mistakes);
+    let book = Book::new(file, source, id.as_ref().map(|id| id.to_string().into()), tree.mistakes);
     let later = tree.root.as_ref().and_then(|root| root.value.get("kind")?.value.as_str()).is_some_and(|kind| LATER.contains(&kind));
     // What a syntax error cut off is not missing: of such a document only the error is told.
     let body = tree.root.as_ref().filter(|_| tree.whole).and_then(|root| Item::root(root, &book).map().and_then(read).ok());

@@ -4,7 +4,7 @@
 //! written down. What a map was never asked for is an unknown field.
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Span, Spanned, nearest};
-use crate::text::{Key, MISTAKES_MAX, Mistake, Node, Value, below, brief, show, show_text};
+use crate::text::{Key, MISTAKES_MAX, Mistake, Node, Value, below, brief, show, show_text, within};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,14 +20,16 @@ pub(crate) type Outcome<T> = Result<T, Reported>;
 pub(crate) struct Book {
     file: Arc<str>,
     document: Option<Arc<str>>,
+    /// The text of the whole file, for places within its values.
+    source: Arc<str>,
     list: RefCell<Vec<Diagnostic>>,
 }
 
 impl Book {
     /// A book that begins with the mistakes of the text itself.
-    pub(crate) fn new(file: &Arc<str>, document: Option<Arc<str>>, mistakes: Vec<Mistake>) -> Self {
+    pub(crate) fn new(file: &Arc<str>, source: &Arc<str>, document: Option<Arc<str>>, mistakes: Vec<Mistake>) -> Self {
         let list = mistakes.into_iter().map(|mistake| mistake.in_file(file, document.clone())).collect();
-        Self { file: Arc::clone(file), document, list: RefCell::new(list) }
+        Self { file: Arc::clone(file), document, source: Arc::clone(source), list: RefCell::new(list) }
     }
 
     /// Every mistake.
@@ -143,6 +145,13 @@ impl<'a> Item<'a> {
             _ => complaint,
         };
         self.book.write(self.node.span, &self.pointer, Some(show(&self.node.value)), complaint)
+    }
+
+    /// Writes down what is wrong at a byte of this item's text.
+    pub(crate) fn refuse_within(&self, byte: usize, complaint: Complaint) -> Reported {
+        let text = self.node.value.as_str().unwrap_or_default();
+        let span = within(&self.book.source, self.node.span, text, byte);
+        self.book.write(span, &self.pointer, Some(show(&self.node.value)), complaint)
     }
 
     /// Writes down that this mapping lacks a field. Its place is the mapping's, its pointer the one it would have.

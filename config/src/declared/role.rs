@@ -4,7 +4,7 @@ use super::read::{Head, Scope};
 use super::reader::{Complaint, Item, Map, Outcome, spanned, wrong};
 use super::schema::{self, Schema, optional, required};
 use super::value;
-use crate::condition::Matchers;
+use crate::condition::{Condition, Matchers};
 use crate::diagnostic::{Spanned, nearest};
 use crate::name::{KeyId, RoleName};
 use crate::path::Pattern;
@@ -50,6 +50,8 @@ pub struct When {
     pub time: Option<TimeWindow>,
     /// Header fields, query parameters and claims are these.
     pub matchers: Matchers,
+    /// An expression that holds; asked last.
+    pub condition: Option<Condition>,
 }
 
 /// Days and hours, in a zone. `from` after `to` spans midnight and belongs to the day it begins on.
@@ -217,29 +219,40 @@ pub(super) fn method_is_good(method: &str) -> Result<(), Complaint> {
 impl When {
     /// Whether something is asked that only the request itself knows.
     pub(crate) fn reads_the_request(&self) -> bool {
-        self.matchers.read_the_request()
+        self.matchers.read_the_request() || self.condition.as_ref().is_some_and(Condition::reads_the_request)
     }
 
     /// Names of the header fields that are asked for.
     pub(crate) fn headers(&self) -> impl Iterator<Item = &str> {
-        self.matchers.headers.iter().map(|matcher| &*matcher.name)
+        let matched = self.matchers.headers.iter().map(|matcher| &*matcher.name);
+        matched.chain(self.condition.iter().flat_map(Condition::headers))
     }
 
     fn read(item: &Item<'_>) -> Outcome<Self> {
         let mut map = item.map()?;
-        map.forbidden("condition", value::not_yet("`condition`", "compare with `headers`, `query`, `claims`, `source` and `time`"));
         let source = map.optional("source", |item| value::some_set(item, "block", value::network));
         let time = map.optional("time", TimeWindow::read);
         let matchers = Matchers::read(&mut map);
+        let condition = map.optional("condition", condition);
         map.finish();
-        let when = Self { source: value::bare(source?.unwrap_or_default()), time: time?, matchers: matchers? };
+        let when = Self { source: value::bare(source?.unwrap_or_default()), time: time?, matchers: matchers?, condition: condition? };
         if when == Self::default() && matches!(item.value(), Value::Map(entries) if entries.is_empty()) {
-            return Err(
-                item.refuse(wrong("`when` says nothing").expected("`source`, `time`, `headers`, `query` or `claims`").hint("remove it"))
-            );
+            return Err(item.refuse(
+                wrong("`when` says nothing").expected("`source`, `time`, `headers`, `query`, `claims` or `condition`").hint("remove it"),
+            ));
         }
         Ok(when)
     }
+}
+
+/// An expression; each of its mistakes is told where it stands.
+fn condition(item: &Item<'_>) -> Outcome<Condition> {
+    let text = value::string(item)?;
+    Condition::compile(text).map_err(|faults| {
+        let (first, more) = faults;
+        let told = item.refuse_within(first.at, wrong(first.message).hint(first.hint));
+        more.into_iter().fold(told, |_, fault| item.refuse_within(fault.at, wrong(fault.message).hint(fault.hint)))
+    })
 }
 
 impl TimeWindow {
@@ -391,6 +404,11 @@ impl When {
         let source = schema::set_of("The client's address is in one of these.", schema::network("A block of addresses."));
         let mut fields = vec![optional("source", schema::some(source)), optional("time", TimeWindow::schema())];
         fields.extend(Matchers::fields());
+        let condition = "An expression in CEL, of the subset that CONDITIONS.md describes; asked after all others.";
+        fields.push(optional(
+            "condition",
+            json!({ "type": "string", "description": condition, "minLength": 1, "examples": ["claims.mfa == true"] }),
+        ));
         schema::with(schema::object("Conditions that must all hold.", fields), "minProperties", json!(1))
     }
 }

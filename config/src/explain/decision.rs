@@ -23,7 +23,8 @@ pub(super) fn explain(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>) -> 
                 Permitted::Public => format!("route `{}` is public", permit.route().name),
                 Permitted::Rule => heard.allowed_by(),
             };
-            Explanation { rule: heard.deciding(Effect::Allow), ..Explanation::new(snapshot, request, Verdict::Allowed, because) }
+            let (rule, values) = heard.deciding(Effect::Allow);
+            Explanation { rule, values, ..Explanation::new(snapshot, request, Verdict::Allowed, because) }
         }
         Err(denial) => {
             let (status, problem) = problem(denial);
@@ -33,11 +34,11 @@ pub(super) fn explain(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>) -> 
                 Denial::NotPermitted => heard.nearest(slice.policy(), facts),
                 _ => Vec::new(),
             };
-            let rule = match denial {
-                Denial::Denied(rule) => Some(Arc::clone(rule)),
-                _ => None,
+            let (rule, values) = match denial {
+                Denial::Denied(_) => heard.deciding(Effect::Deny),
+                _ => (None, Vec::new()),
             };
-            Explanation { rule, nearest, ..Explanation::new(snapshot, request, Verdict::Refused { status, problem }, because) }
+            Explanation { rule, values, nearest, ..Explanation::new(snapshot, request, Verdict::Refused { status, problem }, because) }
         }
     };
     explanation.tenant = Some(tenant(slice));
@@ -61,14 +62,21 @@ struct Heard(Vec<Asked>);
 struct Asked {
     rule: Arc<RuleId>,
     misses: Misses,
-    /// What its matchers miss, in words.
+    /// What its matchers and its condition miss, in words.
     lacks: Vec<String>,
+    /// What its condition read.
+    values: Vec<String>,
 }
 
 impl Trace for Heard {
     const LISTENS: bool = true;
     fn rule(&mut self, rule: &Arc<RuleId>, misses: Misses) {
-        self.0.push(Asked { rule: Arc::clone(rule), misses, lacks: Vec::new() });
+        self.0.push(Asked { rule: Arc::clone(rule), misses, lacks: Vec::new(), values: Vec::new() });
+    }
+    fn values(&mut self, values: Vec<String>) {
+        if let Some(last) = self.0.last_mut() {
+            last.values = values;
+        }
     }
     fn lacks(&mut self, what: Vec<String>) {
         if let Some(last) = self.0.last_mut() {
@@ -78,12 +86,14 @@ impl Trace for Heard {
 }
 
 impl Heard {
-    fn deciding(&self, effect: Effect) -> Option<Arc<RuleId>> {
-        self.0.iter().find(|asked| asked.rule.effect == effect && asked.misses.is_match()).map(|asked| Arc::clone(&asked.rule))
+    /// The rule that decided, and what its condition read.
+    fn deciding(&self, effect: Effect) -> (Option<Arc<RuleId>>, Vec<String>) {
+        let decided = self.0.iter().find(|asked| asked.rule.effect == effect && asked.misses.is_match());
+        decided.map_or_else(Default::default, |asked| (Some(Arc::clone(&asked.rule)), asked.values.clone()))
     }
 
     fn allowed_by(&self) -> String {
-        self.deciding(Effect::Allow).map_or_else(String::new, |rule| format!("{} allows it", named(&rule)))
+        self.deciding(Effect::Allow).0.map_or_else(String::new, |rule| format!("{} allows it", named(&rule)))
     }
 
     /// Rules that would allow it but for the fewest things.
@@ -111,7 +121,9 @@ fn miss(asked: &Asked, policy: &Policy, facts: &Facts<'_>) -> String {
                 names if names.is_empty() => "the principal holds no role".to_owned(),
                 names => format!("the principal holds only {}", names.join(", ")),
             },
-            Miss::Matchers => asked.lacks.join(" and "),
+            // Both are told in one: first what the matchers lack, then the condition.
+            Miss::Condition if asked.misses.has(Miss::Matchers) => String::new(),
+            Miss::Matchers | Miss::Condition => asked.lacks.join(" and "),
             Miss::Time => "it is another time".to_owned(),
             // A question that names none.
             Miss::Source if facts.source.is_unspecified() => "no source address is given".to_owned(),
@@ -119,6 +131,7 @@ fn miss(asked: &Asked, policy: &Policy, facts: &Facts<'_>) -> String {
             Miss::Path => format!("the path is `{}`", facts.path),
             Miss::Method => format!("the method is {}", facts.method),
         })
+        .filter(|lack| !lack.is_empty())
         .collect();
     format!("role `{}` would allow it by `{}` ({}:{}), but {}", rule.role, rule.text, rule.file, rule.line, lacks.join(" and "))
 }

@@ -42,8 +42,7 @@ pub(super) fn answer(snapshot: &Snapshot, question: &Question) -> Answer<Explana
 
 /// What the question says of the request beside its path.
 fn told(question: &Question, query: Option<&str>) -> Kept {
-    let mut told = Kept::default();
-    told.describe_query(query);
+    let mut told = Kept::described(query);
     question.headers.iter().for_each(|(name, value)| told.describe(name, value));
     told
 }

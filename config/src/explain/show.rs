@@ -16,6 +16,9 @@ impl fmt::Display for Explanation {
             Verdict::Unclear => write!(f, "{}: cannot be said", self.request)?,
         }
         line(f, "because", &self.because)?;
+        for value in &self.values {
+            line(f, "where", value)?;
+        }
         for near in &self.nearest {
             line(f, "near", near)?;
         }
@@ -150,6 +153,7 @@ impl Explanation {
             "request": self.request,
             "because": self.because,
             "rule": self.rule.as_deref().map(rule),
+            "values": self.values,
             "nearest": self.nearest,
             "tenant": self.tenant.as_ref().map(|tenant| json!({
                 "id": tenant.id.as_str(),

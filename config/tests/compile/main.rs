@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
+mod conditions;
 mod decisions;
 mod explanations;
 mod mistakes;

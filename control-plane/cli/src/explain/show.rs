@@ -11,6 +11,9 @@ pub(super) fn explanation(explanation: &Value) -> String {
     let mut lines = Lines(format!("{}\n", headline(explanation)));
     lines.add("decision", explanation.get("decision").and_then(decision));
     lines.add("because", text(explanation, "because"));
+    for value in list(explanation, "values") {
+        lines.add("where", value.as_str().map(str::to_owned));
+    }
     for near in list(explanation, "nearest") {
         lines.near(near.as_str().unwrap_or_default());
     }
