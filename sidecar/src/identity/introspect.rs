@@ -130,6 +130,8 @@ enum Failure {
     NotAccepted(StatusCode),
     #[error("it answers {0}")]
     Status(StatusCode),
+    #[error("a defect of Bulkhead; the log says where")]
+    Defect,
 }
 
 impl Introspection {
@@ -183,9 +185,10 @@ impl Desk {
         if let Some(waiting) = self.flights.get_mut(&flight) {
             return waiting.push(answer);
         }
-        let asking = introspect(known.server.clone(), Arc::clone(&known.believed), flight.1.clone());
+        // A task of its own, so that a defect in it is a failure like others.
+        let asking = tokio::spawn(introspect(known.server.clone(), Arc::clone(&known.believed), flight.1.clone()));
         self.flights.insert(flight.clone(), vec![answer]);
-        self.asking.spawn(async move { (flight, asking.await) });
+        self.asking.spawn(async move { (flight, asking.await.unwrap_or(Err(Failure::Defect))) });
     }
 
     fn finish(&mut self, flight: Flight, result: Asked) {

@@ -111,14 +111,24 @@ struct Desk {
     surroundings: KeySets,
     sets: HashMap<Arc<str>, Set>,
     system: Believed,
-    fetching: JoinSet<(Arc<str>, Result<Got, Failure>)>,
+    fetching: JoinSet<(Look, Result<Got, Failure>)>,
+    /// Looks that were begun.
+    looks: u64,
+}
+
+/// One look at a set.
+struct Look {
+    name: Arc<str>,
+    /// Whether it is still the one that the set waits for: what was believed of its host may be another by now.
+    number: u64,
 }
 
 /// One set.
 struct Set {
     wanted: Wanted,
     believed: Believed,
-    is_fetching: bool,
+    /// The number of the look that is under way.
+    fetching: Option<u64>,
     /// Nanoseconds of the monotonic clock.
     due_ns: u64,
     failures: u32,
@@ -153,13 +163,15 @@ enum Failure {
     Status(StatusCode),
     #[error("what it answers is of no use: {0}")]
     Unusable(#[from] KeyFault),
+    #[error("a defect of Bulkhead; the log says where")]
+    Defect,
 }
 
 impl KeySets {
     /// Fetches until nobody takes what is fetched.
     pub(crate) async fn run(self) {
         let (sets, system, fetching) = (HashMap::new(), Believed::default(), JoinSet::new());
-        let mut desk = Desk { surroundings: self, sets, system, fetching };
+        let mut desk = Desk { surroundings: self, sets, system, fetching, looks: 0 };
         desk.adopt();
         loop {
             desk.begin_due();
@@ -171,8 +183,8 @@ impl KeySets {
                     Err(_) => return,
                 },
                 Some(done) = desk.fetching.join_next(), if !desk.fetching.is_empty() => {
-                    let Ok((name, result)) = done else { continue };
-                    if desk.finish(name, result).await.is_err() {
+                    let Ok((look, result)) = done else { continue };
+                    if desk.finish(look, result).await.is_err() {
                         return;
                     }
                 }
@@ -214,10 +226,13 @@ impl Desk {
             if self.fetching.len() >= AT_ONCE_MAX {
                 return;
             }
-            if !set.is_fetching && set.due_ns <= now.mono_ns {
-                set.is_fetching = true;
-                let (name, fetching) = (Arc::clone(name), fetch(set.wanted.clone(), Arc::clone(&set.believed)));
-                self.fetching.spawn(async move { (name, fetching.await) });
+            if set.fetching.is_none() && set.due_ns <= now.mono_ns {
+                self.looks += 1;
+                set.fetching = Some(self.looks);
+                let look = Look { name: Arc::clone(name), number: self.looks };
+                // A task of its own, so that a defect in it is a failure like others.
+                let fetching = tokio::spawn(fetch(set.wanted.clone(), Arc::clone(&set.believed)));
+                self.fetching.spawn(async move { (look, fetching.await.unwrap_or(Err(Failure::Defect))) });
             }
         }
     }
@@ -227,7 +242,7 @@ impl Desk {
         if self.fetching.len() >= AT_ONCE_MAX {
             return IDLE;
         }
-        let due = self.sets.values().filter(|set| !set.is_fetching).map(|set| set.due_ns).min();
+        let due = self.sets.values().filter(|set| set.fetching.is_none()).map(|set| set.due_ns).min();
         due.map_or(IDLE, |due| Duration::from_nanos(due.saturating_sub(self.surroundings.clock.now().mono_ns)))
     }
 
@@ -248,11 +263,12 @@ impl Desk {
     }
 
     /// A look has ended. Fails when nobody takes sets any more.
-    async fn finish(&mut self, name: Arc<str>, result: Result<Got, Failure>) -> Result<(), mpsc::error::SendError<Fetched>> {
+    async fn finish(&mut self, look: Look, result: Result<Got, Failure>) -> Result<(), mpsc::error::SendError<Fetched>> {
         let (now, chance) = (self.now(), self.surroundings.random.span());
+        let Look { name, number } = look;
         // One that is named no more, or was named anew meanwhile.
-        let Some(set) = self.sets.get_mut(&name).filter(|set| set.is_fetching) else { return Ok(()) };
-        set.is_fetching = false;
+        let Some(set) = self.sets.get_mut(&name).filter(|set| set.fetching == Some(number)) else { return Ok(()) };
+        set.fetching = None;
         set.last = if result.is_ok() { Looked::Fresh } else { Looked::Unknown };
         let told = Told { looked: set.last, holds: set.held_for(now) };
         let waiting = Waiting { requests: std::mem::take(&mut set.waiting), told };
@@ -312,15 +328,14 @@ fn tell_failure(log: &Log, set: &Set, now: Now) {
 impl Set {
     fn new(wanted: Wanted, system: &Believed, known: Option<Set>, now: Now) -> Self {
         let believed = if wanted.url.roots.is_none() { Arc::clone(system) } else { Believed::default() };
-        let (failures, trouble, told, is_fetching, due_ns) = (0, None, None, false, now.mono_ns);
         let fresh = Self {
             wanted,
             believed,
-            is_fetching,
-            due_ns,
-            failures,
-            trouble,
-            told,
+            fetching: None,
+            due_ns: now.mono_ns,
+            failures: 0,
+            trouble: None,
+            told: None,
             last: Looked::Unknown,
             given_back_ns: 0,
             waiting: Vec::new(),
@@ -337,7 +352,7 @@ impl Set {
 
     /// Whether a look comes that a request can wait for, whoever it is for.
     fn is_due_soon(&self, now: Now) -> bool {
-        match self.is_fetching {
+        match self.fetching.is_some() {
             true => self.wanted.kept.is_none() || !self.late.is_empty(),
             false => self.due_ns <= now.mono_ns,
         }
@@ -360,7 +375,7 @@ impl Set {
 
     /// A request waits for a look that begins from now on, or for the first one.
     fn wait(&mut self, request: oneshot::Sender<Told>, now: Now) {
-        if self.is_fetching && self.wanted.kept.is_some() {
+        if self.fetching.is_some() && self.wanted.kept.is_some() {
             return self.late.push(request);
         }
         self.waiting.push(request);
@@ -461,7 +476,7 @@ mod tests {
         for (kept, late) in [(Some(Kept { at_unix_ms: 0, etag: None }), 1), (None, 0)] {
             let mut set = set();
             set.wanted.kept = kept;
-            set.is_fetching = true;
+            set.fetching = Some(1);
             set.wait(oneshot::channel().0, at(1));
             assert_eq!((set.late.len(), set.waiting.len()), (late, 1 - late));
             assert!(set.is_due_soon(at(1)), "whoever comes now needs no look of its own");
