@@ -14,6 +14,7 @@ pub mod authn;
 pub mod quota;
 pub mod grpc;
 pub mod websocket;
+pub mod header_rules;
 pub mod outgoing;
 pub mod upstream;
 pub mod leak;
@@ -294,6 +295,7 @@ fn compose(
         route,
         proven: proved.proof().map(|proof| (&**proved.tenant(), proof)),
         decision: record.decision(),
+        source: record.source(),
         trace,
         wire,
     };

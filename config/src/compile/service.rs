@@ -164,6 +164,8 @@ fn routes(
             forward_authorization: route.forward_authorization,
             grpc_message_bytes_max: route.grpc_message_bytes_max,
             response_tenant: route.response_tenant.clone(),
+            request_headers: route.request_headers.clone(),
+            response_headers: route.response_headers.clone(),
         });
         match trie.insert(&route.path, Arc::clone(&compiled)) {
             Ok(()) => all.push(compiled),

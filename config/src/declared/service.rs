@@ -1,5 +1,6 @@
 //! Kind `Service`: where requests come in, which paths exist, where they go.
 
+use super::header_rules::{HeaderRules, Side};
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, named, spanned, wrong};
 use super::response_tenant::ResponseTenant;
@@ -81,6 +82,10 @@ pub struct Route {
     pub grpc_message_bytes_max: Option<u64>,
     /// Where its answers name their tenant.
     pub response_tenant: Option<ResponseTenant>,
+    /// What is done to header fields on the way up.
+    pub request_headers: Option<HeaderRules>,
+    /// And on the way down.
+    pub response_headers: Option<HeaderRules>,
 }
 
 impl Service {
@@ -150,6 +155,8 @@ impl Route {
         let forward_authorization = map.optional("forward_authorization", value::truth);
         let grpc_message_bytes_max = map.optional("grpc_message_bytes_max", value::size);
         let response_tenant = map.optional("response_tenant", ResponseTenant::read);
+        let request_headers = map.optional("request_headers", |item| HeaderRules::read(item, Side::Request));
+        let response_headers = map.optional("response_headers", |item| HeaderRules::read(item, Side::Response));
         map.finish();
         Ok(Self {
             name: name?,
@@ -160,6 +167,8 @@ impl Route {
             forward_authorization: forward_authorization?.unwrap_or_default(),
             grpc_message_bytes_max: grpc_message_bytes_max?,
             response_tenant: response_tenant?,
+            request_headers: request_headers?,
+            response_headers: response_headers?,
         })
     }
 }
@@ -204,6 +213,8 @@ impl Route {
             optional("forward_authorization", schema::truth("Whether `Authorization` is passed on to the upstream.")),
             optional("grpc_message_bytes_max", schema::size("One message of a gRPC call, either way, as it is sent; left out: any size.")),
             optional("response_tenant", ResponseTenant::schema()),
+            optional("request_headers", HeaderRules::schema("What is done to header fields on the way to the upstream.")),
+            optional("response_headers", HeaderRules::schema("What is done to header fields of the upstream's answers.")),
         ];
         schema::object("One path of the service.", fields)
     }

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::declared::header_rules::{HeaderLine, HeaderRules, Piece, Variable};
 pub use crate::declared::identity::Algorithm;
 pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Reason, Retry};
 pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};
@@ -169,6 +170,10 @@ pub struct Route {
     pub grpc_message_bytes_max: Option<u64>,
     /// Where its answers name their tenant.
     pub response_tenant: Option<ResponseTenant>,
+    /// What is done to header fields on the way up.
+    pub request_headers: Option<HeaderRules>,
+    /// And on the way down.
+    pub response_headers: Option<HeaderRules>,
 }
 
 /// An issuer of tokens, its keys named only. Two snapshots share it while its declaration does not change.

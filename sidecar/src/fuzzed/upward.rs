@@ -155,6 +155,7 @@ impl World {
             platform: self.snapshot.platform(),
             route: &self.route,
             proven: None,
+            source: std::net::Ipv4Addr::LOCALHOST.into(),
             decision: DECISION.parse().unwrap(),
             trace: Trace::of(&head.headers, &self.random),
             wire,

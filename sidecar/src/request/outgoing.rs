@@ -9,6 +9,7 @@ use super::authn::{self, Verified};
 use super::body::Upload;
 use super::forwarded;
 use super::head::{Found, Head, Target, connection_options, is_read_as_ours};
+use super::header_rules::{self, Known};
 use super::trace::{Came, Trace};
 use super::upstream::Wire;
 use super::websocket;
@@ -17,12 +18,13 @@ use crate::fields::{Fields, Name};
 use crate::http1::write::{self, field};
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::Bound;
-use bulkhead_config::snapshot::{Platform, Route, SaidIn};
+use bulkhead_config::snapshot::{HeaderRules, Platform, Route, SaidIn};
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// What a request is sent with besides itself.
@@ -37,6 +39,8 @@ pub struct Sending<'a> {
     pub proven: Option<(&'a Bound, &'a Rc<Verified>)>,
     /// Its decision.
     pub decision: DecisionId,
+    /// Its client's address.
+    pub source: IpAddr,
     /// Its trace, and whether it came in.
     pub trace: (Trace, Came),
     /// How it goes out.
@@ -120,6 +124,9 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
     }
     forwarded::tell(&mut fields, out, found, host.value(), sending.from, sending.platform.trusted_hops());
     tell_proven(out, sending);
+    if let Some(rules) = &sending.route.request_headers {
+        apply(rules, &mut fields, out, sending);
+    }
     tell_trace(&mut fields, out, found, sending);
     let path = match target {
         Target::Path(path) => path,
@@ -137,6 +144,19 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
 /// (RFC 9110 section 7.8).
 fn fits_a_stream(head: &Head, protocol: &[u8], upload: &Upload) -> bool {
     head.method == Method::GET && matches!(upload, Upload::Nothing) && websocket::is_opened_by(&head.headers, protocol)
+}
+
+/// What the route does to the fields of its requests.
+fn apply(rules: &HeaderRules, fields: &mut Fields, out: &mut Vec<u8>, sending: &Sending<'_>) {
+    let known = Known {
+        tenant: sending.proven.map(|(tenant, _)| tenant.slice.id().as_str()),
+        user: sending.proven.map(|(_, proof)| safe(&proof.principal().user)),
+        route: sending.route.name.as_str(),
+        decision: sending.decision.text(),
+        source: sending.source,
+    };
+    header_rules::drop(rules, fields);
+    header_rules::write(rules, &known, out);
 }
 
 /// Drops what concerns the hop that ends here (RFC 9110 section 7.6.1). Whether the client takes trailers.

@@ -7,6 +7,7 @@ use super::Refusal;
 use super::authn::Verified;
 use super::body::{Progress, Stage};
 use super::head::{Head, Received, Target};
+use super::header_rules::Known;
 use super::host::Host;
 use super::leak::Leak;
 use super::quota::Receipts;
@@ -301,6 +302,24 @@ impl Record {
     #[must_use]
     pub fn path(&self) -> &str {
         self.path.as_ref().map_or("*", PathAndQuery::path)
+    }
+
+    /// The route it takes.
+    #[must_use]
+    pub fn route(&self) -> Option<&Arc<Route>> {
+        self.route.as_ref()
+    }
+
+    /// What header rules may say of it to its client.
+    #[must_use]
+    pub fn known(&self) -> Known<'_> {
+        Known {
+            tenant: self.tenant.as_ref().map(|tenant| tenant.slice.id().as_str()),
+            user: None,
+            route: self.route.as_ref().map_or("", |route| route.name.as_str()),
+            decision: self.decision.text(),
+            source: self.source,
+        }
     }
 
     /// What it took of limits.

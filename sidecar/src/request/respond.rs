@@ -7,7 +7,7 @@ use super::body::{Content, Reply};
 use super::record::Record;
 use super::refusal::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::upstream::{Arrived, Rest};
-use super::{Refusal, grpc, outgoing};
+use super::{Refusal, grpc, header_rules, outgoing};
 use crate::connection::Downstream;
 use crate::connection::tunnel::{Speaks, Tunnel};
 use crate::fields::{Fields, Name};
@@ -84,6 +84,10 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
         passed.drop_if(|field| [RATE_LIMIT, RATE_LIMIT_POLICY].iter().any(|name| name.as_str().as_bytes() == field.name));
         own.insert(RATE_LIMIT, fields.rate_limit);
         own.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
+    }
+    if let Some(rules) = record.route().and_then(|route| route.response_headers.as_ref()) {
+        header_rules::drop(rules, &mut passed);
+        header_rules::enter(rules, &record.known(), &mut own);
     }
     let reply = match rest {
         Rest::Body(download) if grpc::is_grpc(&passed) => Reply::new(Content::Streamed(download), record).of_grpc(),

@@ -10,6 +10,7 @@ mod failing;
 mod answers;
 mod interim;
 mod leak;
+mod header_rules;
 mod bodies;
 mod against_hyper;
 mod ending;
