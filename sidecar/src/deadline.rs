@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -62,6 +62,12 @@ impl Wheel {
     #[must_use]
     pub fn turn(&self) -> u64 {
         self.turn.get()
+    }
+
+    /// Whole turns since that one, as time.
+    #[must_use]
+    pub fn since(&self, turn: u64) -> Duration {
+        TURN.saturating_mul(u32::try_from(self.turn().saturating_sub(turn)).unwrap_or(u32::MAX))
     }
 
     /// Takes a deadline.
@@ -165,14 +171,21 @@ impl Deadline {
     /// The time was up first.
     pub async fn limit<F: Future>(&self, after: Duration, future: F) -> Result<F::Output, Elapsed> {
         self.arm(after);
-        let mut future = pin!(future);
-        let outcome = poll_fn(|cx| match future.as_mut().poll(cx) {
+        let outcome = self.race(pin!(future)).await;
+        self.disarm();
+        outcome
+    }
+
+    /// Waits for `future`, but no longer than it is armed for. By reference: what one future hands to another it holds twice.
+    ///
+    /// # Errors
+    /// The time was up first.
+    pub async fn race<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Elapsed> {
+        poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => self.poll(cx).map(Err),
         })
-        .await;
-        self.disarm();
-        outcome
+        .await
     }
 }
 

@@ -36,6 +36,15 @@ pub fn timeout(headers: &Fields) -> Option<Duration> {
     duration(visible(headers.get_named(&TIMEOUT).next()?)?)
 }
 
+/// Tells the next hop how long its client still waits.
+pub fn tell_timeout(headers: &mut HeaderMap, left: Duration) {
+    // Nobody waits for no time at all; what has more digits than there may be is as good as a day.
+    let millis = left.as_millis().clamp(1, 99_999_999);
+    if let Ok(value) = HeaderValue::try_from(format!("{millis}m")) {
+        headers.insert(TIMEOUT, value);
+    }
+}
+
 /// A timeout as gRPC writes it: up to eight digits and a unit.
 fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -1,6 +1,6 @@
 //! gRPC frame by frame: deadlines, refusals and endings in its own words.
 
-use crate::support::{KEY, World, http2_client, http2_upstream, nobody, whole, within};
+use crate::support::{KEY, World, http2_client, http2_upstream, nobody, upstream, whole, within};
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use std::net::SocketAddr;
@@ -80,6 +80,57 @@ async fn a_deadline_ends_a_call_whose_upstream_is_silent() {
     let answer = within(answer).await.unwrap();
     assert_eq!((answer.status().as_u16(), field(answer.headers(), "grpc-status")), (200, "4"));
     assert_eq!(within(told.recv()).await, Some(h2::Reason::CANCEL), "the upstream is told to stop");
+}
+
+/// An upstream that tells the `grpc-timeout` of each call, and answers none.
+async fn telling() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let address = http2_upstream(move |_, stream| {
+        let tell = tell.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut held = Vec::new();
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                let _ = tell.send(field(request.headers(), "grpc-timeout").to_owned());
+                held.push(respond);
+            }
+        }
+    })
+    .await;
+    (address, told)
+}
+
+#[tokio::test]
+async fn a_service_is_told_what_is_left_of_a_deadline() {
+    let (upstream, mut told) = telling().await;
+    let world = World::start(&[upstream], "limits: { in_flight: 1, pending: 1 }\nconnect_timeout: 15s", "").await;
+    let mut client = http2_client(world.address()).await;
+    let mut ask = || client.send_request(call("/public/call").header("grpc-timeout", "1M").body(()).unwrap(), false).unwrap();
+    let first = ask();
+    assert_eq!(within(told.recv()).await.unwrap(), "1M", "nothing was spent: as it came");
+    let (_second, third) = (ask(), ask());
+    // Its turn came after the second's, which therefore waits.
+    assert_eq!(field(within(third.0).await.unwrap().headers(), "grpc-status"), "14");
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    drop(first);
+    let left = within(told.recv()).await.unwrap();
+    let millis: u64 = left.strip_suffix('m').unwrap().parse().unwrap();
+    assert!((30_000..60_000).contains(&millis), "{left}");
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_call_that_finds_no_connection() {
+    // Takes the connection and says nothing of its settings.
+    let mute = upstream(|connection| async move {
+        let _held = connection;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let world = World::start(&[mute], "connect_timeout: 15s", "").await;
+    let mut client = http2_client(world.address()).await;
+    let request = call("/public/call").header("grpc-timeout", "100m").body(()).unwrap();
+    let (answer, _body_to_come) = client.send_request(request, false).unwrap();
+    assert_eq!(field(within(answer).await.unwrap().headers(), "grpc-status"), "4");
 }
 
 #[tokio::test]

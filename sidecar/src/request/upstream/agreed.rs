@@ -148,7 +148,7 @@ impl Open {
     fn lend(&mut self) -> (Request<Lent>, Call) {
         self.lent.take().unwrap_or_else(|| {
             let (lent, kept) = replay::lend(self.request.to_http2());
-            (lent, Call { kept, deadline: None, failed: None, accept: None })
+            (lent, Call { kept, deadline: None, time: None, failed: None, accept: None })
         })
     }
 

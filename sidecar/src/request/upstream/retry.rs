@@ -123,7 +123,7 @@ impl Forward<'_> {
             let outcome = self.dispatch(next, request, grpc_timeout).await;
             let Some(why) = why(retry, &outcome) else { return outcome };
             let Some(again) = spare.again() else { return outcome };
-            let spent = turns(self.worker.wheel().turn() - begun);
+            let spent = self.worker.wheel().since(begun);
             let Some((endpoint, wait)) = self.afresh(&why, &outcome, spent, budget) else { return outcome };
             if let Ok(arrived) = outcome {
                 discard(arrived);
@@ -185,10 +185,6 @@ fn discard(arrived: Arrived) {
     {
         bytes += frame.data_ref().map_or(0, Bytes::len);
     }
-}
-
-fn turns(count: u64) -> Duration {
-    TURN.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// What a request is made of again.

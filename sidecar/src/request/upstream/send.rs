@@ -24,6 +24,7 @@ use bytes::Bytes;
 use http::header::{SEC_WEBSOCKET_ACCEPT, UPGRADE};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +56,7 @@ pub async fn forward(
     };
     let endpoint = match forward.target.choose(&[], worker.random()) {
         Some(endpoint) => endpoint,
-        None => forward.target.wait(worker).await.map_err(Refusal::Upstream)?,
+        None => return Box::pin(forward.after_a_wait(request, grpc_timeout)).await,
     };
     if let Some((retry, budget)) = forward.target.retry() {
         return Box::pin(forward.by_retries(retry, budget, endpoint, request, grpc_timeout)).await;
@@ -132,6 +133,8 @@ pub(super) struct Call {
     pub(super) kept: Kept,
     /// When the time its client gave is over.
     pub(super) deadline: Option<Deadline>,
+    /// What its client was left when this began, at which turn of the wheel, and what the head says of it.
+    pub(super) time: Option<(Duration, u64, Option<Duration>)>,
     /// A connection that did not serve it.
     pub(super) failed: Option<Rc<Connection>>,
     /// It asks for a WebSocket, and whoever asked is answered with this.
@@ -139,6 +142,17 @@ pub(super) struct Call {
 }
 
 impl Forward<'_> {
+    /// Sends a request that finds no endpoint yet, with what is left of its client's time.
+    async fn after_a_wait(&self, request: Box<Outgoing>, grpc_timeout: Option<Duration>) -> Result<Arrived, Refusal> {
+        let began = self.worker.wheel().turn();
+        let endpoint = self.target.wait(self.worker).await.map_err(Refusal::Upstream)?;
+        let grpc_timeout = grpc_timeout.map(|timeout| timeout.saturating_sub(self.worker.wheel().since(began)));
+        match self.target.retry() {
+            None => self.dispatch(endpoint, request, grpc_timeout).await,
+            Some((retry, budget)) => self.by_retries(retry, budget, endpoint, request, grpc_timeout).await,
+        }
+    }
+
     /// Sends a request over what its endpoint is spoken to; to another endpoint where nothing was lost.
     pub(super) async fn dispatch(
         &self,
@@ -184,10 +198,12 @@ impl Forward<'_> {
             deadline.arm(timeout);
             deadline
         });
+        let began = self.worker.wheel().turn();
+        let time = grpc_timeout.map(|left| (left, began, grpc::timeout(&request.fields)));
         let accept = if request.upgrades { websocket::accept(&request.fields) } else { None };
         let (lent, kept) = replay::lend(request.to_http2());
         self.worker.buffers().give_back_text(request.added);
-        let mut call = Call { kept, deadline, failed: None, accept };
+        let mut call = Call { kept, deadline, time, failed: None, accept };
         let (mut next, mut request) = (endpoint, lent);
         loop {
             match self.over_http2(next, request, &mut call).await {
@@ -238,7 +254,13 @@ impl Forward<'_> {
             let socket = self.connect(&endpoint, Wire::Http2, &idle).await?;
             Connection::begin(socket, &idle, self.target.upstream.connect_timeout).await.map(Some)
         };
-        match endpoint.stream(call.failed.as_ref(), open).await {
+        let opening = endpoint.stream(call.failed.as_ref(), open);
+        let opened = match &call.deadline {
+            None => Ok(opening.await),
+            Some(deadline) => deadline.race(pin!(opening)).await,
+        };
+        let Ok(opened) = opened else { return Attempt::Over(Refusal::Upstream(Failed::at(Step::Deadline))) };
+        match opened {
             Ok(Some(stream)) => self.over_stream(stream, endpoint, idle, request, call).await,
             // Nothing else was offered, so nothing else was picked.
             Ok(None) => Attempt::Over(Refusal::Upstream(Failed::at(Step::Tls))),
@@ -258,6 +280,12 @@ impl Forward<'_> {
             return Attempt::Over(Refusal::Upstream(Failed::at(Step::NoWebSocket)));
         }
         name_scheme(request.uri_mut(), endpoint.member.endpoint.scheme);
+        if let Some((given, began, told)) = call.time {
+            let left = given.saturating_sub(self.worker.wheel().since(began));
+            if told != Some(left) {
+                grpc::tell_timeout(request.headers_mut(), left);
+            }
+        }
         match http2::exchange(&stream, request, &call.kept, &self.waits(&idle), call.deadline.as_ref()).await {
             Ok(response) if call.accept.is_some() && response.status().is_success() => {
                 self.opened(response, stream, &endpoint, call.accept.take()).await
