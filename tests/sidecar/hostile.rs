@@ -30,7 +30,7 @@ fn origin() -> Origin {
     Origin::with(|request: &Received| match request.header("x-want").as_deref() {
         Some("large") => Reply::Ok(Vec::new(), vec![b'a'; 4 << 20]),
         Some("silence") => Reply::Hang,
-        Some("informational") => Reply::RawThenClose(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".repeat(10_000)),
+        Some("informational") => Reply::RawThenClose(b"HTTP/1.1 100 Continue\r\nlink: </a>\r\n\r\n".repeat(10_000)),
         Some("head") => Reply::RawThenClose([b"HTTP/1.1 200 OK\r\n".as_slice(), &b"x-a: b\r\n".repeat(100_000)].concat()),
         _ => Reply::Ok(Vec::new(), b"served".to_vec()),
     })
@@ -276,7 +276,7 @@ const ENDLESS: &[(&str, &str, &str, &[&str])] = &[
     ("a head of one field", "GET /healthz HTTP/1.1\r\nx: ", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &["431 head_too_large"]),
     ("a head of many fields", "GET /healthz HTTP/1.1\r\n", "x-a: b\r\n", &["431 head_too_large"]),
     ("a target", "GET /healthz?", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &["431 head_too_large", "414 target_too_long"]),
-    ("empty lines", "", "\r\n", &["431 head_too_large"]),
+    ("empty lines", "", "\r\n", &["400 ambiguous_request"]),
     ("a chunk's extension", CHUNKED, "5;xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &["400 ambiguous_request"]),
     ("a chunk's size", CHUNKED, "00000000000000000000000000000000", &["400 ambiguous_request"]),
     ("trailers", TRAILED, "x-a: b\r\n", &["400 ambiguous_request"]),
