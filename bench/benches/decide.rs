@@ -17,7 +17,7 @@ use std::hint::black_box;
 fn admit(c: &mut Criterion) {
     let mut group = c.benchmark_group("decide");
     let mut now = moments();
-    let mut admission = Admission::new();
+    let mut admission = Admission::new(None);
     let verified = admission.verify(now());
     let permit = admission.decide(&verified, now());
 

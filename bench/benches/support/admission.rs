@@ -3,13 +3,14 @@
 use super::documents::offer;
 use super::issuer::Issuer;
 use bulkhead_config::compile::Catalogue;
-use bulkhead_config::condition::NOTHING;
+use bulkhead_config::condition::Asked;
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::Snapshot;
 use bulkhead_sidecar::clock::Now;
+use bulkhead_sidecar::fields::Fields;
 use bulkhead_sidecar::request::authn::{Against, Keys, Memo, Presented, Strangers, Verified, verify};
 use bulkhead_sidecar::request::quota::{Ask, Book, Handles, Receipts};
-use http::Method;
+use http::{HeaderMap, Method};
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ limits:
   - { name: burst, per: tenant, rate: 1000000/s, burst: 1000000 }
   - { name: in_flight, per: tenant, concurrent: 64 }
 ";
+/// What lets the request through.
+const RULE: &str = "'POST,PUT,DELETE /v1/items/**'";
 const PATH: &str = "/v1/items/4711";
 const SOURCE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -80,15 +83,19 @@ pub(crate) struct Admission {
     strangers: Strangers,
     handles: Handles,
     token: String,
+    fields: Fields,
 }
 
 impl Admission {
-    pub(crate) fn new() -> Self {
-        let snapshot = Catalogue::new().apply(&offer(POLICY)).snapshot;
+    /// With what the rule that lets the request through says under `when`.
+    pub(crate) fn new(when: Option<&str>) -> Self {
+        let long = when.map(|when| format!("{{ methods: [PUT], paths: ['/v1/items/**'], when: {when} }}"));
+        let policy = POLICY.replacen(RULE, long.as_deref().unwrap_or(RULE), 1);
+        let snapshot = Catalogue::new().apply(&offer(&policy)).snapshot;
         let issuer = Issuer::new();
         let handles = Handles::new(&Book::new(), snapshot.tenant("acme_corp").unwrap());
         let (keys, token) = (issuer.keys(), issuer.token("user-1"));
-        Self { snapshot, keys, memo: Memo::new(), strangers: Strangers::new(), handles, token }
+        Self { snapshot, keys, memo: Memo::new(), strangers: Strangers::new(), handles, token, fields: Fields::from(&head()) }
     }
 
     /// Token, decision and limits. Dropping what comes back frees its place in flight.
@@ -109,7 +116,8 @@ impl Admission {
         let slice = self.snapshot.tenant(verified.tenant().as_str()).unwrap();
         let route = self.snapshot.platform().services().first().and_then(|service| service.route(PATH));
         let principal = Some((verified.principal(), verified.roles(slice.policy())));
-        let facts = Facts { route, method: &Method::PUT, path: PATH, source: SOURCE, principal, now: now.unix(), asked: NOTHING };
+        let asked = Asked { host: "acme.localhost", query: Some("dry_run=no&format=json"), size: Some(0), fields: &self.fields };
+        let facts = Facts { route, method: &Method::PUT, path: PATH, source: SOURCE, principal, now: now.unix(), asked };
         decide(slice, &facts, &mut NoTrace).unwrap()
     }
 
@@ -118,6 +126,21 @@ impl Admission {
         let ask = Ask { route: permit.route().index, proven: true, user, api_key: None, source: SOURCE };
         self.handles.take(&ask, now).unwrap()
     }
+}
+
+/// Header fields such as a browser or a client library sends.
+fn head() -> HeaderMap {
+    let fields = [
+        ("user-agent", "bench/1.0"),
+        ("accept", "application/json"),
+        ("accept-encoding", "gzip, deflate, br"),
+        ("content-type", "application/json"),
+        ("authorization", "Bearer e30.e30.e30"),
+        ("x-request-id", "0f8fad5b-d9cb-469f-a165-70867728950e"),
+        ("x-env", "prod"),
+        ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ];
+    fields.into_iter().map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_str(value).unwrap())).collect()
 }
 
 /// Moments 2 µs apart: twice as far as the narrowest limit needs.
