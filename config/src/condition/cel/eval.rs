@@ -50,7 +50,7 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
         Ok((eval(a, scope, items)?, eval(b, scope, items)?))
     };
     Ok(match &tree.op {
-        Op::Const(value) => value.clone(),
+        Op::Const(value) => value.lent(),
         Op::List(values) => Value::List(List::Written(values)),
         Op::Known(known) => return known_value(*known, tree, scope),
         Op::Claims => Value::Map(scope.claims),

@@ -74,7 +74,7 @@ impl<'a> List<'a> {
 
     pub(super) fn get(&self, at: usize) -> Option<Value<'a>> {
         match self {
-            List::Written(items) => items.get(at).cloned(),
+            List::Written(items) => items.get(at).map(Value::lent),
             List::Claim(items) => items.get(at).map(|node| Value::from(&node.value)),
             List::Features(items) => items.get(at).map(|feature| Value::Text(Cow::Borrowed(feature.as_str()))),
         }
@@ -82,6 +82,16 @@ impl<'a> List<'a> {
 
     pub(super) fn iter(self) -> impl Iterator<Item = Value<'a>> {
         (0..self.len()).map_while(move |at| self.get(at))
+    }
+}
+
+impl Value<'static> {
+    /// A value that is written in the condition, without copying its text.
+    pub(super) fn lent(&self) -> Value<'_> {
+        match self {
+            Value::Text(text) => Value::Text(Cow::Borrowed(text)),
+            value => value.clone(),
+        }
     }
 }
 
