@@ -1,7 +1,10 @@
-//! A path brought into its normal form, and its route found: what every request pays before anybody asks who it is.
+//! A path brought into its normal form, and its route found: what every request pays before anybody asks who it is. And what an
+//! answer pays that is looked into for whose it is.
 #![expect(clippy::unwrap_used, reason = "a bench ends at the first surprise")]
 
 use bulkhead_config::path::{Pattern, Trie, normalise};
+use bulkhead_config::snapshot::Step;
+use bulkhead_sidecar::request::leak::json::{Says, says};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -32,5 +35,17 @@ fn route(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, normal_form, route);
+/// A kibibyte of JSON in which every element names its tenant.
+fn whose(c: &mut Criterion) {
+    let mut group = c.benchmark_group("head/whose an answer is");
+    let item = r#"{"id":4711,"tenant_id":"acme_corp","name":"Third quarter","total":1299.5,"tags":["a","b"],"paid":true}"#;
+    let text = format!(r#"{{"items":[{}]}}"#, [item; 10].join(","));
+    assert!((1_000..1_100).contains(&text.len()), "{} bytes", text.len());
+    let steps = [Step::To("items".to_owned()), Step::Each, Step::To("tenant_id".to_owned())];
+    assert_eq!(says(text.as_bytes(), &steps, "acme_corp"), Says::Ours);
+    group.bench_function("1 KiB of JSON", |b| b.iter(|| says(black_box(text.as_bytes()), black_box(&steps), black_box("acme_corp"))));
+    group.finish();
+}
+
+criterion_group!(benches, normal_form, route, whose);
 criterion_main!(benches);
