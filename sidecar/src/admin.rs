@@ -1,8 +1,8 @@
 //! Admin: what an operator asks a running sidecar and tells it, as JSON over HTTP/1.1.
 //!
 //! On `DIR/admin.sock` (mode 0600), because loopback is shared with the application in the pod; `--admin-port` opens the same on
-//! loopback, behind a token. `GET /status`, `GET /api-keys?tenant=ID`, `GET /config[?tenant=ID][&origin=true]`, `GET /explain?decision=ID`, `POST /explain`
-//! with a question, `POST /drain`. No secret is ever answered: a snapshot holds none, and settings show theirs redacted.
+//! loopback, behind a token. `GET /status`, `GET /api-keys?tenant=ID`, `GET /config[?tenant=ID][&origin=true]`,
+//! `GET /explain?decision=ID`, `POST /explain` with a question, `POST /drain`. No secret is ever answered: a snapshot holds none, and settings show theirs redacted.
 
 mod explain;
 mod socket;

@@ -1,4 +1,5 @@
-//! Connections: once each, in order: accept → proxy_header → handshake → protocol → serve, from the accepted socket to its last byte.
+//! Connections: once each, in order: accept → proxy_header → handshake → protocol → serve, from the accepted socket to its last
+//! byte.
 //!
 //! Cost: per request; a few numbers written, and one deadline of the worker's wheel moved.
 //! This file holds what is known of a connection while it lives. It knows no engine: `serve` drives one and tells it what happens.

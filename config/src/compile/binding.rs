@@ -71,7 +71,8 @@ pub(crate) fn binds(binding: &Binding, principal: &Principal) -> bool {
 /// Whether a subject of a binding means this principal.
 fn means(subject: &Subject, bound_by: Scope, principal: &Principal) -> bool {
     match (subject, &principal.credential) {
-        // A tenant's own issuer may claim what it likes, and so may a tenant call its workloads: only the tenant's own bindings listen to it.
+        // A tenant's own issuer may claim what it likes, and so may a tenant call its workloads: only the tenant's own bindings
+        // listen to it.
         (Subject::Claim(_) | Subject::User(_), Credential::Token { scope: Scope::Tenant, .. } | Credential::Certificate(_))
             if bound_by == Scope::Platform =>
         {

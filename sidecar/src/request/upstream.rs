@@ -2,8 +2,8 @@
 //!
 //! Cost: per request on a kept connection; its two system calls, and no allocation but for what the request itself holds.
 //! A request is sent again in two cases only: it never left (the endpoint cannot be reached, or the kept connection had ended
-//! before), to up to two other endpoints, or it has no body, may be repeated (RFC 9110 section 9.2.2), and a kept connection broke without a byte in return,
-//! which is how a server that closes an idle connection looks from here.
+//! before), to up to two other endpoints, or it has no body, may be repeated (RFC 9110 section 9.2.2), and a kept connection
+//! broke without a byte in return, which is how a server that closes an idle connection looks from here.
 //! More is for the upstream's declaration to say (`retry.rs`). Absent on purpose: retries after an answer began; the upstream has
 //! acted.
 
