@@ -1,5 +1,6 @@
 //! `bulkhead-bench`: what Bulkhead costs, beside what others cost on the same machine in the same run.
 
+mod load;
 mod memory;
 mod sidecar;
 mod versus;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done
-    1  a target was missed, with --gate
+    1  a target was missed, with --gate; under load: an answer was not as expected, or the second result is worse
     2  wrong usage
    69  something is absent: a program, a file, a peer; the message says what brings it
    70  a step failed, or our own sidecar could not be measured
@@ -27,6 +28,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     #[command(after_help = EXIT_CODES)]
+    Load(load::Options),
+    #[command(after_help = EXIT_CODES)]
+    Compare(load::compare::Options),
+    #[command(after_help = EXIT_CODES)]
     Versus(versus::Options),
     #[command(after_help = EXIT_CODES)]
     Memory(memory::Options),
@@ -35,6 +40,8 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match &cli.command {
+        Command::Load(options) => load::run(options),
+        Command::Compare(options) => load::compare::run(options),
         Command::Versus(options) => versus::run(options),
         Command::Memory(options) => memory::run(options),
     };

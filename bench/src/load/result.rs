@@ -1,0 +1,126 @@
+//! The result of a run: JSON with a version, for machines, and a table for those who wait.
+
+use super::engine::{Pace, Shape};
+use super::plan::Plan;
+use super::sketch::Sketch;
+use super::tally::{Leak, Of, Tally};
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Version of the JSON; what reads it refuses others.
+pub(crate) const VERSION: u64 = 1;
+/// Quantiles told, with their names.
+const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999)];
+
+/// The whole result. Durations are in microseconds.
+pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> Value {
+    let seconds = shape.duration.as_secs_f64();
+    let tenants = plan.tenants.iter().zip(&tally.of_tenants).map(|(tenant, of)| (tenant.name.clone(), counts(of)));
+    let leaks = tally.leaks.iter().map(|leak| {
+        json!({ "asked_for": leak.asked_for, "named": leak.named, "status": leak.status, "after_seconds": leak.after.as_secs_f64() })
+    });
+    let timeline = tally.seconds.iter().map(|second| {
+        let (p50, p99, max) = (micros(second.p50), micros(second.p99), micros(second.max));
+        json!({ "answers": second.answers, "failed": second.failed, "p50": p50, "p99": p99, "max": max })
+    });
+    json!({
+        "version": VERSION,
+        "tool": concat!("bulkhead-bench load ", env!("CARGO_PKG_VERSION")),
+        "address": plan.address.to_string(),
+        "shape": shape_json(shape),
+        "answers_per_second": tally.of_all.latency.samples() as f64 / seconds,
+        "all": counts(&tally.of_all),
+        "lag": durations(&tally.lag),
+        "own_cpu_micros_per_request": micros(cpu) / tally.of_all.asked.max(1) as f64,
+        "tenants": tenants.collect::<Map<_, _>>(),
+        "leaks": leaks.collect::<Vec<_>>(),
+        "timeline": timeline.collect::<Vec<_>>(),
+    })
+}
+
+fn shape_json(shape: &Shape) -> Value {
+    let (loop_, rate, think) = match shape.pace {
+        Pace::Rate(rate) => ("open", Some(rate), None),
+        Pace::Think(think) => ("closed", None, Some(think.as_secs_f64())),
+    };
+    json!({
+        "loop": loop_, "rate": rate, "think_seconds": think, "connections": shape.connections,
+        "warm_up_seconds": shape.warm_up.as_secs_f64(), "duration_seconds": shape.duration.as_secs_f64(),
+        "timeout_seconds": shape.timeout.as_secs_f64(), "seed": shape.seed,
+    })
+}
+
+fn counts(of: &Of) -> Value {
+    let statuses: Map<_, _> = of.statuses.iter().map(|(status, count)| (status.to_string(), (*count).into())).collect();
+    let lost: Map<_, _> = of.lost.iter().map(|(lost, count)| (lost.name().to_owned(), (*count).into())).collect();
+    json!({
+        "asked": of.asked, "failed": of.failed(), "unexpected": of.unexpected, "leaked": of.leaked, "unnamed": of.unnamed,
+        "statuses": statuses, "lost": lost, "latency": durations(&of.latency), "service": durations(&of.service),
+    })
+}
+
+fn durations(sketch: &Sketch) -> Value {
+    let mut told: Map<_, _> = QUANTILES.map(|(name, share)| (name.to_owned(), micros(sketch.quantile(share)).into())).into_iter().collect();
+    told.insert("max".to_owned(), micros(sketch.max()).into());
+    told.insert("mean".to_owned(), micros(sketch.mean()).into());
+    told.into()
+}
+
+fn micros(duration: Duration) -> f64 {
+    duration.as_nanos() as f64 / 1_000.0
+}
+
+/// The table for a reader.
+pub(crate) fn table(plan: &Plan, shape: &Shape, tally: &Tally) -> String {
+    let mut text = String::new();
+    let row = |text: &mut String, name: &str, of: &Of| {
+        let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|share| short(of.latency.quantile(share)));
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{name:<20} {:>10} {:>8} {p50:>9} {p90:>9} {p99:>9} {p999:>9} {:>9}",
+            of.asked,
+            of.failed(),
+            short(of.latency.max())
+        );
+    };
+    let _ = writeln!(
+        text,
+        "{:<20} {:>10} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "tenant", "requests", "failed", "p50", "p90", "p99", "p99.9", "max"
+    );
+    if plan.tenants.len() > 1 {
+        plan.tenants.iter().zip(&tally.of_tenants).for_each(|(tenant, of)| row(&mut text, &tenant.name, of));
+    }
+    row(&mut text, "all", &tally.of_all);
+    let service = &tally.of_all.service;
+    let _ = writeln!(text, "\nfrom sending (service time): p50 {}, p99 {}", short(service.quantile(0.5)), short(service.quantile(0.99)));
+    let _ = writeln!(text, "from due to sent: p50 {}, p99 {}", short(tally.lag.quantile(0.5)), short(tally.lag.quantile(0.99)));
+    let rate = tally.of_all.latency.samples() as f64 / shape.duration.as_secs_f64();
+    let _ = write!(text, "{rate:.0} answers a second; by status:");
+    for (status, count) in &tally.of_all.statuses {
+        let _ = write!(text, " {status}: {count}");
+    }
+    for (lost, count) in &tally.of_all.lost {
+        let _ = write!(text, " {}: {count}", lost.name());
+    }
+    text.push('\n');
+    for leak in &tally.leaks {
+        let (after, Leak { asked_for, named, status, .. }) = (leak.after.as_secs_f64(), leak);
+        let _ = writeln!(text, "LEAK after {after:.3} s: asked for {asked_for}, the answer ({status}) names {named:?}");
+    }
+    if tally.of_all.unnamed > 0 {
+        let _ = writeln!(text, "{} answers name no tenant where --answer-tenant looks: nothing is known of them", tally.of_all.unnamed);
+    }
+    text
+}
+
+/// A duration in three digits or so.
+pub(crate) fn short(duration: Duration) -> String {
+    match duration.as_nanos() as f64 / 1e3 {
+        micros if micros < 1e3 => format!("{micros:.0} µs"),
+        micros if micros < 1e6 => format!("{:.2} ms", micros / 1e3),
+        micros => format!("{:.2} s", micros / 1e6),
+    }
+}

@@ -1,0 +1,161 @@
+//! What came of the requests: counts and durations, for all, for each tenant and for each second.
+//!
+//! Cost: per answer; three samples in sketches, one look into a small map.
+
+use super::answer::Answer;
+use super::connection::Lost;
+use super::plan::Plan;
+use super::sketch::Sketch;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Leaks that are kept to be shown; all are counted.
+const SAMPLES_MAX: usize = 10;
+
+/// Everything a run saw after its warm-up.
+pub(crate) struct Tally {
+    /// When counting began.
+    pub(crate) began: Instant,
+    pub(crate) of_all: Of,
+    /// By the tenant's place in the plan.
+    pub(crate) of_tenants: Vec<Of>,
+    /// Time from when a request was due until it was sent: what this program, or a lack of connections, held it back.
+    pub(crate) lag: Sketch,
+    pub(crate) leaks: Vec<Leak>,
+    pub(crate) seconds: Vec<Second>,
+    running: Running,
+}
+
+/// Counts and durations of some of the requests.
+#[derive(Default)]
+pub(crate) struct Of {
+    pub(crate) asked: u64,
+    /// From when they were due.
+    pub(crate) latency: Sketch,
+    /// From when they were sent.
+    pub(crate) service: Sketch,
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    pub(crate) lost: BTreeMap<Lost, u64>,
+    pub(crate) unexpected: u64,
+    pub(crate) leaked: u64,
+    pub(crate) unnamed: u64,
+}
+
+impl Of {
+    /// Requests that did not end as they should.
+    pub(crate) fn failed(&self) -> u64 {
+        self.lost.values().sum::<u64>() + self.unexpected + self.leaked + self.unnamed
+    }
+
+    fn answered(&mut self, verdict: &Verdict, status: u16, latency: Duration, service: Duration) {
+        self.latency.add(latency);
+        self.service.add(service);
+        *self.statuses.entry(status).or_default() += 1;
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Unexpected => self.unexpected += 1,
+            Verdict::Leaked(_) => self.leaked += 1,
+            Verdict::Unnamed => self.unnamed += 1,
+        }
+    }
+}
+
+/// An answer that names another tenant than the request's.
+pub(crate) struct Leak {
+    pub(crate) asked_for: String,
+    pub(crate) named: String,
+    pub(crate) status: u16,
+    pub(crate) after: Duration,
+}
+
+/// One second of the run, by when requests ended.
+pub(crate) struct Second {
+    pub(crate) answers: u64,
+    pub(crate) failed: u64,
+    pub(crate) p50: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) max: Duration,
+}
+
+#[derive(Default)]
+struct Running {
+    latency: Sketch,
+    failed: u64,
+}
+
+/// When a request was due and when its first byte was written.
+#[derive(Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) due: Instant,
+    pub(crate) sent: Instant,
+}
+
+/// What an answer is, beside what was expected.
+enum Verdict {
+    Good,
+    Unexpected,
+    Leaked(String),
+    Unnamed,
+}
+
+impl Verdict {
+    fn of(plan: &Plan, tenant: &str, answer: Answer) -> Self {
+        match answer.tenant {
+            // First: a leak is one whatever its status.
+            Some(named) if named != tenant => Self::Leaked(named),
+            _ if !plan.expects(answer.status) => Self::Unexpected,
+            // A check that sees nothing would pass everything.
+            None if plan.names.is_some() && (200..300).contains(&answer.status) => Self::Unnamed,
+            _ => Self::Good,
+        }
+    }
+}
+
+impl Tally {
+    pub(crate) fn new(plan: &Plan, began: Instant) -> Self {
+        let of_tenants = plan.tenants.iter().map(|_| Of::default()).collect();
+        let (lag, running) = (Sketch::default(), Running::default());
+        Self { began, of_all: Of::default(), of_tenants, lag, leaks: Vec::new(), seconds: Vec::new(), running }
+    }
+
+    pub(crate) fn answered(&mut self, plan: &Plan, tenant: usize, times: Times, answer: Answer, now: Instant) {
+        let (Some(asked_for), Some(of)) = (plan.tenants.get(tenant), self.of_tenants.get_mut(tenant)) else { return };
+        let (latency, service) = (now.saturating_duration_since(times.due), now.saturating_duration_since(times.sent));
+        let status = answer.status;
+        let verdict = Verdict::of(plan, &asked_for.name, answer);
+        of.answered(&verdict, status, latency, service);
+        of.asked += 1;
+        self.of_all.answered(&verdict, status, latency, service);
+        self.of_all.asked += 1;
+        self.lag.add(times.sent.saturating_duration_since(times.due));
+        self.second(now);
+        self.running.latency.add(latency);
+        self.running.failed += u64::from(!matches!(verdict, Verdict::Good));
+        if let Verdict::Leaked(named) = verdict
+            && self.leaks.len() < SAMPLES_MAX
+        {
+            let after = now.saturating_duration_since(self.began);
+            self.leaks.push(Leak { asked_for: asked_for.name.clone(), named, status, after });
+        }
+    }
+
+    /// A request without answer has no duration: it is counted among the lost, never among the fast.
+    pub(crate) fn lost(&mut self, tenant: usize, lost: Lost, now: Instant) {
+        for of in self.of_tenants.get_mut(tenant).into_iter().chain([&mut self.of_all]) {
+            of.asked += 1;
+            *of.lost.entry(lost).or_default() += 1;
+        }
+        self.second(now);
+        self.running.failed += 1;
+    }
+
+    /// Closes the seconds that are over.
+    pub(crate) fn second(&mut self, now: Instant) {
+        let over = now.saturating_duration_since(self.began).as_secs();
+        while (self.seconds.len() as u64) < over {
+            let Running { latency, failed } = std::mem::take(&mut self.running);
+            let (p50, p99, max) = (latency.quantile(0.5), latency.quantile(0.99), latency.max());
+            self.seconds.push(Second { answers: latency.samples(), failed, p50, p99, max });
+        }
+    }
+}
