@@ -28,7 +28,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     #[command(after_help = EXIT_CODES)]
-    Load(load::Options),
+    Load(Box<load::Options>),
     #[command(after_help = EXIT_CODES)]
     Compare(load::compare::Options),
     #[command(after_help = EXIT_CODES)]

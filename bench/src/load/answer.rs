@@ -3,6 +3,7 @@
 //! Cost: per answer; one pass over the head, the body is skipped in place unless a field of it is to be read.
 
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Headers of one answer.
 const HEADERS_MAX: usize = 64;
@@ -84,6 +85,9 @@ fn says_close(headers: &[httparse::Header<'_>]) -> bool {
     header(headers, "connection").is_some_and(|value| value.to_ascii_lowercase().windows(5).any(|word| word == b"close"))
 }
 
+/// What a body holds, and how many bytes of the connection it took.
+type Content<'a> = (Cow<'a, [u8]>, usize);
+
 /// How the end of a body is known (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
@@ -105,8 +109,8 @@ impl Framing {
         length.map(Self::Length).ok_or(Malformed)
     }
 
-    /// The content and how many bytes of the connection it took, once it is whole.
-    fn take(self, body: &[u8], closed: bool) -> Result<Option<(std::borrow::Cow<'_, [u8]>, usize)>, Malformed> {
+    /// The content, once it is whole.
+    fn take(self, body: &[u8], closed: bool) -> Result<Option<Content<'_>>, Malformed> {
         match self {
             Self::Length(length) => Ok(body.get(..length).map(|content| (content.into(), length))),
             Self::UntilClosed => Ok(closed.then(|| (body.into(), body.len()))),
