@@ -12,6 +12,8 @@ use crate::sidecar::unusable;
 use crate::versus::step::Error;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::time::Timespec;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -272,14 +274,23 @@ impl Engine<'_> {
         }
     }
 
+    /// Sleeps in `ppoll`, whose timeout has nanoseconds where that of `epoll_wait` has a millisecond's grain.
     fn wait(&self, next: Option<Instant>, events: &mut Vec<Event>) -> Result<(), Error> {
         let left = next.map_or(NAP, |next| next.saturating_duration_since(Instant::now()).min(NAP));
         let nap = left.saturating_sub(POLLED);
-        let nap = Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() };
-        match epoll::wait(&self.epoll, spare_capacity(events), Some(&nap)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(cause) => Err(unusable("epoll")(cause.into())),
+        if !nap.is_zero() {
+            let nap = Timespec { tv_sec: 0, tv_nsec: nap.subsec_nanos().into() };
+            interrupted_or(poll(&mut [PollFd::new(&self.epoll, PollFlags::IN)], Some(&nap)))?;
         }
+        interrupted_or(epoll::wait(&self.epoll, spare_capacity(events), Some(&Timespec { tv_sec: 0, tv_nsec: 0 })))
+    }
+}
+
+/// A signal ends a wait early, which the loop takes for what it is: time to look again.
+fn interrupted_or(waited: Result<usize, Errno>) -> Result<(), Error> {
+    match waited {
+        Ok(_) | Err(Errno::INTR) => Ok(()),
+        Err(cause) => Err(unusable("epoll")(cause.into())),
     }
 }
 
