@@ -97,6 +97,37 @@ fn nor_does_it_cost_one_of_a_client_that_has_said_all() {
 }
 
 #[test]
+fn what_a_slow_reader_has_not_taken_yet_is_neither_cut_nor_spoken_into() {
+    let body = "x".repeat(8_000);
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let world = World::with_arguments(Origin::with(move |_| Reply::Raw(answer.clone().into_bytes())), &["--workers", "1"], |_| {});
+    let asks = |number| "GET /healthz HTTP/1.1\r\nhost: acme.localhost\r\n\r\n".repeat(number);
+    // So many answers until the system takes no more of them: it stops within the last.
+    let mut unread = Raw::connect(world.address());
+    unread.send(asks(100).as_bytes());
+    let mut taken = 0;
+    for sent in (200..=4_000).step_by(100) {
+        std::thread::sleep(Duration::from_millis(200));
+        if world.origin.received().len() == taken {
+            break;
+        }
+        taken = world.origin.received().len();
+        assert!(sent < 4_000, "it takes everything");
+        unread.send(asks(100).as_bytes());
+    }
+    for (number, ending) in [taken - 1, taken, taken + 1].into_iter().flat_map(|number| [(number, ""), (number, "none\r\n\r\n")]) {
+        let mut client = Raw::connect(world.address());
+        client.send(format!("{}{ending}", asks(number)).as_bytes());
+        client.end();
+        std::thread::sleep(Duration::from_millis(3_500));
+        let answers = String::from_utf8(client.rest().unwrap()).unwrap();
+        let whole = answers.match_indices(&format!("\r\n\r\n{body}")).count();
+        let last = answers.rsplit("HTTP/1.1 ").next().unwrap();
+        assert_eq!((whole, last.starts_with("400")), (number, !ending.is_empty()), "{} bytes after {number}{ending}", answers.len());
+    }
+}
+
+#[test]
 fn a_request_that_may_not_be_repeated_is_sent_once() {
     let world = world(|_| Reply::Close);
     let answer = world.user("acme_corp", &["editor"]).send("POST", "/v1/items", b"{}");

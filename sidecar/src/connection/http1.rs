@@ -36,7 +36,8 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, inp
     let bounds = Bounds { bytes: whole(bounds.header_bytes_max), fields: whole(u64::from(bounds.headers_max)) };
     let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: Fields::default() };
     let end = client.serve().await;
-    client.flush().await;
+    // Behind an answer that was cut nothing may be said: it would be read as the rest of it.
+    let end = if client.flush().await || matches!(end, End::CutOff) { end } else { End::Gone };
     let has_ended = wire.has_ended();
     // Nobody else holds it for longer than a poll.
     let Some(wire) = Rc::into_inner(wire) else { return };
@@ -274,12 +275,23 @@ impl Client<'_> {
         read.is_ok_and(|()| self.wire.is_read())
     }
 
-    /// What was written and has not gone yet goes before the connection does anything else.
-    async fn flush(&self) {
-        if !self.wire.with(|lane| lane.is_flushed() || lane.is_blocked()) {
-            // Whatever comes of it, the connection ends.
-            let _ = self.from.deadline.limit(LINGER, poll_fn(|cx| self.wire.with(|lane| lane.poll_flush(cx)))).await;
+    /// What was written and has not gone yet goes before the connection does anything else; a client that reads slowly has as long
+    /// for it as for any answer. Whether it went.
+    async fn flush(&self) -> bool {
+        if self.wire.with(|lane| lane.is_flushed() || lane.is_blocked()) {
+            return true;
         }
+        poll_fn(|cx| match self.wire.with(|lane| lane.poll_flush(cx)) {
+            Poll::Ready(flushed) => {
+                self.from.went(true);
+                Poll::Ready(flushed.is_ok())
+            }
+            Poll::Pending => {
+                self.from.went(false);
+                self.from.poll_late(cx).map(|_| false)
+            }
+        })
+        .await
     }
 
     fn has_nothing_left(&self) -> bool {
