@@ -9,6 +9,7 @@ mod connection;
 mod engine;
 mod null;
 mod plan;
+pub(crate) mod report;
 mod result;
 mod sketch;
 mod tally;

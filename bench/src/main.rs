@@ -32,6 +32,8 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Compare(load::compare::Options),
     #[command(after_help = EXIT_CODES)]
+    Report(load::report::Options),
+    #[command(after_help = EXIT_CODES)]
     Versus(versus::Options),
     #[command(after_help = EXIT_CODES)]
     Memory(memory::Options),
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let ended = match &cli.command {
         Command::Load(options) => load::run(options),
         Command::Compare(options) => load::compare::run(options),
+        Command::Report(options) => load::report::run(options),
         Command::Versus(options) => versus::run(options),
         Command::Memory(options) => memory::run(options),
     };

@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
     Ok(if worse || leaked > 0 { Ended::TargetMissed } else { Ended::Done })
 }
 
-fn read(file: &Path) -> Result<Value, Error> {
+pub(crate) fn read(file: &Path) -> Result<Value, Error> {
     let text = std::fs::read_to_string(file).map_err(unusable(file.display()))?;
     let unusable = |why: String| Error::Unusable { what: file.display().to_string(), why };
     let result: Value = serde_json::from_str(&text).map_err(|cause| unusable(format!("it is not JSON: {cause}")))?;
