@@ -153,14 +153,14 @@ fn self_test(options: &Options) -> Result<Ended, Error> {
     let plan = Plan::of(options, &target)?;
     let closed = Shape { pace: Pace::Think(Duration::ZERO), warm_up: Duration::from_millis(500), ..shape(options) };
     let (tally, cpu) = timed(&plan, closed)?;
-    let highest = tally.of_all.latency.samples() as f64 / closed.duration.as_secs_f64();
+    let highest = tally.rate(closed.duration);
     let own = cpu / u32::try_from(tally.of_all.asked).unwrap_or(u32::MAX).max(1);
     println!("highest rate: {highest:.0} a second; own CPU time of a request: {:.1} µs", own.as_nanos() as f64 / 1e3);
     let rate = options.rate.unwrap_or(20_000.0);
     let open = Shape { pace: Pace::Rate(rate), ..closed };
     let (tally, _) = timed(&plan, open)?;
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| result::short(tally.lag.quantile(share)));
-    let answers = tally.of_all.latency.samples() as f64 / open.duration.as_secs_f64();
+    let answers = tally.rate(open.duration);
     println!("at {rate:.0} a second: {answers:.0} answered; sent after due: p50 {p50}, p99 {p99}, p99.9 {p999}");
     let met = tally.lag.quantile(0.99) < LAG_PROMISED && tally.of_all.failed() == 0;
     println!("promised: p99 under {}: {}", result::short(LAG_PROMISED), if met { "met" } else { "not met" });

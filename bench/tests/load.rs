@@ -132,6 +132,28 @@ fn one_leak_among_a_thousand_answers_fails_the_run_and_is_shown() {
 }
 
 #[test]
+fn a_leak_within_the_warm_up_is_one_though_nothing_else_of_it_counts() {
+    let leaky = |number, tenant: &str| says(if number == 0 { "b" } else { tenant });
+    let paced = ["--rate", "100", "--warm-up", "500ms", "--duration", "500ms", "--timeout", "60s"];
+    let run = load(server(leaky).address, &[&paced[..], &["--tenants", "a", "--answer-tenant", "x-tenant"]].concat());
+    assert_eq!((run.code(), run.number("/all/leaked"), run.number("/all/asked")), (Some(1), 1.0, 50.0), "{}", run.text());
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_fails_the_run() {
+    let twice = server(|_, tenant| says(tenant) + &says(tenant));
+    let run = load(twice.address, &["--duration", "60s", "--requests", "20", "--connections", "1", "--think", "5ms"]);
+    assert!(run.code() == Some(1) && run.number("/all/failed") >= 1.0, "{}", run.text());
+}
+
+#[test]
+fn a_run_that_ends_by_its_count_is_as_fast_as_it_was_and_not_as_long_as_it_might_have_been() {
+    let run = load(server(|_, tenant| says(tenant)).address, &COUNTED);
+    // A thousand in sixty seconds would be seventeen.
+    assert!(run.number("/answers_per_second") > 17.0, "{}", run.text());
+}
+
+#[test]
 fn an_answer_that_names_no_tenant_does_not_pass_the_check() {
     let run =
         load(server(|_, _| says("a").replace("x-tenant", "x-other")).address, &[&COUNTED[..], &["--answer-tenant", "x-tenant"]].concat());

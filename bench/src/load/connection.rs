@@ -25,6 +25,8 @@ pub(crate) enum Lost {
     Timeout,
     /// What came is no HTTP/1.1, or too long.
     Malformed,
+    /// Not a request's fate: bytes came that nobody had asked for.
+    Unasked,
 }
 
 impl Lost {
@@ -35,8 +37,19 @@ impl Lost {
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Malformed => "malformed",
+            Self::Unasked => "unasked",
         }
     }
+}
+
+/// What a connection says that is not in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    Nothing,
+    /// It is over.
+    End,
+    /// Bytes that nobody asked for: it is out of step.
+    Unasked,
 }
 
 /// A connection, from its first SYN.
@@ -84,9 +97,13 @@ impl Connection {
         self.collect(to_head, names)
     }
 
-    /// Something came while nothing was asked: the connection is over, or out of step.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        !matches!(self.stream.read(&mut [0]), Err(cause) if cause.kind() == io::ErrorKind::WouldBlock)
+    /// What came while nothing was asked.
+    pub(crate) fn idle_says(&mut self) -> Idle {
+        match self.stream.read(&mut [0]) {
+            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Idle::Nothing,
+            Ok(1..) => Idle::Unasked,
+            Ok(0) | Err(_) => Idle::End,
+        }
     }
 
     fn collect(&mut self, to_head: bool, names: Option<&Names>) -> Result<Option<Answer>, Lost> {

@@ -5,7 +5,7 @@
 //! (no coordinated omission). Sleeps end early and the rest is polled: what wakes a thread late by a timer is not the server's.
 //! Absent on purpose: a runtime, whose timers have a grain of a millisecond.
 
-use super::connection::{Connection, Lost};
+use super::connection::{Connection, Idle, Lost};
 use super::plan::Plan;
 use super::tally::{Tally, Times};
 use crate::sidecar::unusable;
@@ -15,7 +15,8 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,8 @@ struct Busy {
 struct Place {
     connection: Connection,
     busy: Option<Busy>,
+    /// The tenant that asked last.
+    last: usize,
     /// Tells events of a connection from those of the one before it in this place.
     generation: u32,
 }
@@ -78,8 +81,8 @@ pub(crate) struct Engine<'a> {
     idle: Vec<usize>,
     free: Vec<usize>,
     waiting: VecDeque<Due>,
-    /// Due times of a closed loop, earliest first but for losses.
-    again: VecDeque<Instant>,
+    /// Due times of a closed loop, earliest first.
+    again: BinaryHeap<Reverse<Instant>>,
     started: Instant,
     asked: u64,
     open: usize,
@@ -102,7 +105,7 @@ pub(crate) fn run(plan: &Plan, shape: Shape, progress: &mut dyn FnMut(&Tally, In
         idle: Vec::with_capacity(shape.connections),
         free: (0..shape.connections).rev().collect(),
         waiting: VecDeque::new(),
-        again: std::iter::repeat_n(started, closed).collect(),
+        again: std::iter::repeat_n(Reverse(started), closed).collect(),
         started,
         asked: 0,
         open: 0,
@@ -152,14 +155,14 @@ impl Engine<'_> {
         match self.shape.pace {
             // From the start, not from the one before: errors do not add up.
             Pace::Rate(rate) => Some(self.started + Duration::from_secs_f64(self.asked as f64 / rate)),
-            Pace::Think(_) => self.again.front().copied(),
+            Pace::Think(_) => self.again.peek().map(|next| next.0),
         }
     }
 
     /// Takes the one request that is due now; the next comes after a look at the events, so that a burst does not starve answers.
     fn take_due(&mut self) {
         let Some(at) = self.next_due() else { return };
-        self.again.pop_front();
+        self.again.pop();
         self.asked += 1;
         self.open += 1;
         let tenant = self.plan.tenant_at(self.chance.share());
@@ -188,6 +191,7 @@ impl Engine<'_> {
         if let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) {
             place.connection.begin();
             place.busy = Some(Busy { due, sent: Instant::now() });
+            place.last = due.tenant;
         }
         self.advance(index, false);
     }
@@ -199,7 +203,7 @@ impl Engine<'_> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&self.epoll, &connection.stream, data, flags).map_err(drop)?;
         if let Some(place) = self.places.get_mut(index) {
-            *place = Some(Place { connection, busy: None, generation: self.generation });
+            *place = Some(Place { connection, busy: None, last: 0, generation: self.generation });
         }
         Ok(())
     }
@@ -216,7 +220,12 @@ impl Engine<'_> {
             self.advance(index, ends);
             return;
         }
-        if ends || place.connection.has_ended() {
+        let says = place.connection.idle_says();
+        if says == Idle::Unasked {
+            // Whoever asks next would take it for an answer: a leak in the making, whose it is.
+            self.tally.lost(place.last, Lost::Unasked, Instant::now());
+        }
+        if ends || says != Idle::Nothing {
             self.idle.retain(|idle| *idle != index);
             self.close(index);
         }
@@ -241,10 +250,13 @@ impl Engine<'_> {
         let now = Instant::now();
         self.open = self.open.saturating_sub(1);
         if let Pace::Think(think) = self.shape.pace {
-            self.again.push_back(now + if outcome.is_err() { think.max(AFTER_LOSS) } else { think });
+            self.again.push(Reverse(now + if outcome.is_err() { think.max(AFTER_LOSS) } else { think }));
         }
-        // By when it was due: the warm-up's last answers do not count, late as they may come.
+        // By when it was due: the warm-up's last answers do not count, late as they may come. What leaks in it leaks.
         if due < self.tally.began {
+            if let Ok((answer, _)) = outcome {
+                self.tally.warmed(self.plan, tenant, answer, now);
+            }
             return;
         }
         match outcome {

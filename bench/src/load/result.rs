@@ -15,7 +15,6 @@ const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 
 /// The whole result. Durations are in microseconds.
 pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> Value {
-    let seconds = shape.duration.as_secs_f64();
     let tenants = plan.tenants.iter().zip(&tally.of_tenants).map(|(tenant, of)| (tenant.name.clone(), counts(of)));
     let leaks = tally.leaks.iter().map(|leak| {
         json!({ "asked_for": leak.asked_for, "named": leak.named, "status": leak.status, "after_seconds": leak.after.as_secs_f64() })
@@ -29,7 +28,7 @@ pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> 
         "tool": concat!("bulkhead-bench load ", env!("CARGO_PKG_VERSION")),
         "address": plan.address.to_string(),
         "shape": shape_json(shape),
-        "answers_per_second": tally.of_all.latency.samples() as f64 / seconds,
+        "answers_per_second": tally.rate(shape.duration),
         "all": counts(&tally.of_all),
         "lag": durations(&tally.lag),
         "own_cpu_micros_per_request": micros(cpu) / tally.of_all.asked.max(1) as f64,
@@ -97,7 +96,7 @@ pub(crate) fn table(plan: &Plan, shape: &Shape, tally: &Tally) -> String {
     let service = &tally.of_all.service;
     let _ = writeln!(text, "\nfrom sending (service time): p50 {}, p99 {}", short(service.quantile(0.5)), short(service.quantile(0.99)));
     let _ = writeln!(text, "from due to sent: p50 {}, p99 {}", short(tally.lag.quantile(0.5)), short(tally.lag.quantile(0.99)));
-    let rate = tally.of_all.latency.samples() as f64 / shape.duration.as_secs_f64();
+    let rate = tally.rate(shape.duration);
     let _ = write!(text, "{rate:.0} answers a second; by status:");
     for (status, count) in &tally.of_all.statuses {
         let _ = write!(text, " {status}: {count}");

@@ -16,6 +16,8 @@ const SAMPLES_MAX: usize = 10;
 pub(crate) struct Tally {
     /// When counting began.
     pub(crate) began: Instant,
+    /// When the last answer came.
+    last: Option<Instant>,
     pub(crate) of_all: Of,
     /// By the tenant's place in the plan.
     pub(crate) of_tenants: Vec<Of>,
@@ -115,7 +117,7 @@ impl Tally {
     pub(crate) fn new(plan: &Plan, began: Instant) -> Self {
         let of_tenants = plan.tenants.iter().map(|_| Of::default()).collect();
         let (lag, running) = (Sketch::default(), Running::default());
-        Self { began, of_all: Of::default(), of_tenants, lag, leaks: Vec::new(), seconds: Vec::new(), running }
+        Self { began, last: None, of_all: Of::default(), of_tenants, lag, leaks: Vec::new(), seconds: Vec::new(), running }
     }
 
     pub(crate) fn answered(&mut self, plan: &Plan, tenant: usize, times: Times, answer: Answer, now: Instant) {
@@ -128,15 +130,37 @@ impl Tally {
         self.of_all.answered(&verdict, status, latency, service);
         self.of_all.asked += 1;
         self.lag.add(times.sent.saturating_duration_since(times.due));
+        self.last = Some(now);
         self.second(now);
         self.running.latency.add(latency);
         self.running.failed += u64::from(!matches!(verdict, Verdict::Good));
-        if let Verdict::Leaked(named) = verdict
-            && self.leaks.len() < SAMPLES_MAX
-        {
-            let after = now.saturating_duration_since(self.began);
-            self.leaks.push(Leak { asked_for: asked_for.name.clone(), named, status, after });
+        if let Verdict::Leaked(named) = verdict {
+            self.leaked(asked_for.name.clone(), named, status, now);
         }
+    }
+
+    /// An answer within the warm-up: only what leaks is of interest.
+    pub(crate) fn warmed(&mut self, plan: &Plan, tenant: usize, answer: Answer, now: Instant) {
+        let (Some(asked_for), Some(of)) = (plan.tenants.get(tenant), self.of_tenants.get_mut(tenant)) else { return };
+        let status = answer.status;
+        if let Verdict::Leaked(named) = Verdict::of(plan, &asked_for.name, answer) {
+            of.leaked += 1;
+            self.of_all.leaked += 1;
+            self.leaked(asked_for.name.clone(), named, status, now);
+        }
+    }
+
+    fn leaked(&mut self, asked_for: String, named: String, status: u16, now: Instant) {
+        if self.leaks.len() < SAMPLES_MAX {
+            let after = now.saturating_duration_since(self.began);
+            self.leaks.push(Leak { asked_for, named, status, after });
+        }
+    }
+
+    /// Answers a second, over the time that they came in, which ends before `whole` where there were no more requests to make.
+    pub(crate) fn rate(&self, whole: Duration) -> f64 {
+        let lasted = self.last.map_or(whole, |last| last.saturating_duration_since(self.began).min(whole));
+        self.of_all.latency.samples() as f64 / lasted.max(Duration::from_millis(1)).as_secs_f64()
     }
 
     /// A request without answer has no duration: it is counted among the lost, never among the fast.
