@@ -187,6 +187,11 @@ fn fetching(server: &KeyServer, folder: &Path) {
     let text: Vec<&str> = text.split("\n---\n").filter(|document| !document.contains("kind: QuotaPolicy")).collect();
     let text = text.join("\n---\n");
     std::fs::write(folder.join("platform.yaml"), text).unwrap();
+    let tenant = folder.join("tenants/acme_corp.yaml");
+    let text = std::fs::read_to_string(&tenant).unwrap();
+    let unlimited = text.replace("api_quota_per_hour: 50000", "api_quota_per_hour: 1000000000");
+    assert_ne!(unlimited, text);
+    std::fs::write(tenant, unlimited).unwrap();
     server.publish(std::fs::read_to_string(folder.join("issuer.jwks.json")).unwrap());
 }
 
