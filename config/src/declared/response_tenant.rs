@@ -3,6 +3,7 @@
 use super::reader::{Item, Outcome, Reported, wrong};
 use super::schema::{self, Schema, optional};
 use super::value;
+use http::HeaderName;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ pub struct ResponseTenant {
 /// The part of an answer that names its tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SaidIn {
-    /// A field of its head, in lower case.
-    Header(String),
+    /// A field of its head.
+    Header(HeaderName),
     /// A member of its body.
     Body(JsonPointer),
 }
@@ -109,7 +110,7 @@ impl ResponseTenant {
 
     pub(super) fn read(item: &Item<'_>) -> Outcome<Self> {
         let mut map = item.map()?;
-        let header = map.optional("header", value::header);
+        let header = map.optional("header", value::header_name);
         let pointer = map.optional("json_pointer", JsonPointer::read);
         let unseen = map.optional("unseen", |item| value::word(item, &[("refuse", Unseen::Refuse), ("pass", Unseen::Pass)]));
         let body_bytes_max = map.optional("body_bytes_max", |item| {

@@ -266,8 +266,13 @@ pub(crate) fn network(item: &Item<'_>) -> Outcome<IpNet> {
     }
 }
 
-/// A request header's name, in lower case; never one that we set ourselves.
+/// The text of [`header_name`].
 pub(crate) fn header(item: &Item<'_>) -> Outcome<String> {
+    header_name(item).map(|name| name.as_str().to_owned())
+}
+
+/// A request header's name, in lower case; never one that we set ourselves.
+pub(crate) fn header_name(item: &Item<'_>) -> Outcome<http::HeaderName> {
     let text = string(item)?;
     let Ok(name) = http::HeaderName::from_str(text) else {
         let complaint = wrong(format!("{} is no header name", item.label()));
@@ -278,7 +283,7 @@ pub(crate) fn header(item: &Item<'_>) -> Outcome<String> {
             item.refuse(wrong(format!("header `{name}` is Bulkhead's own")).hint("choose a name that does not begin with `x-bulkhead-`"))
         );
     }
-    Ok(name.as_str().to_owned())
+    Ok(name)
 }
 
 /// A moment (RFC 3339) in whole seconds.

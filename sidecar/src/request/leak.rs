@@ -15,7 +15,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderName, StatusCode};
 use http_body::{Frame, SizeHint};
 use json::Says;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -99,10 +98,9 @@ fn is_empty(arrived: &Arrived) -> bool {
 }
 
 /// Every field of that name counts: readers disagree which one does.
-fn in_header(fields: &Fields, name: &str, tenant: &str) -> Result<(), Kind> {
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Kind::Nobody)?;
+fn in_header(fields: &Fields, name: &HeaderName, tenant: &str) -> Result<(), Kind> {
     let mut named = false;
-    for value in fields.get_named(&name) {
+    for value in fields.get_named(name) {
         if value != tenant.as_bytes() {
             return Err(Kind::Other(String::from_utf8_lossy(value).into()));
         }
@@ -131,7 +129,7 @@ async fn in_body(asked: &ResponseTenant, pointer: &JsonPointer, tenant: &str, ar
     let said = if !is_whole {
         Err(Kind::Unseen("is longer than what is looked into"))
     } else {
-        match json::says(&held.text(), pointer.steps(), tenant) {
+        match json::says(&held.data, pointer.steps(), tenant) {
             Says::Ours => Ok(()),
             Says::Other(name) => Err(Kind::Other(name.into())),
             Says::Nobody => Err(Kind::Nobody),
@@ -146,55 +144,71 @@ async fn in_body(asked: &ResponseTenant, pointer: &JsonPointer, tenant: &str, ar
 fn is_json(headers: &Fields) -> bool {
     let mut types = headers.texts(Name::ContentType);
     let (Some(only), None) = (types.next(), types.next()) else { return false };
-    let essence = only.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+    let essence = only.split(';').next().unwrap_or_default().trim();
+    let Some((kind, subtype)) = essence.split_once('/') else { return false };
+    let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
+    kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
 /// Reads a body until its end, or until more of it is there than is looked into. Whether that was its end.
 async fn hold(download: &mut Download, most: usize) -> Result<(Held, bool), Failed> {
-    let (mut held, mut length) = (Held::default(), 0);
+    let mut gathered = Gathered::default();
     loop {
         if download.is_end_stream() {
-            return Ok((held, true));
+            return Ok((gathered.done(), true));
         }
         match poll_fn(|cx| download.poll_frame(cx)).await.transpose()? {
-            None => return Ok((held, true)),
-            Some(frame) => {
-                length += frame.data_ref().map_or(0, Bytes::len);
-                held.frames.push_back(frame);
+            None => return Ok((gathered.done(), true)),
+            Some(frame) => gathered.take(frame),
+        }
+        if gathered.len() > most {
+            return Ok((gathered.done(), false));
+        }
+    }
+}
+
+/// What was read so far. A body that came in one piece stays where it is; more pieces than one are copied together, so that what
+/// is held is bounded by its bytes, however small the pieces are that an upstream sends.
+#[derive(Debug, Default)]
+struct Gathered {
+    only: Bytes,
+    together: BytesMut,
+    trailers: Option<Frame<Bytes>>,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.only.len() + self.together.len()
+    }
+
+    fn take(&mut self, frame: Frame<Bytes>) {
+        match frame.into_data() {
+            Ok(data) if self.len() == 0 => self.only = data,
+            Ok(data) => {
+                self.together.extend_from_slice(&std::mem::take(&mut self.only));
+                self.together.extend_from_slice(&data);
             }
+            Err(trailers) => self.trailers = Some(trailers),
         }
-        if length > most {
-            return Ok((held, false));
-        }
+    }
+
+    fn done(self) -> Held {
+        let data = if self.together.is_empty() { self.only } else { self.together.freeze() };
+        Held { data, trailers: self.trailers, rest: None }
     }
 }
 
 /// What was read of a body and is still to go out, before the rest.
 #[derive(Debug, Default)]
 pub struct Held {
-    frames: VecDeque<Frame<Bytes>>,
+    data: Bytes,
+    trailers: Option<Frame<Bytes>>,
     rest: Option<Box<Download>>,
 }
 
 impl Held {
-    /// All that is held, in one piece.
-    fn text(&self) -> Bytes {
-        let mut data = self.frames.iter().filter_map(Frame::data_ref);
-        match (data.next(), data.next()) {
-            (None, _) => Bytes::new(),
-            (Some(only), None) => only.clone(),
-            (Some(first), Some(second)) => {
-                let mut all = BytesMut::from(&**first);
-                all.extend_from_slice(second);
-                data.for_each(|more| all.extend_from_slice(more));
-                all.freeze()
-            }
-        }
-    }
-
     fn put_before(mut self, download: &mut Download) {
-        if self.frames.is_empty() {
+        if self.data.is_empty() && self.trailers.is_none() {
             return;
         }
         let rest = std::mem::replace(download, Download::Held(Box::default()));
@@ -204,8 +218,11 @@ impl Held {
 
     /// The next piece.
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
-        match (self.frames.pop_front(), &mut self.rest) {
-            (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
+        if !self.data.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.data)))));
+        }
+        match (self.trailers.take(), &mut self.rest) {
+            (Some(trailers), _) => Poll::Ready(Some(Ok(trailers))),
             (None, Some(rest)) if !rest.is_end_stream() => rest.poll_frame(cx),
             (None, _) => Poll::Ready(None),
         }
@@ -214,13 +231,13 @@ impl Held {
     /// Whether nothing more comes.
     #[must_use]
     pub fn is_end_stream(&self) -> bool {
-        self.frames.is_empty() && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
+        self.data.is_empty() && self.trailers.is_none() && self.rest.as_ref().is_none_or(|rest| rest.is_end_stream())
     }
 
     /// How much comes.
     #[must_use]
     pub fn size_hint(&self) -> SizeHint {
-        let held: u64 = self.frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let held = self.data.len() as u64;
         let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), |rest| rest.size_hint());
         let mut hint = SizeHint::new();
         hint.set_lower(held.saturating_add(rest.lower()));
@@ -228,7 +245,7 @@ impl Held {
             hint.set_upper(held.saturating_add(upper));
         }
         // Behind the last chunk trailers may come, and a length cannot be followed by any.
-        if self.frames.iter().any(Frame::is_trailers) { SizeHint::default() } else { hint }
+        if self.trailers.is_some() { SizeHint::default() } else { hint }
     }
 
     /// Moves the rest of the request's body on.
@@ -236,5 +253,52 @@ impl Held {
         if let Some(rest) = &mut self.rest {
             rest.poll_upload(cx);
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    fn piece(text: &'static [u8]) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text))
+    }
+
+    #[test]
+    fn pieces_however_small_are_held_as_their_bytes() {
+        let mut gathered = Gathered::default();
+        for _ in 0..10_000 {
+            gathered.take(piece(b"x"));
+        }
+        assert_eq!(gathered.len(), 10_000);
+        assert!(gathered.together.capacity() <= 20_000, "{}", gathered.together.capacity());
+        assert_eq!(gathered.done().data, "x".repeat(10_000));
+    }
+
+    #[test]
+    fn a_body_in_one_piece_stays_where_it_is() {
+        let text = Bytes::from_static(b"{\"tenant_id\":\"acme\"}");
+        let mut gathered = Gathered::default();
+        gathered.take(Frame::data(text.clone()));
+        assert_eq!(gathered.done().data.as_ptr(), text.as_ptr());
+    }
+
+    #[test]
+    fn trailers_go_out_behind_what_was_held() {
+        let mut gathered = Gathered::default();
+        gathered.take(piece(b"a"));
+        gathered.take(piece(b"b"));
+        gathered.take(Frame::trailers(HeaderMap::new()));
+        let mut held = gathered.done();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut next = || match held.poll_frame(&mut cx) {
+            Poll::Ready(frame) => frame.transpose().unwrap(),
+            Poll::Pending => panic!("what is held needs no waiting"),
+        };
+        assert_eq!(next().unwrap().into_data().unwrap(), "ab");
+        assert!(next().unwrap().is_trailers());
+        assert!(next().is_none());
     }
 }
