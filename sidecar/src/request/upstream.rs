@@ -11,6 +11,7 @@ mod send;
 mod agreed;
 mod retry;
 mod budget;
+mod tape;
 pub(crate) mod rewind;
 pub mod tally;
 mod balance;
