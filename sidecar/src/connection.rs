@@ -48,6 +48,8 @@ pub struct Entrance {
     pub listener: ListenerName,
 }
 
+/// What a client that waits to be told so is told to send its body, and any other ignores.
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Bytes of informational answers that wait for one client.
 const INFORMED_MAX: usize = 16 << 10;
 

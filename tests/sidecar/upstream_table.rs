@@ -7,7 +7,7 @@ use rustix::net::{AddressFamily, SocketType, bind, getsockname, listen, socket};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,7 @@ use std::time::Duration;
 /// One way to fail.
 struct Row {
     name: &'static str,
+    protocol: &'static str,
     /// Every one is ill at first.
     services: Vec<Service>,
     request: Request,
@@ -92,6 +93,14 @@ impl Service {
         service.ill = Arc::new(ill);
         service.well = Arc::new(move |stream| serve(StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream)));
         service.scheme = "https";
+        service.accept();
+        service
+    }
+
+    /// The same over HTTP/2.
+    fn http2(ill: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let mut service = Self::refusing();
+        (service.ill, service.well) = (Arc::new(ill), Arc::new(serve_http2));
         service.accept();
         service
     }
@@ -189,6 +198,145 @@ fn takes_nothing(mut stream: TcpStream) {
     std::thread::sleep(Duration::from_secs(20));
 }
 
+/// What begins every connection of HTTP/2, before the first frame.
+const PREFACE_BYTES: usize = 24;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// `:status: 200` (RFC 7541 appendix A).
+const OK: &[u8] = &[0x88];
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Says its settings and reads the preface.
+fn begun(stream: &mut TcpStream) -> bool {
+    stream.write_all(&frame(SETTINGS, 0, 0, b"")).is_ok() && stream.read_exact(&mut [0; PREFACE_BYTES]).is_ok()
+}
+
+/// Reads frames up to the end of a request: its stream.
+fn heard_http2(stream: &mut TcpStream) -> Option<u32> {
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).ok()?;
+        let [high, mid, low, kind, flags, id @ ..] = head;
+        stream.read_exact(&mut vec![0; u32::from_be_bytes([0, high, mid, low]) as usize]).ok()?;
+        match kind {
+            SETTINGS if flags & ACK == 0 => stream.write_all(&frame(SETTINGS, ACK, 0, b"")).ok()?,
+            HEADERS | DATA if flags & END_STREAM != 0 => return Some(u32::from_be_bytes(id)),
+            _ => {}
+        }
+    }
+}
+
+/// Answers every request over HTTP/2.
+fn serve_http2(mut stream: TcpStream) {
+    let mut is_open = begun(&mut stream);
+    while is_open && let Some(id) = heard_http2(&mut stream) {
+        let answer = [frame(HEADERS, END_HEADERS, id, OK), frame(DATA, END_STREAM, id, b"well")].concat();
+        is_open = stream.write_all(&answer).is_ok();
+    }
+}
+
+/// Hears a request over HTTP/2, says this much to its stream and, in good order, nothing more.
+fn says_http2(said: impl Fn(u32) -> Vec<u8> + Send + Sync) -> impl Fn(TcpStream) + Send + Sync {
+    says_http2_and(said, |stream| stream.shutdown(Shutdown::Write).unwrap())
+}
+
+fn says_http2_and(said: impl Fn(u32) -> Vec<u8> + Send + Sync, then: fn(&TcpStream)) -> impl Fn(TcpStream) + Send + Sync {
+    move |mut stream| {
+        if begun(&mut stream)
+            && let Some(id) = heard_http2(&mut stream)
+        {
+            let _ = stream.write_all(&said(id));
+            then(&stream);
+            until_gone(stream);
+        }
+    }
+}
+
+/// RST_STREAM with this code.
+fn resets_stream(code: u32) -> impl Fn(u32) -> Vec<u8> + Send + Sync {
+    move |id| frame(RST_STREAM, 0, id, &code.to_be_bytes())
+}
+
+/// The beginning of an answer, and behind it this.
+fn half_an_answer(end: impl Fn(u32) -> Vec<u8> + Send + Sync) -> impl Fn(u32) -> Vec<u8> + Send + Sync {
+    move |id| [frame(HEADERS, END_HEADERS, id, OK), frame(DATA, 0, id, b"half"), end(id)].concat()
+}
+
+/// GOAWAY of a server that looked at no stream.
+fn goes_away(code: u32) -> impl Fn(u32) -> Vec<u8> + Send + Sync {
+    move |_| frame(GOAWAY, 0, 0, &[[0; 4], code.to_be_bytes()].concat())
+}
+
+fn takes_no_body(mut stream: TcpStream) {
+    begun(&mut stream);
+    std::thread::sleep(Duration::from_secs(20));
+}
+
+/// What can happen over HTTP/2 only, or is told from there in another way.
+fn http2_rows() -> Vec<Row> {
+    const INTERNAL_ERROR: u32 = 0x2;
+    const REFUSED_STREAM: u32 = 0x7;
+    const ENHANCE_YOUR_CALM: u32 = 0xb;
+    let one = |name, service, meets, step| Row {
+        name,
+        protocol: "http2",
+        services: vec![service],
+        request: Request::Get,
+        meets,
+        step: Some(step),
+        retries: ("reset", 0),
+    };
+    let broke = |error| Meets::Refusal("502 upstream_protocol", error);
+    let late = |error| Meets::Refusal("504 upstream_timeout", error);
+    let refused = Meets::Refusal("503 upstream_overloaded", "connection_terminated");
+    let nothing = |_| Vec::new();
+    let waits = |_: &TcpStream| {};
+    vec![
+        one("h2-closes", Service::http2(says_http2(nothing)), broke("connection_terminated"), "closed"),
+        one("h2-resets", Service::http2(says_http2(resets_stream(INTERNAL_ERROR))), broke("connection_terminated"), "reset"),
+        Row {
+            // Nothing was done with it, so it was asked twice more.
+            retries: ("reset", 2),
+            ..one("h2-refuses", Service::http2(says_http2(resets_stream(REFUSED_STREAM))), refused, "refused_stream")
+        },
+        Row {
+            retries: ("reset", 2),
+            ..one("h2-goes-away", Service::http2(says_http2(goes_away(ENHANCE_YOUR_CALM))), broke("connection_terminated"), "go_away")
+        },
+        one(
+            "h2-speaks-http1",
+            Service::http2(says_and_waits(b"HTTP/1.1 400 Bad Request\r\n\r\n")),
+            broke("http_protocol_error"),
+            "protocol",
+        ),
+        one(
+            "h2-data-before-head",
+            Service::http2(says_http2(|id| frame(DATA, END_STREAM, id, b"no head"))),
+            broke("http_protocol_error"),
+            "protocol",
+        ),
+        one("h2-hangs", Service::http2(says_http2_and(nothing, waits)), late("http_response_timeout"), "response_timeout"),
+        one("h2-is-deaf", Service::http2(until_gone), late("http_response_timeout"), "response_timeout"),
+        Row {
+            request: Request::Upload,
+            ..one("h2-takes-nothing", Service::http2(takes_no_body), late("connection_write_timeout"), "send_timeout")
+        },
+        one("h2-half-a-body", Service::http2(says_http2(half_an_answer(nothing))), Meets::Cut, "body_closed"),
+        one("h2-gives-up", Service::http2(says_http2(half_an_answer(resets_stream(INTERNAL_ERROR)))), Meets::Cut, "body_reset"),
+        one("h2-stops", Service::http2(says_http2_and(half_an_answer(nothing), waits)), Meets::Cut, "body_timeout"),
+    ]
+}
+
 fn rows(pki: &Pki) -> Vec<Row> {
     let certificate = || Pki::server(&pki.certify(&["127.0.0.1"]));
     let strange = Arc::new(Pki::server(&Pki::new().certify(&["127.0.0.1"])));
@@ -196,7 +344,8 @@ fn rows(pki: &Pki) -> Vec<Row> {
         let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&strange)).unwrap(), stream);
         heard(&mut stream);
     };
-    let row = |name, services, meets, step| Row { name, services, request: Request::Get, meets, step: Some(step), retries: ("reset", 0) };
+    let (protocol, request) = ("http1", Request::Get);
+    let row = |name, services, meets, step| Row { name, protocol, services, request, meets, step: Some(step), retries: ("reset", 0) };
     let one = |name, service, meets, step| row(name, vec![service], meets, step);
     let unreachable = |error| Meets::Refusal("502 upstream_unreachable", error);
     let broke = |error| Meets::Refusal("502 upstream_protocol", error);
@@ -245,10 +394,10 @@ fn world(rows: &[Row], pki: &Pki) -> World {
         let path = folder.join("platform.yaml");
         let text = std::fs::read_to_string(&path).unwrap();
         let (mut upstreams, mut routes) = (String::new(), String::new());
-        for Row { name, services, .. } in rows {
+        for Row { name, protocol, services, .. } in rows {
             let endpoints: Vec<String> = services.iter().map(|service| format!("\"{}://{}\"", service.scheme, service.address)).collect();
             let tls = if services[0].scheme == "https" { "\n    tls: { roots: { file: roots.pem } }" } else { "" };
-            upstreams.push_str(&format!("  - name: {name}\n    endpoints: [{}]{tls}\n    protocol: http1\n", endpoints.join(", ")));
+            upstreams.push_str(&format!("  - name: {name}\n    endpoints: [{}]{tls}\n    protocol: {protocol}\n", endpoints.join(", ")));
             upstreams.push_str("    connect_timeout: 500ms\n    response_timeout: 700ms\n    idle_timeout: 500ms\n");
             routes.push_str(&format!("  - {{ name: {name}, path: /{name}, access: public, upstream: {name} }}\n"));
         }
@@ -297,6 +446,7 @@ fn ask(world: &World, row: &Row) -> std::io::Result<Answer> {
 fn every_failure_says_which_step_failed_is_counted_so_and_passes() {
     let pki = Pki::new();
     let mut rows = rows(&pki);
+    rows.extend(http2_rows());
     let world = world(&rows, &pki);
     for row in &mut rows {
         let name = row.name;
@@ -315,7 +465,7 @@ fn every_failure_says_which_step_failed_is_counted_so_and_passes() {
         let (reason, times) = row.retries;
         let retries = format!("bulkhead_upstream_retries_total{{service=\"demo\",upstream=\"{name}\",reason=\"{reason}\"}}");
         let failures = row.step.map(|step| format!("bulkhead_upstream_failures_total{{step=\"{step}\"}}"));
-        eventually("it is counted", || {
+        eventually(&format!("{name}: it is counted"), || {
             let after = samples(&world);
             let grown = |sample: &str| after.get(sample).copied().unwrap_or_default() - before.get(sample).copied().unwrap_or_default();
             let is_counted = failures.as_deref().is_none_or(|failures| grown(failures) >= 1.0);

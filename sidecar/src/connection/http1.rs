@@ -212,6 +212,10 @@ impl Client<'_> {
                 if !self.from.listens.get() {
                     return Poll::Pending;
                 }
+                // Whoever does not take what it was told on the way may be gone.
+                if self.wire.with(|lane| lane.is_stuck() && matches!(lane.poll_flush(cx), Poll::Ready(Err(_)))) {
+                    return Poll::Ready(None);
+                }
                 match self.wire.poll_client(cx) {
                     // Once more: what waits for the upstream tells it.
                     Poll::Ready(Heard::Ended) => {}

@@ -4,8 +4,8 @@
 //! An engine that sends the body on over HTTP/2 may hold it for longer than its request is served, so the body holds nothing of the
 //! connection: it is told when that ends, or a client's socket would stay open for as long as an upstream's stream.
 
-use super::Downstream;
 use super::limits::AHEAD_MAX;
+use super::{CONTINUE, Downstream};
 use crate::http1::chunks::{Chunks, Piece};
 use crate::http1::lane::Lane;
 use crate::http1::request::Framing;
@@ -18,8 +18,6 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
-
-const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// One connection.
 #[derive(Debug)]

@@ -25,6 +25,7 @@ mod health;
 pub mod resolve;
 mod connect;
 mod exchange;
+mod gone;
 mod http1;
 mod replay;
 mod http2;
@@ -68,6 +69,12 @@ pub enum Step {
     SendTimeout,
     /// It closed the connection instead of answering.
     Closed,
+    /// It refused the stream of HTTP/2 unseen.
+    RefusedStream,
+    /// It reset the stream of HTTP/2 instead of answering.
+    Reset,
+    /// It goes away, and took the request no more (GOAWAY of HTTP/2).
+    GoAway,
     /// Its answer's head broke off.
     HeadClosed,
     /// What it said is no answer.
@@ -76,6 +83,8 @@ pub enum Step {
     ResponseTimeout,
     /// Its answer broke off.
     BodyClosed,
+    /// It reset the stream of HTTP/2 in the midst of its answer.
+    BodyReset,
     /// Its answer stood still.
     BodyTimeout,
     /// The time that the client gave for all of it (gRPC) is over.
@@ -98,10 +107,14 @@ impl Step {
         "tls_protocol",
         "send_timeout",
         "closed",
+        "refused_stream",
+        "reset",
+        "go_away",
         "head_closed",
         "protocol",
         "response_timeout",
         "body_closed",
+        "body_reset",
         "body_timeout",
         "deadline",
         "overloaded",
@@ -112,6 +125,12 @@ impl Step {
     #[must_use]
     pub fn label(self) -> &'static str {
         Self::LABELS.get(self as usize).copied().unwrap_or("other")
+    }
+
+    /// Whether what it was sent over ended before anything of an answer came.
+    #[must_use]
+    pub fn is_unanswered(self) -> bool {
+        matches!(self, Step::Closed | Step::RefusedStream | Step::Reset | Step::GoAway)
     }
 
     /// The problem a client is told, with the error of RFC 9209.
@@ -127,10 +146,11 @@ impl Step {
             Step::Tls => (Code::UpstreamUnreachable, "tls_protocol_error"),
             Step::SendTimeout => (Code::UpstreamTimeout, "connection_write_timeout"),
             Step::ResponseTimeout => (Code::UpstreamTimeout, "http_response_timeout"),
-            Step::Closed => (Code::UpstreamProtocol, "connection_terminated"),
+            Step::Closed | Step::Reset | Step::GoAway => (Code::UpstreamProtocol, "connection_terminated"),
+            Step::RefusedStream => (Code::UpstreamOverloaded, "connection_terminated"),
             Step::HeadClosed => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::Protocol => (Code::UpstreamProtocol, "http_protocol_error"),
-            Step::BodyClosed => (Code::UpstreamProtocol, "http_response_incomplete"),
+            Step::BodyClosed | Step::BodyReset => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::BodyTimeout => (Code::UpstreamTimeout, "connection_read_timeout"),
             Step::NoWebSocket => (Code::UpstreamProtocol, "http_upgrade_failed"),
             Step::Overloaded => (Code::UpstreamOverloaded, "connection_limit_reached"),
@@ -151,10 +171,14 @@ impl Step {
             Step::Tls => "There is no TLS session with the service behind this proxy.",
             Step::SendTimeout => "The service behind this proxy stopped reading the request.",
             Step::Closed => "The service behind this proxy closed the connection without an answer.",
+            Step::RefusedStream => "The service behind this proxy refused the request without looking at it, more than once.",
+            Step::Reset => "The service behind this proxy gave the request up without an answer (RST_STREAM).",
+            Step::GoAway => "The service behind this proxy is going away and took the request no more (GOAWAY).",
             Step::HeadClosed => "The head of the answer of the service behind this proxy broke off.",
             Step::Protocol => "The answer of the service behind this proxy cannot be understood.",
             Step::ResponseTimeout => "The service behind this proxy did not begin to answer in time.",
             Step::BodyClosed => "The answer of the service behind this proxy broke off.",
+            Step::BodyReset => "The service behind this proxy gave up in the midst of its answer (RST_STREAM).",
             Step::BodyTimeout => "The answer of the service behind this proxy stood still for too long.",
             Step::NoWebSocket => {
                 "The service behind this proxy takes no WebSockets over HTTP/2: its settings do not enable extended CONNECT (RFC 8441). \

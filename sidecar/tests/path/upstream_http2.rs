@@ -1,13 +1,13 @@
 //! Upstreams over HTTP/2: what is sent once more, and over which connection.
 
-use crate::support::{World, http2_client, http2_echo, http2_upstream, whole, within};
+use crate::support::{Client, World, http2_client, http2_echo, http2_upstream, whole, within};
 use bytes::Bytes;
 use http::{Method, Request};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Barrier;
+use tokio::sync::{Barrier, mpsc};
 
 /// One request to the sidecar, with `body` in two pieces: its status and the body of its answer.
 async fn ask(world: &World, method: Method, body: &'static str) -> (u16, Vec<u8>) {
@@ -179,5 +179,116 @@ async fn a_server_that_goes_away_in_good_order_loses_nothing() {
     let world = World::start(&[leaving], "protocol: http2", "").await;
     for _ in 0..5 {
         assert_eq!(ask(&world, Method::POST, "hello").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn how_a_service_gave_up_stands_in_the_log_by_its_code() {
+    let resetting = http2_upstream(|_, stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            respond.send_reset(h2::Reason::INADEQUATE_SECURITY);
+        }
+    })
+    .await;
+    let world = World::start(&[resetting], "protocol: http2", "").await;
+    assert_eq!(ask(&world, Method::GET, "").await.0, 502);
+    world.log_with("log.jsonl", &["an upstream failed", "\"step\":\"reset\"", "INADEQUATE_SECURITY"]).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_costs_the_others_of_its_connection_nothing() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let choosy = http2_upstream(move |number, stream| {
+        counted.store(number + 1, Ordering::Relaxed);
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                match request.method() {
+                    &Method::DELETE => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                    _ => drop(respond.send_response(http::Response::new(()), true).unwrap()),
+                }
+            }
+        }
+    })
+    .await;
+    let world = World::start(&[choosy], "protocol: http2", "").await;
+    for _ in 0..3 {
+        assert_eq!(ask(&world, Method::GET, "").await.0, 200);
+        assert_eq!(ask(&world, Method::DELETE, "").await.0, 502);
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+/// A service that tells when a request came, answers it once it is told to, and tells when its caller gave it up before.
+async fn waiting(told: mpsc::UnboundedSender<&'static str>, answer: Arc<tokio::sync::Notify>) -> std::net::SocketAddr {
+    http2_upstream(move |_, stream| {
+        let (told, answer) = (told.clone(), Arc::clone(&answer));
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let (told, answer) = (told.clone(), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    told.send("asked").unwrap();
+                    let given_up = std::future::poll_fn(|cx| respond.poll_reset(cx));
+                    tokio::select! {
+                        code = given_up => {
+                            assert_eq!(code.unwrap(), h2::Reason::CANCEL);
+                            told.send("given up").unwrap();
+                        }
+                        () = answer.notified() => drop(respond.send_response(http::Response::new(()), true).unwrap()),
+                    }
+                });
+            }
+        }
+    })
+    .await
+}
+
+const QUESTION: &str = "GET /public/x HTTP/1.1\nHost: acme.test\n\n";
+
+#[tokio::test]
+async fn a_client_of_http1_that_leaves_is_noticed_before_the_answer_begins() {
+    let (told, mut tells) = mpsc::unbounded_channel();
+    let world = World::start(&[waiting(told, Arc::default()).await], "protocol: http2", "").await;
+    let mut client = world.client().await;
+    client.send(QUESTION).await;
+    assert_eq!(within(tells.recv()).await, Some("asked"));
+    // Everything it was sent is read: its system says goodbye as any other would.
+    drop(client);
+    assert_eq!(within(tells.recv()).await, Some("given up"));
+}
+
+#[tokio::test]
+async fn a_client_of_http1_that_only_says_no_more_is_asked_with_what_it_ignores_and_gets_its_answer() {
+    let (told, mut tells) = mpsc::unbounded_channel();
+    let answer = Arc::default();
+    let world = World::start(&[waiting(told, Arc::clone(&answer)).await], "protocol: http2", "").await;
+    let mut client = world.client().await;
+    client.send(QUESTION).await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(within(tells.recv()).await, Some("asked"));
+    for _ in 0..3 {
+        assert_eq!(client.head().await.unwrap(), "HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    answer.notify_one();
+    assert_eq!(answer_behind_informational(&mut client).await, 200);
+    // One of HTTP/1.0 knows no such words.
+    let mut client = world.client().await;
+    client.send("GET /public/x HTTP/1.0\nHost: acme.test\n\n").await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(within(tells.recv()).await, Some("asked"));
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    answer.notify_one();
+    assert_eq!(client.answer().await.status, 200);
+}
+
+async fn answer_behind_informational(client: &mut Client) -> u16 {
+    loop {
+        let answer = client.answer().await;
+        if answer.status >= 200 {
+            return answer.status;
+        }
     }
 }

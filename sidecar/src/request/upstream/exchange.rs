@@ -2,6 +2,7 @@
 //!
 //! Cost: per request; one deadline, moved when the request's body moves.
 
+use super::Step;
 use crate::connection::limits::BODY_BYTES_PER_SECOND;
 use crate::deadline::{Deadline, TURN};
 use crate::request::body::{Progress, Stage};
@@ -98,6 +99,8 @@ pub(super) enum Broken {
     Unsent(String),
     /// It was sent, or part of it, and nothing came back.
     Silent(String),
+    /// Nothing came back but that the upstream gives it up, and how.
+    GivenUp(Step, String),
     /// The head of the answer broke off.
     Incomplete(String),
     /// Something came back that is no answer, or the request broke off.

@@ -4,9 +4,12 @@
 //! and its writes are gathered as those towards clients are.
 
 use super::exchange::{Broken, Waits};
+use super::gone::Gone;
 use super::replay::{Kept, Lent};
+use super::send::Call;
 use super::target::InUse;
 use super::{Failed, Step};
+use crate::connection::Downstream;
 use crate::connection::framed::{Framed, drive};
 use crate::deadline::{Deadline, Wheel};
 use crate::request::body::Stage;
@@ -20,7 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Bytes of the header fields of an answer.
@@ -36,8 +39,7 @@ const SEND_BUFFER: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: http2::SendRequest<Lent>,
-    /// Nothing once it takes no more: dropped then, so that requests which it was given and did not look at come back.
-    requests: Rc<RefCell<Option<Requests>>>,
+    requests: Rc<RefCell<Taking>>,
     streams: Cell<usize>,
     is_used: Cell<bool>,
     is_retired: Cell<bool>,
@@ -48,6 +50,26 @@ pub(super) struct Connection {
 
 /// The engine's half that takes requests. It alone knows what the server last said of its limits.
 type Requests = http2::Connection<Framed, Lent, Tasks>;
+
+/// Whether requests are taken.
+#[derive(Debug)]
+enum Taking {
+    Open(Requests),
+    /// No more. The half that took them is dropped, so that those which it was given and did not look at come back.
+    Over {
+        /// What its server said that is no HTTP/2, if that was the end.
+        nonsense: Option<String>,
+    },
+}
+
+impl Taking {
+    fn open(&self) -> Option<&Requests> {
+        match self {
+            Taking::Open(requests) => Some(requests),
+            Taking::Over { .. } => None,
+        }
+    }
+}
 
 /// A place among the streams of a connection, given back when dropped.
 #[derive(Debug)]
@@ -74,7 +96,7 @@ impl Connection {
             .max_header_list_size(ANSWER_HEAD_BYTES_MAX)
             .max_send_buf_size(SEND_BUFFER);
         let (sender, requests) = builder.handshake(framed.clone()).await.map_err(|error| Failed::because(Step::Protocol, error))?;
-        let requests = Rc::new(RefCell::new(Some(requests)));
+        let requests = Rc::new(RefCell::new(Taking::Open(requests)));
         tokio::task::spawn_local(take_requests(Rc::clone(&requests)));
         let _ = deadline.limit(within, poll_fn(|cx| framed.poll_heard(cx))).await;
         let (streams, is_used, is_retired, idle_since) = (Cell::new(0), Cell::new(false), Cell::new(false), Cell::new(0));
@@ -89,7 +111,7 @@ impl Connection {
 
     /// Streams that can begin before others end; the server says how many it takes at once.
     pub(super) fn room(&self) -> usize {
-        let most = self.requests.borrow().as_ref().map_or(0, http2::Connection::current_max_send_streams);
+        let most = self.requests.borrow().open().map_or(0, http2::Connection::current_max_send_streams);
         most.saturating_sub(self.streams.get())
     }
 
@@ -111,16 +133,16 @@ impl Connection {
 }
 
 /// Has a connection take requests until it ends or its server goes away (GOAWAY), and lets go of it then.
-fn take_requests(requests: Rc<RefCell<Option<Requests>>>) -> impl Future<Output = ()> {
+fn take_requests(requests: Rc<RefCell<Taking>>) -> impl Future<Output = ()> {
     poll_fn(move |cx| {
         let mut taking = requests.borrow_mut();
-        let is_over = taking.as_mut().is_none_or(|taking| Pin::new(taking).poll(cx).is_ready());
-        if !is_over {
-            return Poll::Pending;
-        }
-        let over = taking.take();
+        let Taking::Open(open) = &mut *taking else { return Poll::Ready(()) };
+        let ended = ready!(Pin::new(open).poll(cx));
+        let nonsense = ended.err().filter(|error| cause(error) == Some(Cause::Nonsense)).map(|error| chain(&error));
+        let open = std::mem::replace(&mut *taking, Taking::Over { nonsense });
+        // Whose requests come back may look here.
         drop(taking);
-        drop(over);
+        drop(open);
         Poll::Ready(())
     })
 }
@@ -133,7 +155,15 @@ impl Stream {
 
     /// Whether its server takes WebSockets on streams (RFC 8441 section 3). It says so with its settings, which were waited for.
     pub(super) fn takes_websockets(&self) -> bool {
-        self.connection.requests.borrow().as_ref().is_some_and(http2::Connection::is_extended_connect_protocol_enabled)
+        self.connection.requests.borrow().open().is_some_and(http2::Connection::is_extended_connect_protocol_enabled)
+    }
+
+    /// Why its connection took no more requests, where its server spoke something else.
+    fn nonsense(&self) -> Option<String> {
+        match &*self.connection.requests.borrow() {
+            Taking::Over { nonsense } => nonsense.clone(),
+            Taking::Open(_) => None,
+        }
     }
 
     /// The connection, which did not serve. If the server was silent, nobody begins on it any more: it may be dead, and only those
@@ -172,22 +202,29 @@ where
     }
 }
 
-/// Sends `request` and waits for the head of its answer, at most until `deadline`.
+/// Sends `request` and waits for the head of its answer, at most until the call's time is over.
 ///
 /// # Errors
 /// Why there is none, with the request where it came back whole or its server says that it did nothing with it.
 pub(super) async fn exchange(
     stream: &Stream,
     request: Request<Lent>,
-    kept: &Kept,
+    from: &Downstream,
     waits: &Waits<'_>,
-    deadline: Option<&Deadline>,
+    call: &Call,
 ) -> Result<Response<Incoming>, (Broken, Option<Request<Lent>>)> {
     let mut sender = stream.connection.sender.clone();
     let mut answer = pin!(sender.try_send_request(request));
-    let answered = waits.until(|cx| match deadline.map(|deadline| deadline.poll(cx)) {
+    let mut gone = Gone::new(from);
+    let answered = waits.until(|cx| match call.deadline.as_ref().map(|deadline| deadline.poll(cx)) {
         Some(Poll::Ready(_)) => Poll::Ready(None),
-        _ => answer.as_mut().poll(cx).map(Some),
+        _ => {
+            let answered = answer.as_mut().poll(cx).map(Some);
+            if answered.is_pending() {
+                gone.ask(waits.deadline.wheel(), cx);
+            }
+            answered
+        }
     });
     match answered.await {
         Ok(None) => Err((Broken::Deadline, None)),
@@ -195,25 +232,58 @@ pub(super) async fn exchange(
         Ok(Some(Err(mut error))) => {
             let unsent = error.take_message();
             let error = error.into_error();
-            let why = chain(&error);
             match unsent {
-                Some(request) => Err((Broken::Unsent(why), Some(request))),
-                None if was_not_processed(&error) => Err((Broken::Unsent(why), kept.again())),
-                None if error.is_parse() || error.is_user() => Err((Broken::Failed(why), None)),
-                None => Err((Broken::Silent(why), kept.again())),
+                Some(request) => {
+                    let nonsense = stream.nonsense().map(|why| Broken::GivenUp(Step::Protocol, why));
+                    Err((nonsense.unwrap_or_else(|| Broken::Unsent(chain(&error))), Some(request)))
+                }
+                None => Err(unanswered(&error, &call.kept)),
             }
         }
         Err(stage) => Err((Broken::Late(stage), None)),
     }
 }
 
-/// Whether the server said that it did nothing with the request (RFC 9113 section 8.7).
-fn was_not_processed(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    // The engine gives the error of a GOAWAY to those streams only that came after the last one it names.
-    cause.is_some_and(|cause| {
-        cause.is_remote() && (cause.is_go_away() || cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
-    })
+/// Why a request that was sent has no answer, and the request where its server says that it did nothing with it (RFC 9113 section
+/// 8.7), or where it may be repeated for another reason.
+fn unanswered(error: &hyper::Error, kept: &Kept) -> (Broken, Option<Request<Lent>>) {
+    let why = chain(error);
+    match cause(error) {
+        Some(Cause::Reset(h2::Reason::REFUSED_STREAM)) => (Broken::GivenUp(Step::RefusedStream, why), kept.again()),
+        Some(Cause::Reset(code)) => (Broken::GivenUp(Step::Reset, told(code, &why)), None),
+        // The engine gives it to those streams only that came after the last one it names.
+        Some(Cause::GoAway(code)) => (Broken::GivenUp(Step::GoAway, told(code, &why)), kept.again()),
+        Some(Cause::Nonsense) => (Broken::Failed(why), None),
+        None if error.is_parse() || error.is_user() => (Broken::Failed(why), None),
+        None => (Broken::Silent(why), kept.again()),
+    }
+}
+
+/// What a server did to end a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// RST_STREAM.
+    Reset(h2::Reason),
+    /// GOAWAY.
+    GoAway(h2::Reason),
+    /// Something that is no HTTP/2, or not in its order.
+    Nonsense,
+}
+
+fn cause(error: &hyper::Error) -> Option<Cause> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    let code = error.reason()?;
+    match (error.is_library(), error.is_remote(), error.is_go_away()) {
+        (true, ..) => Some(Cause::Nonsense),
+        (_, true, true) => Some(Cause::GoAway(code)),
+        (_, true, false) => Some(Cause::Reset(code)),
+        _ => None,
+    }
+}
+
+/// With the code by its name in RFC 9113 section 7.
+fn told(code: h2::Reason, why: &str) -> String {
+    format!("{code:?}: {why}")
 }
 
 /// The stream that a WebSocket was opened on by this answer.
@@ -238,6 +308,15 @@ fn chain(error: &hyper::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+/// Why an answer does not come to its end.
+fn broken_off(error: &hyper::Error) -> Failed {
+    let why = chain(error);
+    match cause(error) {
+        Some(Cause::Reset(code)) => Failed::because(Step::BodyReset, told(code, &why)),
+        _ => Failed::because(Step::BodyClosed, why),
+    }
 }
 
 /// The rest of an answer.
@@ -268,7 +347,7 @@ impl Download {
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.is_waiting = false;
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| Failed::because(Step::BodyClosed, error))))
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| broken_off(&error))))
             }
             Poll::Pending => self.poll_late(cx).map(|step| Some(Err(Failed::at(step)))),
         }

@@ -10,7 +10,7 @@ use super::rewind::{Kept, Playing};
 use super::send::Forward;
 use super::tally::Counted;
 use super::target::{EndpointState, InUse, Target};
-use super::{Arrived, Failed, Rest, Step};
+use super::{Arrived, Failed, Rest};
 use crate::deadline::TURN;
 use crate::request::Refusal;
 use crate::request::body::{Body, Progress, Upload};
@@ -49,7 +49,7 @@ impl Attempts {
     /// # Errors
     /// What failed, where it goes nowhere.
     pub(super) fn elsewhere(&self, target: &Target, failed: Failed, at: InUse, random: &Random) -> Result<InUse, Failed> {
-        let has_ended = failed.step == Step::Closed;
+        let has_ended = failed.step.is_unanswered();
         let declared = target.upstream.retry.as_ref();
         let is_meant = has_ended || declared.is_none_or(|retry| retry.on.contains(&Reason::ConnectFailure));
         let made = self.made(target);
@@ -171,7 +171,7 @@ fn why(retry: &Retry, outcome: &Result<Arrived, Refusal>) -> Option<Why> {
             let retry_after = arrived.headers.get_named(&RETRY_AFTER).next().map(RetryAfter::of);
             Some(Why::Status { retry_after })
         }
-        Err(Refusal::Upstream(failed)) if failed.step == Step::Closed && retry.on.contains(&Reason::Reset) => Some(Why::Reset),
+        Err(Refusal::Upstream(failed)) if failed.step.is_unanswered() && retry.on.contains(&Reason::Reset) => Some(Why::Reset),
         _ => None,
     }
 }

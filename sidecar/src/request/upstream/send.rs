@@ -286,7 +286,7 @@ impl Forward<'_> {
                 grpc::tell_timeout(request.headers_mut(), left);
             }
         }
-        match http2::exchange(&stream, request, &call.kept, &self.waits(&idle), call.deadline.as_ref()).await {
+        match http2::exchange(&stream, request, self.from, &self.waits(&idle), call).await {
             Ok(response) if call.accept.is_some() && response.status().is_success() => {
                 self.opened(response, stream, &endpoint, call.accept.take()).await
             }
@@ -385,6 +385,7 @@ impl Forward<'_> {
             (_, Broken::Late(_), _) => over(Failed::at(Step::ResponseTimeout)),
             (_, Broken::Deadline, _) => over(Failed::at(Step::Deadline)),
             (_, Broken::Unsent(why), Some(request)) => Attempt::Again(request, Failed::because(Step::Closed, why), endpoint),
+            (_, Broken::GivenUp(step, why), Some(request)) => Attempt::Again(request, Failed::because(step, why), endpoint),
             (_, Broken::Silent(why), Some(request)) if may_be_repeated => {
                 Attempt::Again(request, Failed::because(Step::Closed, why), endpoint)
             }
@@ -392,6 +393,7 @@ impl Forward<'_> {
             // which may have ended before it was told anything.
             (_, Broken::Unsent(_) | Broken::Silent(_), _) if self.from.has_ended() => Attempt::Over(Refusal::ClientLeft),
             (_, Broken::Unsent(why) | Broken::Silent(why), _) => over(Failed::because(Step::Closed, why)),
+            (_, Broken::GivenUp(step, why), None) => over(Failed::because(step, why)),
             (_, Broken::Incomplete(why), _) => over(Failed::because(Step::HeadClosed, why)),
             (_, Broken::Failed(why), _) => over(Failed::because(Step::Protocol, why)),
         }
