@@ -1,31 +1,52 @@
 //! Header rules: fields that a route adds to, sets in and removes from its requests and answers.
+//!
+//! Names and values are made here, once: what a message is given is written, or shared, as it is.
 
 use super::reader::{Item, Map, Outcome, wrong};
 use super::schema::{self, Schema, optional};
 use super::value;
+use http::{HeaderName, HeaderValue};
 use serde_json::json;
 use std::str::FromStr;
 
 /// What is done to the header fields of a message, removals first.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HeaderRules {
-    /// Names, in lower case, that go: those removed, and those that are set.
-    pub drop: Vec<String>,
+    /// Fields that go: those removed, and those that are set.
+    pub drop: FieldNames,
     /// Fields that come, in their order.
     pub write: Vec<HeaderLine>,
 }
 
+/// Names of fields.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FieldNames {
+    /// Sorted.
+    names: Vec<HeaderName>,
+    /// How long they are, a bit each: most fields of a message are of no name here, and most of these of no such length.
+    lengths: u64,
+}
+
 /// One field.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderLine {
-    /// Its name, in lower case.
-    pub name: String,
-    /// Its value, piece by piece.
-    pub value: Vec<Piece>,
+    /// Its name.
+    pub name: HeaderName,
+    /// Its value.
+    pub value: FieldValue,
+}
+
+/// The value of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldValue {
+    /// The same for all messages.
+    Fixed(HeaderValue),
+    /// Made for each message of these pieces.
+    Made(Vec<Piece>),
 }
 
 /// A piece of a value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// As it is written.
     Text(String),
@@ -89,6 +110,46 @@ const NEVER: [&str; 20] = [
     "x-real-ip",
 ];
 
+impl FieldNames {
+    /// These names.
+    #[must_use]
+    pub fn of(names: impl IntoIterator<Item = HeaderName>) -> Self {
+        let mut names: Vec<HeaderName> = names.into_iter().collect();
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        let lengths = names.iter().fold(0, |lengths, name| lengths | Self::bit(name.as_str().len()));
+        Self { names, lengths }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Whether a field of this name, in lower case, is one of them to a reader that takes `_` for `-`.
+    #[must_use]
+    pub fn are_read_in(&self, name: &[u8]) -> bool {
+        self.lengths & Self::bit(name.len()) != 0 && self.names.iter().any(|known| is_read_as(name, known.as_str().as_bytes()))
+    }
+
+    /// One bit for each length, and one for all that are longer.
+    fn bit(length: usize) -> u64 {
+        1 << length.min(63)
+    }
+}
+
+fn is_read_as(name: &[u8], known: &[u8]) -> bool {
+    let spelled = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    name.len() == known.len() && name.iter().zip(known).all(|(one, other)| spelled(*one) == spelled(*other))
+}
+
 impl HeaderRules {
     /// Fields of one message that rules may touch.
     const FIELDS_MAX: usize = 32;
@@ -100,10 +161,8 @@ impl HeaderRules {
         let add = map.optional("add", |item| lines(item, side));
         let remove = map.list("remove", |item| name(item, value::string(item)?));
         map.finish();
-        let (set, add, mut drop) = (set?.unwrap_or_default(), add?.unwrap_or_default(), remove?);
-        drop.extend(set.iter().map(|line| line.name.clone()));
-        drop.sort_unstable();
-        drop.dedup();
+        let (set, add, removed) = (set?.unwrap_or_default(), add?.unwrap_or_default(), remove?);
+        let drop = FieldNames::of(set.iter().map(|line| line.name.clone()).chain(removed));
         let rules = Self { drop, write: set.into_iter().chain(add).collect() };
         if rules.drop.len() + rules.write.len() > Self::FIELDS_MAX {
             let complaint = wrong(format!("{} touches more than {} fields", item.label(), Self::FIELDS_MAX));
@@ -145,8 +204,8 @@ fn lines(item: &Item<'_>, side: Side) -> Outcome<Vec<HeaderLine>> {
     all.into_iter().collect()
 }
 
-fn name(item: &Item<'_>, text: &str) -> Outcome<String> {
-    let Ok(name) = http::HeaderName::from_str(text) else {
+fn name(item: &Item<'_>, text: &str) -> Outcome<HeaderName> {
+    let Ok(name) = HeaderName::from_str(text) else {
         let complaint = wrong(format!("`{text}` is no header name"));
         return Err(item.refuse(complaint.expected("a field name such as `x-env` (RFC 9110 section 5.1)")));
     };
@@ -155,16 +214,21 @@ fn name(item: &Item<'_>, text: &str) -> Outcome<String> {
         let complaint = wrong(format!("header `{name}` is not for rules: it is Bulkhead's to write, or decides how the message is read"));
         return Err(item.refuse(complaint.hint("leave it out")));
     }
-    Ok(name.as_str().to_owned())
+    Ok(name)
 }
 
 /// A value with its variables.
-fn value(item: &Item<'_>, side: Side) -> Outcome<Vec<Piece>> {
+fn value(item: &Item<'_>, side: Side) -> Outcome<FieldValue> {
     let text = value::string(item)?;
     let is_plain = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     if text.is_empty() || text.len() > HeaderRules::VALUE_BYTES_MAX || !is_plain || text.trim() != &**text {
         let complaint = wrong(format!("{} is no value of a header field", item.label()));
         return Err(item.refuse(complaint.expected("1 to 1024 visible ASCII characters, without blanks at its ends")));
+    }
+    if !text.contains("${")
+        && let Ok(fixed) = HeaderValue::from_str(text)
+    {
+        return Ok(FieldValue::Fixed(fixed));
     }
     let mut pieces = Vec::new();
     let mut rest: &str = text;
@@ -187,5 +251,5 @@ fn value(item: &Item<'_>, side: Side) -> Outcome<Vec<Piece>> {
     if !rest.is_empty() {
         pieces.push(Piece::Text(rest.to_owned()));
     }
-    Ok(pieces)
+    Ok(FieldValue::Made(pieces))
 }

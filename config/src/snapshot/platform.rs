@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use crate::declared::header_rules::{HeaderLine, HeaderRules, Piece, Variable};
+pub use crate::declared::header_rules::{FieldNames, FieldValue, HeaderLine, HeaderRules, Piece, Variable};
 pub use crate::declared::identity::Algorithm;
 pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Reason, Retry};
 pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};

@@ -1,13 +1,16 @@
 //! Header rules: what a route does to the header fields of its requests and answers.
 //!
-//! Cost: none for routes without rules. Else one look at each field that came, and each field that comes written once.
+//! Cost: none for routes without rules. Else one look at each field that came, and each field that comes written once; a value
+//! without variables is the one that was made when the document was read.
 //! A field of which a piece is not known (who asks, on a public route) is left out, and what a client sent under its name is gone
 //! all the same: nobody but us says it.
 
 use crate::fields::Fields;
-use bulkhead_config::snapshot::{HeaderLine, HeaderRules, Piece, Variable};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::http1::write::field;
+use bulkhead_config::snapshot::{FieldValue, HeaderRules, Piece, Variable};
+use http::{HeaderMap, HeaderValue};
 use std::borrow::Cow;
+use std::io::Write as _;
 
 /// What the variables stand for.
 pub struct Known<'a> {
@@ -25,70 +28,75 @@ pub struct Known<'a> {
 
 impl Known<'_> {
     /// Writes a value to the end of `out`; nothing, if a piece of it is not known.
-    fn write(&self, line: &HeaderLine, out: &mut Vec<u8>) -> Option<()> {
+    fn write(&self, pieces: &[Piece], out: &mut Vec<u8>) -> Option<()> {
         let begun = out.len();
-        for piece in &line.value {
-            match piece {
-                Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Piece::Variable(variable) => match self.of(*variable) {
-                    Some(text) => out.extend_from_slice(&text),
-                    None => {
-                        out.truncate(begun);
-                        return None;
-                    }
-                },
+        for piece in pieces {
+            let is_known = match piece {
+                Piece::Text(text) => say(out, Some(text)),
+                Piece::Variable(Variable::Tenant) => say(out, self.tenant),
+                Piece::Variable(Variable::User) => say(out, self.user.as_deref()),
+                Piece::Variable(Variable::Route) => say(out, Some(self.route)),
+                Piece::Variable(Variable::DecisionId) => Some(out.extend_from_slice(&self.decision)),
+                // Writing to a Vec cannot fail.
+                Piece::Variable(Variable::Source) => write!(out, "{}", self.source).ok(),
+            };
+            if is_known.is_none() {
+                out.truncate(begun);
+                return None;
             }
         }
         Some(())
     }
+}
 
-    fn of(&self, variable: Variable) -> Option<Cow<'_, [u8]>> {
-        Some(match variable {
-            Variable::Tenant => self.tenant?.as_bytes().into(),
-            Variable::User => self.user.as_deref()?.as_bytes().into(),
-            Variable::Route => self.route.as_bytes().into(),
-            Variable::DecisionId => self.decision[..].into(),
-            Variable::Source => self.source.to_string().into_bytes().into(),
-        })
-    }
+fn say(out: &mut Vec<u8>, text: Option<&str>) -> Option<()> {
+    out.extend_from_slice(text?.as_bytes());
+    Some(())
 }
 
 /// Drops what goes.
 pub fn drop(rules: &HeaderRules, fields: &mut Fields) {
     if !rules.drop.is_empty() {
         // As an upstream may read it that takes `_` for `-`.
-        fields.drop_if(|field| rules.drop.iter().any(|name| is_read_as(field.name, name.as_bytes())));
+        fields.drop_if(|field| rules.drop.are_read_in(field.name));
     }
-}
-
-fn is_read_as(name: &[u8], known: &[u8]) -> bool {
-    let spelled = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    name.len() == known.len() && name.iter().zip(known).all(|(one, other)| spelled(*one) == spelled(*other))
 }
 
 /// Writes what comes, as lines.
 pub fn write(rules: &HeaderRules, known: &Known<'_>, out: &mut Vec<u8>) {
     for line in &rules.write {
-        let begun = out.len();
-        out.extend_from_slice(line.name.as_bytes());
-        out.extend_from_slice(b": ");
-        match known.write(line, out) {
-            Some(()) => out.extend_from_slice(b"\r\n"),
-            None => out.truncate(begun),
+        let name = line.name.as_str().as_bytes();
+        match &line.value {
+            FieldValue::Fixed(value) => field(out, name, value.as_bytes()),
+            FieldValue::Made(pieces) => {
+                let begun = out.len();
+                out.extend_from_slice(name);
+                out.extend_from_slice(b": ");
+                match known.write(pieces, out) {
+                    Some(()) => out.extend_from_slice(b"\r\n"),
+                    None => out.truncate(begun),
+                }
+            }
         }
     }
 }
 
 /// Enters what comes into a map.
 pub fn enter(rules: &HeaderRules, known: &Known<'_>, map: &mut HeaderMap) {
-    let mut value = Vec::new();
+    map.reserve(rules.write.len());
+    let mut made = Vec::new();
     for line in &rules.write {
-        value.clear();
-        // Both were read as what they are.
-        if known.write(line, &mut value).is_some()
-            && let (Ok(name), Ok(value)) = (HeaderName::from_bytes(line.name.as_bytes()), HeaderValue::from_bytes(&value))
-        {
-            map.append(name, value);
-        }
+        let value = match &line.value {
+            FieldValue::Fixed(value) => value.clone(),
+            FieldValue::Made(pieces) => {
+                made.clear();
+                // What is known of a request is visible ASCII, as the text between is.
+                match known.write(pieces, &mut made).and_then(|()| HeaderValue::from_bytes(&made).ok()) {
+                    Some(value) => value,
+                    None => continue,
+                }
+            }
+        };
+        map.append(line.name.clone(), value);
     }
 }
