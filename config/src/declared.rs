@@ -20,6 +20,7 @@ pub mod revoked;
 pub mod quota;
 pub mod resilience;
 pub mod response_tenant;
+pub mod cors;
 pub mod header_rules;
 mod matcher;
 pub mod role;

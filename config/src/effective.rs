@@ -152,6 +152,12 @@ fn policy(snapshot: &Snapshot, policy: &Policy, show: Show, all: &mut Map<String
         Some(_) => Layer::Tenant,
     };
     all.insert("max_staleness".to_owned(), show.value(policy.max_staleness().map(show_duration), origin));
+    let origin = match policy.cors() {
+        None => Layer::Default,
+        same if same == platform.cors() => Layer::Platform,
+        Some(_) => Layer::Tenant,
+    };
+    all.insert("cors".to_owned(), show.value(policy.cors().map(|cors| cors.show()), origin));
 }
 
 fn bounds(own: &Bounds, platform: &Platform, show: Show) -> Value {
@@ -285,6 +291,7 @@ mod tests {
         );
         assert_eq!(acme["request"]["head_timeout"], json!({ "value": "10s", "origin": "platform" }));
         assert_eq!(acme["request"]["body_idle_timeout"], json!({ "value": "30s", "origin": "default" }));
+        assert_eq!((&acme["cors"]["origin"], &acme["cors"]["value"]["max_age_seconds"]), (&json!("platform"), &json!("600")));
         let globex = shown("globex", Show::Origins);
         assert_eq!(globex["api_quota_per_hour"], json!({ "value": 1_000, "origin": "plan" }));
         assert_eq!(globex["email"], json!({ "value": "ops@globex.example", "origin": "tenant" }));

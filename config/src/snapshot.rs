@@ -11,11 +11,13 @@ use crate::name::{Feature, Host, PlanName, TenantId};
 use crate::unit::Limit;
 use std::sync::Arc;
 
+mod cors;
 mod index;
 mod platform;
 mod policy;
 mod revoked;
 
+pub use cors::{Cors, KnownOrigin};
 pub(crate) use index::Index;
 pub use platform::{
     Access, Algorithm, Alpn, Bounds, CertifiedKey, ClientCertificates, Endpoint, FieldNames, FieldValue, HeaderLine, HeaderRules,

@@ -14,6 +14,7 @@ pub mod authn;
 pub mod quota;
 pub mod grpc;
 pub mod websocket;
+pub mod cors;
 pub mod header_rules;
 pub mod outgoing;
 pub mod upstream;
@@ -36,12 +37,13 @@ use authn::{Presented, Refused};
 use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
 use bulkhead_config::snapshot::{Bounds, Credential, Service};
+use cors::Crossing;
 use head::{Found, Head, Received, Target};
 use http::Method;
 use outgoing::{Outgoing, Sending};
 use quota::{Ask, Receipts};
 use record::Record;
-use respond::{Answer, Response};
+use respond::{Answer, Own, Response};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -55,6 +57,14 @@ struct Admitted {
     permit: Permit,
 }
 
+/// What comes of the decision.
+enum Passed {
+    /// It goes on.
+    On(Admitted),
+    /// It is answered here.
+    Answered(Own),
+}
+
 /// One request, from its head to its answer. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
 pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Received, body: Body) -> Response {
     let policy = worker.policy(); // one state for the whole request
@@ -62,7 +72,7 @@ pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Receive
     let mut record = Record::begin(worker, from, &received, &policy); // written when dropped: a client that hangs up is counted too
     let outcome = match prepare(worker, from, &policy, received, body, &mut record) {
         Ok(Prepared::Ready(ready)) => fulfil(worker, from, ready, &mut record).await,
-        Ok(Prepared::Options) => Ok(Answer::Options),
+        Ok(Prepared::Answered(own)) => Ok(Answer::Own(own)),
         // Rare, so boxed: every request would carry what it takes.
         Ok(Prepared::Asks(refused, asking)) => Box::pin(answer_once_asked(worker, from, refused, *asking, &mut record)).await,
         Err(refusal) => Err(refusal),
@@ -74,8 +84,8 @@ pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Receive
 enum Prepared {
     /// It goes on.
     Ready(Ready),
-    /// It asks about the service as a whole.
-    Options,
+    /// It is answered here.
+    Answered(Own),
     /// Somebody must be asked who knows more of its credential, or this is why it is refused.
     Asks(Refused, Box<Asking>),
 }
@@ -128,8 +138,8 @@ fn prepare(
         admitted => admitted?,
     };
     Ok(match admitted {
-        Some(admitted) => Prepared::Ready(compose(worker, from, policy, admitted, (head, trace), body, record)),
-        None => Prepared::Options,
+        Passed::On(admitted) => Prepared::Ready(compose(worker, from, policy, admitted, (head, trace), body, record)),
+        Passed::Answered(own) => Prepared::Answered(own),
     })
 }
 
@@ -160,7 +170,10 @@ async fn answer_once_asked(
         Refusal::Credential(refused) => Refusal::Credential(refused.after_a_look()),
         refusal => refusal,
     });
-    let Some(admitted) = admitted? else { return Ok(Answer::Options) };
+    let admitted = match admitted? {
+        Passed::On(admitted) => admitted,
+        Passed::Answered(own) => return Ok(Answer::Own(own)),
+    };
     let ready = compose(worker, from, &policy, admitted, (head, trace), body, record);
     fulfil(worker, from, ready, record).await
 }
@@ -187,19 +200,20 @@ async fn ask(worker: &Worker, from: &Downstream, refused: Refused, head: &Head, 
     }
 }
 
-/// From a head to the permission to go on; nothing where it asks about the service as a whole. Waits for nothing.
-fn admit(
-    worker: &Worker,
-    policy: &Policy,
-    service: &Service,
-    head: &Head,
-    body: &Body,
-    record: &mut Record,
-) -> Result<Option<Admitted>, Refusal> {
+/// From a head to the permission to go on, or to what it is answered here. Waits for nothing.
+fn admit(worker: &Worker, policy: &Policy, service: &Service, head: &Head, body: &Body, record: &mut Record) -> Result<Passed, Refusal> {
     let (now, source) = (record.begun(), record.source());
     let claim = tenant::claim(worker, policy, service, &head.host)?; // whom the request names
     if let Some(tenant) = claim.tenant() {
         record.of_tenant(tenant);
+    }
+    let is_named = claim.tenant().is_some();
+    // Before the credential: a preflight has none, and a page must be able to read why it is refused.
+    if let Some(cors) = claim.tenant().map_or(policy.snapshot.platform().cors(), |tenant| tenant.slice.policy().cors()) {
+        record.crosses(Crossing::of(cors, &head.headers));
+        if cors::preflight(cors, head)? {
+            return Ok(Passed::Answered(Own::Preflight));
+        }
     }
     let route = match head.target {
         Target::Path(_) => service.route(head.path()),
@@ -209,6 +223,9 @@ fn admit(
     let proof = tenant::prove(worker, policy, &claim, route, (head, record.from().shown()), source, now)?;
     let proved = tenant::bind(worker, policy, claim, proof)?; // named and proved must agree
     record.of_tenant(proved.tenant());
+    if let Some(cors) = proved.slice().policy().cors().filter(|_| !is_named) {
+        record.crosses(Crossing::of(cors, &head.headers));
+    }
     if let Some(proof) = proved.proof() {
         record.from_principal(proof);
     }
@@ -235,7 +252,7 @@ fn admit(
     // After the decision: what is refused costs the tenant nothing.
     let receipts = take(&proved, &permit, record)?;
     record.admitted(receipts);
-    Ok(Some(Admitted { proved, permit }))
+    Ok(Passed::On(Admitted { proved, permit }))
 }
 
 /// A tenant may want smaller heads than the platform, whose bounds the engine keeps; HTTP/2's knows of bytes only.
@@ -249,11 +266,11 @@ fn within(platform: &Bounds, tenant: &Bounds, head: &Head) -> Result<(), Refusal
 }
 
 /// `OPTIONS *` is answered to whoever proved to be of a tenant that is served.
-fn asks_about_service(proved: &Proved) -> Result<Option<Admitted>, Refusal> {
+fn asks_about_service(proved: &Proved) -> Result<Passed, Refusal> {
     let state = proved.slice().state();
     match proved.proof() {
         _ if !state.is_served() => Err(bulkhead_config::decide::Denial::NotServed(state).into()),
-        Some(_) => Ok(None),
+        Some(_) => Ok(Passed::Answered(Own::Options)),
         None => Err(Refusal::MissingCredential),
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn compile(documents: &Documents, before: &Ground) -> Result<Ground, 
     let roles = RoleTable::of_platform(documents, &mut mistakes);
     let rules = rule::of_platform(documents, &roles, &services.routes, &mut mistakes);
     let bindings = binding::compile(documents, Scope::Platform, &roles, &[], &mut mistakes).into();
-    let security = security::of_platform(documents);
+    let security = security::of_platform(documents, &mut mistakes);
     service::warn_of_unbelieved_headers(documents, &security.trusted_hops, &mut mistakes);
     let names = Names { plans: documents.plans().map(|(_, plan)| &plan.name).collect(), routes: &services.routes };
     let quotas = limit::compile(documents, &names, &mut mistakes);
@@ -81,6 +81,7 @@ pub(super) fn compile(documents: &Documents, before: &Ground) -> Result<Ground, 
             written: security.written,
             max_staleness: security.max_staleness,
             trusted_hops: security.trusted_hops.clone(),
+            cors: security.cors.clone(),
             routes: services.routes,
         }),
         warnings: mistakes.warnings,
@@ -126,7 +127,7 @@ fn mentions(documents: &Documents) -> Vec<(Arc<Document>, Spanned<TenantId>)> {
 impl Ground {
     /// A platform in which nothing is declared.
     pub(super) fn empty() -> Self {
-        let security = security::of_platform(&Documents::default());
+        let security = security::of_platform(&Documents::default(), &mut Mistakes::default());
         let platform = Platform {
             services: Vec::new(),
             issuers: Vec::new(),
@@ -137,6 +138,7 @@ impl Ground {
             written: security.written,
             max_staleness: security.max_staleness,
             trusted_hops: Vec::new(),
+            cors: None,
             routes: Vec::new(),
         };
         let planless = Policy {
@@ -154,6 +156,7 @@ impl Ground {
             introspection: None,
             bounds: security.bounds,
             max_staleness: None,
+            cors: None,
         };
         Ground {
             platform: Arc::new(platform),
@@ -208,6 +211,7 @@ impl Ground {
             introspection: None,
             bounds: self.security.bounds,
             max_staleness: self.security.max_staleness,
+            cors: self.security.cors.clone(),
         };
         Arc::new(policy.continuing(before))
     }

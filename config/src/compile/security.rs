@@ -4,10 +4,11 @@ use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, in_document};
 use crate::declared::security::RequestBounds;
 use crate::declared::{Document, SecurityPolicy};
-use crate::snapshot::Bounds;
+use crate::snapshot::{Bounds, Cors};
 use crate::unit::show_duration;
 use ipnet::IpNet;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the security policies of a scope come to.
@@ -19,10 +20,11 @@ pub(super) struct Security {
     pub(super) max_staleness: Option<Duration>,
     /// Sorted.
     pub(super) trusted_hops: Vec<IpNet>,
+    pub(super) cors: Option<Arc<Cors>>,
 }
 
 /// The platform's bounds: where no policy says otherwise, the default.
-pub(super) fn of_platform(documents: &Documents) -> Security {
+pub(super) fn of_platform(documents: &Documents, mistakes: &mut Mistakes) -> Security {
     let tightest = |value: fn(&SecurityPolicy) -> Option<u64>| documents.securities().filter_map(|(_, policy)| value(policy)).min();
     let shortest = |value: fn(&SecurityPolicy) -> Option<Duration>| documents.securities().filter_map(|(_, policy)| value(policy)).min();
     let written = RequestBounds {
@@ -47,6 +49,7 @@ pub(super) fn of_platform(documents: &Documents) -> Security {
         written,
         max_staleness: shortest(|policy| policy.max_staleness),
         trusted_hops,
+        cors: cors(documents, mistakes),
     }
 }
 
@@ -69,7 +72,22 @@ pub(super) fn of_tenant(platform: &Security, documents: &Documents, mistakes: &m
             }
         }
     }
+    // What a page may read of a tenant's answers is the tenant's to say; rules of two scopes that mix, nobody could foresee.
+    if let Some(cors) = cors(documents, mistakes) {
+        own.cors = Some(cors);
+    }
     own
+}
+
+/// The cross-origin rules of a scope. They stand once: which of two should hold, nobody says.
+fn cors(documents: &Documents, mistakes: &mut Mistakes) -> Option<Arc<Cors>> {
+    let mut all = documents.securities().filter_map(|(document, policy)| Some((document, policy.cors.as_ref()?)));
+    let (first, cors) = all.next()?;
+    for (document, _) in all {
+        let message = format!("`cors` stands in {} already", first.id);
+        mistakes.push(in_document(document, "/cors", message).hint("keep the cross-origin rules in one SecurityPolicy"));
+    }
+    Some(Arc::new(Cors::of(cors)))
 }
 
 /// One policy of a tenant, tightening one value after the other.

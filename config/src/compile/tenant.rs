@@ -112,6 +112,7 @@ fn own_policy(
         introspection: identities.introspection,
         bounds: security.bounds,
         max_staleness: security.max_staleness,
+        cors: security.cors,
     };
     Arc::new(policy.continuing(before))
 }
@@ -187,5 +188,6 @@ pub(super) fn carry(policy: &Policy, from: &Platform, to: &Platform) -> Policy {
         introspection: policy.introspection.clone(),
         bounds: policy.bounds,
         max_staleness: policy.max_staleness,
+        cors: policy.cors.clone(),
     }
 }

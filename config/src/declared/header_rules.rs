@@ -181,7 +181,8 @@ impl HeaderRules {
             optional(
                 "set",
                 values(
-                    "Fields that replace what came under their names. `${tenant}`, `${user}`, `${route}`, `${decision_id}` and `${source}` stand for what is known of the request.",
+                    "Fields that replace what came under their names. `${tenant}`, `${user}`, `${route}`, `${decision_id}` and \
+                     `${source}` stand for what is known of the request.",
                 ),
             ),
             optional("add", values("Fields that come beside what is there.")),

@@ -1,13 +1,11 @@
 //! Kind `SecurityPolicy`: limits on requests, CORS, staleness.
 
 use super::Enforce;
+use super::cors::Cors;
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, wrong};
-use super::schema::{self, Schema, optional, required};
+use super::schema::{self, Schema, optional};
 use super::value;
-use crate::name::Host;
-use serde_json::json;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -18,7 +16,7 @@ pub struct SecurityPolicy {
     pub enforce: Enforce,
     /// Bounds on a request; absent keys keep the default.
     pub request: RequestBounds,
-    /// Cross-origin rules; read and checked, answered later.
+    /// Cross-origin rules. A tenant's stand in place of the platform's.
     pub cors: Option<Cors>,
     /// Longest time a cut-off sidecar serves this policy.
     pub max_staleness: Option<Duration>,
@@ -39,21 +37,6 @@ pub struct RequestBounds {
     pub head_timeout: Option<Duration>,
     /// Longest silence within a request's body.
     pub body_idle_timeout: Option<Duration>,
-}
-
-/// Cross-origin resource sharing.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Cors {
-    /// Origins, exact.
-    pub origins: Vec<String>,
-    /// Methods.
-    pub methods: Vec<String>,
-    /// Request headers, lower case.
-    pub headers: Vec<String>,
-    /// How long a preflight may be remembered.
-    pub max_age: Option<Duration>,
-    /// Whether credentials may be sent.
-    pub credentials: bool,
 }
 
 impl SecurityPolicy {
@@ -101,73 +84,6 @@ impl RequestBounds {
     }
 }
 
-impl Cors {
-    fn read(item: &Item<'_>) -> Outcome<Self> {
-        let mut map = item.map()?;
-        let origins = map.required("origins", |item| value::some_set(item, "origin", origin));
-        let methods = map.optional("methods", |item| value::set(item, "method", method));
-        let headers = map.optional("headers", |item| value::set(item, "header", value::header));
-        let max_age = map.optional("max_age", value::duration);
-        let credentials = map.optional("credentials", value::truth);
-        map.finish();
-        Ok(Self {
-            origins: value::bare(origins?),
-            methods: value::bare(methods?.unwrap_or_default()),
-            headers: value::bare(headers?.unwrap_or_default()),
-            max_age: max_age?,
-            credentials: credentials?.unwrap_or_default(),
-        })
-    }
-}
-
-fn origin(item: &Item<'_>) -> Outcome<String> {
-    let text = value::string(item)?;
-    if is_origin(text) {
-        return Ok(text.to_string());
-    }
-    let complaint = wrong(format!("{} is no origin", item.label())).expected("an origin such as `https://app.example.com`");
-    if &**text == "*" {
-        return Err(item.refuse(complaint.hint("name the origins one by one: any page could act for a signed-in user")));
-    }
-    // Upper case, a path or the scheme's own port: what a browser would send instead.
-    let (scheme, rest) = text.split_once("://").unwrap_or_default();
-    let lower = rest.split('/').next().unwrap_or_default().to_lowercase();
-    let bare = own_port(scheme).and_then(|port| lower.strip_suffix(port)?.strip_suffix(':')).unwrap_or(&lower);
-    let meant = format!("{scheme}://{bare}");
-    Err(item.refuse(if is_origin(&meant) { complaint.hint(format!("browsers send `{meant}`")) } else { complaint }))
-}
-
-/// An origin as browsers send it (RFC 6454 section 6.2): scheme, host, and the port where it is not the scheme's own.
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else { return false };
-    let Some(own) = own_port(scheme) else { return false };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (rest, None),
-    };
-    let host_good = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => host.parse::<Ipv4Addr>().is_ok() || host.parse::<Host>().is_ok_and(|known| known.as_str() == host),
-    };
-    host_good && port.is_none_or(|port| port != own && !port.starts_with(['0', '+']) && port.parse::<u16>().is_ok())
-}
-
-fn own_port(scheme: &str) -> Option<&'static str> {
-    match scheme {
-        "http" => Some("80"),
-        "https" => Some("443"),
-        _ => None,
-    }
-}
-
-fn method(item: &Item<'_>) -> Outcome<String> {
-    let text = value::string(item)?;
-    super::role::method_is_good(text)
-        .and_then(|()| if &**text == "*" { Err(wrong("`*` is no method here").hint("name the methods")) } else { Ok(()) })
-        .map(|()| text.to_string())
-        .map_err(|complaint| item.refuse(complaint))
-}
-
 impl SecurityPolicy {
     pub(super) fn schema() -> schema::Parts {
         let hops = "Peers whose `X-Forwarded-For` and `Forwarded` are believed; platform-wide only.";
@@ -193,23 +109,5 @@ impl RequestBounds {
             optional("body_idle_timeout", schema::some_duration("Longest silence within a request's body.")),
         ];
         schema::object("Bounds on a request; what is left out keeps its default.", fields)
-    }
-}
-
-impl Cors {
-    fn schema() -> Schema {
-        let host = r"(\[[0-9a-fA-F:.]+\]|[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?)";
-        let pattern = format!("^https?://{host}(:[1-9][0-9]{{0,4}})?$");
-        let origin = schema::text("Scheme, host, and the port where it is not the scheme's own.", &pattern, &["https://app.example.com"]);
-        let origin = schema::with(origin, "not", json!({ "pattern": "^(http://.*:80|https://.*:443)$" }));
-        let method = schema::text("A method in upper case.", "^[A-Z0-9_-]{1,32}$", &["GET"]);
-        let fields = vec![
-            required("origins", schema::some(schema::set_of("Origins, exact.", origin))),
-            optional("methods", schema::set_of("Methods.", method)),
-            optional("headers", schema::set_of("Request headers.", schema::header("A header."))),
-            optional("max_age", schema::duration("How long a preflight may be remembered.")),
-            optional("credentials", schema::truth("Whether credentials may be sent.")),
-        ];
-        schema::object("Cross-origin resource sharing.", fields)
     }
 }

@@ -5,7 +5,7 @@
 use crate::declared::security::RequestBounds;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
 use crate::path::{Pattern, Trie};
-use crate::snapshot::{Revoked, Scope};
+use crate::snapshot::{Cors, Revoked, Scope};
 use crate::web_url::WebUrl;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +36,8 @@ pub struct Platform {
     /// Where a tenant's own policies are not tighter.
     pub(crate) max_staleness: Option<Duration>,
     pub(crate) trusted_hops: Vec<IpNet>,
+    /// Where a tenant has none of its own, and where none is named.
+    pub(crate) cors: Option<Arc<Cors>>,
     /// Every route of every service, by [`RouteIndex`].
     pub(crate) routes: Vec<Arc<Route>>,
 }
@@ -324,6 +326,12 @@ impl Platform {
     #[must_use]
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
+    }
+
+    /// Cross-origin rules for requests that name no tenant.
+    #[must_use]
+    pub fn cors(&self) -> Option<&Arc<Cors>> {
+        self.cors.as_ref()
     }
 
     /// Peers whose forwarding headers are believed.

@@ -10,7 +10,7 @@ use crate::declared::role::When;
 use crate::declared::{Counted, Per, Subject};
 use crate::name::{DocumentName, KeyId, LimitName, RoleName, TenantId};
 use crate::path::Pattern;
-use crate::snapshot::{Bounds, Introspection, Issuer, ROLES_MAX, Revoked, RouteIndex};
+use crate::snapshot::{Bounds, Cors, Introspection, Issuer, ROLES_MAX, Revoked, RouteIndex};
 use crate::spiffe::{SpiffeId, SpiffePattern};
 use crate::unit::UnixSeconds;
 use std::sync::Arc;
@@ -39,6 +39,7 @@ pub struct Policy {
     pub(crate) introspection: Option<Arc<Introspection>>,
     pub(crate) bounds: Bounds,
     pub(crate) max_staleness: Option<Duration>,
+    pub(crate) cors: Option<Arc<Cors>>,
 }
 
 /// Differs between any two policies of this process that mean different things.
@@ -345,6 +346,12 @@ impl Policy {
         self.max_staleness
     }
 
+    /// Cross-origin rules.
+    #[must_use]
+    pub fn cors(&self) -> Option<&Arc<Cors>> {
+        self.cors.as_ref()
+    }
+
     /// Every limit; [`Policy::limits_of`] refers to them by place.
     #[must_use]
     pub fn limits(&self) -> &[LimitSpec] {
@@ -411,6 +418,7 @@ impl Policy {
             introspection,
             bounds,
             max_staleness,
+            cors,
         } = self;
         *id == other.id
             || (*roles == other.roles
@@ -425,7 +433,8 @@ impl Policy {
                 && *revoked == other.revoked
                 && *introspection == other.introspection
                 && *bounds == other.bounds
-                && *max_staleness == other.max_staleness)
+                && *max_staleness == other.max_staleness
+                && *cors == other.cors)
     }
 }
 

@@ -133,6 +133,13 @@ fn each_mistake_of_a_tenant_is_named_in_its_place() {
             ],
         ),
         (
+            with(
+                "---\nkind: SecurityPolicy\ntenant: t\nname: x\ncors: { origins: [https://a.b] }\n---\nkind: SecurityPolicy\ntenant: t\nname: y\n\
+                 cors: { origins: [https://c.d] }\n",
+            ),
+            &["t:12:1: SecurityPolicy t/y: `cors` stands in SecurityPolicy t/x already; keep the cross-origin rules in one SecurityPolicy"],
+        ),
+        (
             "kind: Role\ntenant: ghost\nname: r\n".to_owned(),
             &["t:1:1: Role ghost/r: tenant `ghost` does not exist; add its Tenant document, or take this one away"],
         ),

@@ -147,6 +147,11 @@ catalogue! {
         "Credential of another tenant",
         "The credential belongs to another tenant than the one the host names.",
         "Use the host of the tenant that issued the credential, or a credential of the tenant that the host names.";
+    /// A page of another origin may not ask.
+    CrossOriginRefused = "cross_origin_refused", FORBIDDEN, "http_request_denied",
+        "Not for pages of other origins",
+        "A page of another origin asks for what such pages may not do.",
+        "The operator names origins, methods and headers under `cors` of a SecurityPolicy, exactly as browsers send them.";
     /// The tenant is known and not served.
     TenantSuspended = "tenant_suspended", FORBIDDEN, "http_request_denied",
         "Tenant suspended",

@@ -32,11 +32,11 @@ impl Known<'_> {
         let begun = out.len();
         for piece in pieces {
             let is_known = match piece {
-                Piece::Text(text) => say(out, Some(text)),
-                Piece::Variable(Variable::Tenant) => say(out, self.tenant),
-                Piece::Variable(Variable::User) => say(out, self.user.as_deref()),
-                Piece::Variable(Variable::Route) => say(out, Some(self.route)),
-                Piece::Variable(Variable::DecisionId) => Some(out.extend_from_slice(&self.decision)),
+                Piece::Text(text) => say(out, Some(text.as_bytes())),
+                Piece::Variable(Variable::Tenant) => say(out, self.tenant.map(str::as_bytes)),
+                Piece::Variable(Variable::User) => say(out, self.user.as_deref().map(str::as_bytes)),
+                Piece::Variable(Variable::Route) => say(out, Some(self.route.as_bytes())),
+                Piece::Variable(Variable::DecisionId) => say(out, Some(&self.decision)),
                 // Writing to a Vec cannot fail.
                 Piece::Variable(Variable::Source) => write!(out, "{}", self.source).ok(),
             };
@@ -49,8 +49,8 @@ impl Known<'_> {
     }
 }
 
-fn say(out: &mut Vec<u8>, text: Option<&str>) -> Option<()> {
-    out.extend_from_slice(text?.as_bytes());
+fn say(out: &mut Vec<u8>, text: Option<&[u8]>) -> Option<()> {
+    out.extend_from_slice(text?);
     Some(())
 }
 

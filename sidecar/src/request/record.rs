@@ -6,6 +6,7 @@
 use super::Refusal;
 use super::authn::Verified;
 use super::body::{Progress, Stage};
+use super::cors::Crossing;
 use super::head::{Head, Received, Target};
 use super::header_rules::Known;
 use super::host::Host;
@@ -49,6 +50,7 @@ pub struct Record {
     proof: Option<Rc<Verified>>,
     route: Option<Arc<Route>>,
     kept: Option<Arc<Kept>>,
+    crossing: Option<Crossing>,
     epoch: Epoch,
     upstream: Option<Rc<str>>,
     upload: Option<Rc<Progress>>,
@@ -90,6 +92,7 @@ impl Record {
             proof: None,
             route: None,
             kept: None,
+            crossing: None,
             epoch: policy.snapshot.epoch(),
             upstream: None,
             upload: None,
@@ -130,6 +133,11 @@ impl Record {
     /// Rules with conditions read this of it.
     pub fn keep(&mut self, kept: Option<Arc<Kept>>) {
         self.kept = kept;
+    }
+
+    /// It is answered by these cross-origin rules.
+    pub fn crosses(&mut self, crossing: Crossing) {
+        self.crossing = Some(crossing);
     }
 
     /// It may go on; what it took of limits is held until its last byte.
@@ -320,6 +328,12 @@ impl Record {
             decision: self.decision.text(),
             source: self.source,
         }
+    }
+
+    /// The cross-origin rules that its answer follows.
+    #[must_use]
+    pub fn crossing(&self) -> Option<&Crossing> {
+        self.crossing.as_ref()
     }
 
     /// What it took of limits.

@@ -3,6 +3,7 @@
 //! Cost: per refusal.
 
 use super::authn::Refused;
+use super::cors::NotAllowed;
 use super::head::Ambiguous;
 use super::leak::Leak;
 use super::quota::Exceeded;
@@ -36,6 +37,8 @@ pub enum Refusal {
     Credential(Refused),
     /// It names one tenant and proves another; the answer names neither.
     OtherTenant,
+    /// Pages of other origins may not ask for it.
+    CrossOrigin(NotAllowed),
     /// The decision.
     Denied(Denial),
     /// A limit is used up.
@@ -59,6 +62,12 @@ pub enum Refusal {
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         Refusal::Credential(refused)
+    }
+}
+
+impl From<NotAllowed> for Refusal {
+    fn from(not: NotAllowed) -> Self {
+        Refusal::CrossOrigin(not)
     }
 }
 
@@ -87,6 +96,7 @@ impl Refusal {
             Refusal::MissingCredential => Code::MissingCredential,
             Refusal::Credential(refused) => known(refused.problem_type()),
             Refusal::OtherTenant => Code::OtherTenant,
+            Refusal::CrossOrigin(_) => Code::CrossOriginRefused,
             Refusal::Denied(denial) => code_of(denial),
             Refusal::Quota(exceeded) => known(exceeded.problem_type()),
             Refusal::BodyTooLarge => Code::BodyTooLarge,
@@ -107,6 +117,7 @@ impl Refusal {
         let mut why = match self {
             Refusal::Ambiguous(ambiguous) => ambiguous.to_string(),
             Refusal::Credential(refused) => refused.to_string(),
+            Refusal::CrossOrigin(not) => not.to_string(),
             Refusal::Quota(exceeded) => exceeded.to_string(),
             Refusal::Leak(leak) => leak.to_string(),
             Refusal::Upstream(failed) => match failed.cause() {
@@ -131,6 +142,7 @@ impl Refusal {
             Refusal::MissingCredential => problem.place("header Authorization").header(header::WWW_AUTHENTICATE, CHALLENGE),
             Refusal::Credential(refused) => credential(problem, refused),
             Refusal::OtherTenant => problem.place("header Host and the credential"),
+            Refusal::CrossOrigin(not) => problem.detail(sentence(not)).place(not.place()),
             Refusal::Denied(denial) => denied(problem, denial, record),
             Refusal::Quota(exceeded) => quota(problem, exceeded),
             // Who has closed one direction may listen in the other.

@@ -4,6 +4,7 @@
 //! them.
 
 use super::body::{Content, Reply};
+use super::cors::Crossing;
 use super::record::Record;
 use super::refusal::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::upstream::{Arrived, Rest};
@@ -25,8 +26,17 @@ const UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 pub enum Answer {
     /// The upstream's.
     Arrived(Arrived),
+    /// Ours.
+    Own(Own),
+}
+
+/// An answer of our own that is no refusal.
+#[derive(Debug)]
+pub enum Own {
     /// What the service as a whole can do.
     Options,
+    /// What a page of another origin may ask.
+    Preflight,
 }
 
 /// An answer as it leaves, whatever engine sends it.
@@ -68,7 +78,8 @@ impl Response {
 pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, record: Box<Record>) -> Response {
     match outcome {
         Ok(Answer::Arrived(arrived)) => of_upstream(arrived, from, record),
-        Ok(Answer::Options) => options(record),
+        Ok(Answer::Own(Own::Options)) => no_content(record, HeaderMap::from_iter([(header::ALLOW, ALLOW)])),
+        Ok(Answer::Own(Own::Preflight)) => preflight(record),
         Err(refusal) => refused(&refusal, form, record),
     }
 }
@@ -88,6 +99,9 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
     if let Some(rules) = record.route().and_then(|route| route.response_headers.as_ref()) {
         header_rules::drop(rules, &mut passed);
         header_rules::enter(rules, &record.known(), &mut own);
+    }
+    if let Some(crossing) = record.crossing() {
+        crossing.tell(&mut passed, &mut own);
     }
     let reply = match rest {
         Rest::Body(download) if grpc::is_grpc(&passed) => Reply::new(Content::Streamed(download), record).of_grpc(),
@@ -111,15 +125,22 @@ pub fn inform(client: &Downstream, status: StatusCode, mut fields: Fields) {
     }
 }
 
-fn options(mut record: Box<Record>) -> Response {
+fn preflight(record: Box<Record>) -> Response {
+    let headers = record.crossing().map(Crossing::preflight_answer).unwrap_or_default();
+    no_content(record, headers)
+}
+
+fn no_content(mut record: Box<Record>, headers: HeaderMap) -> Response {
     record.answered(StatusCode::NO_CONTENT);
-    let headers = HeaderMap::from_iter([(header::ALLOW, ALLOW)]);
     response(StatusCode::NO_CONTENT, headers, Reply::new(Content::Own(Bytes::new()), record))
 }
 
 fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response {
     record.refused(refusal);
     let (mut head, text) = refusal.problem(&record).answer(form).into_parts();
+    if let Some(crossing) = record.crossing() {
+        crossing.tell(&mut Fields::default(), &mut head.headers);
+    }
     // HEAD is told how long the text is that GET would be given (RFC 9110 section 9.3.2).
     let text = if record.method() == Method::HEAD {
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));

@@ -11,6 +11,7 @@ mod answers;
 mod interim;
 mod leak;
 mod header_rules;
+mod cors;
 mod bodies;
 mod against_hyper;
 mod ending;
