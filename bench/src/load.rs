@@ -8,120 +8,27 @@ pub(crate) mod compare;
 mod connection;
 mod engine;
 mod null;
+mod options;
+mod pace;
 mod plan;
 pub(crate) mod report;
 mod result;
 mod sketch;
 mod tally;
+mod tls;
 
 use crate::sidecar::unusable;
 use crate::versus::Ended;
 use crate::versus::step::Error;
-use answer::Names;
-use clap::Args;
-use engine::{Pace, Shape};
-use plan::{Header, Plan, Share, Target};
+use engine::Shape;
+pub(crate) use options::Options;
+use pace::Pace;
+use plan::{Plan, Target};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tally::Tally;
-
-/// Load a service with requests of many tenants and check whose data each answer is
-///
-/// With --rate requests are due at fixed times, whatever the answers do, and latency counts from then: a server that stalls is
-/// charged for all who would have come meanwhile. Without it each connection asks again after its answer.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// Where requests go: http://HOST[:PORT][/PATH]
-    #[arg(required_unless_present = "self_test")]
-    url: Option<Target>,
-
-    /// Requests a second (open loop)
-    #[arg(long, value_name = "N", value_parser = rate, conflicts_with = "think")]
-    rate: Option<f64>,
-
-    /// Pause of a connection between answer and next request (closed loop), like 20ms
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s")]
-    think: Duration,
-
-    /// Connections at once
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_000))]
-    connections: u32,
-
-    /// Length of what is counted
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
-    duration: Duration,
-
-    /// Length of what runs before and is not counted
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0s")]
-    warm_up: Duration,
-
-    /// End after so many requests, should the duration not be over
-    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
-    requests: u64,
-
-    /// Longest wait for an answer, from sending
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
-    timeout: Duration,
-
-    /// Requests after which a connection is replaced
-    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
-    requests_per_connection: u64,
-
-    /// Tenants of the mix, each NAME[@HOST][=WEIGHT]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    tenants: Vec<Share>,
-
-    /// Skew over the list: the weight of its n-th tenant is divided by n to the power of this
-    #[arg(long, value_name = "EXPONENT", default_value_t = 0.0, value_parser = skew)]
-    zipf: f64,
-
-    /// File of lines `TENANT TOKEN`, sent as bearer tokens
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Method
-    #[arg(long, value_name = "NAME", default_value = "GET", value_parser = method)]
-    method: String,
-
-    /// Path instead of the URL's; `{tenant}` is the tenant's name
-    #[arg(long, value_name = "PATH", value_parser = path)]
-    path: Option<String>,
-
-    /// Header to add, `NAME: VALUE`; `{tenant}` in its value is the tenant's name
-    #[arg(long, value_name = "HEADER")]
-    header: Vec<Header>,
-
-    /// Body
-    #[arg(long, value_name = "TEXT", conflicts_with = "body_size")]
-    body: Option<String>,
-
-    /// Body of so many bytes
-    #[arg(long, value_name = "BYTES")]
-    body_size: Option<usize>,
-
-    /// Statuses that are as expected [default: every 2xx]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    expect: Vec<u16>,
-
-    /// Where an answer names its tenant: a header's name, or a JSON pointer into its body such as /told/tenant
-    #[arg(long, value_name = "WHERE")]
-    answer_tenant: Option<Names>,
-
-    /// Seed of the mix: the same seed gives the same order of tenants
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-
-    /// File for the result as JSON
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-
-    /// Measure the load itself: against a server that only answers, on another CPU
-    #[arg(long, conflicts_with = "url")]
-    self_test: bool,
-}
 
 /// Loads, or measures the load.
 pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
@@ -172,7 +79,7 @@ const LAG_PROMISED: Duration = Duration::from_micros(200);
 
 fn shape(options: &Options) -> Shape {
     Shape {
-        pace: options.rate.map_or(Pace::Think(options.think), Pace::Rate),
+        pace: pace(options),
         connections: options.connections as usize,
         warm_up: options.warm_up,
         duration: options.duration,
@@ -180,6 +87,14 @@ fn shape(options: &Options) -> Shape {
         per_connection: options.requests_per_connection,
         timeout: options.timeout,
         seed: options.seed,
+    }
+}
+
+fn pace(options: &Options) -> Pace {
+    match (options.rate, options.ramp) {
+        (Some(rate), _) => Pace::Rate(rate),
+        (None, Some(ramp)) => Pace::Ramp(ramp),
+        (None, None) => Pace::Think(options.think),
     }
 }
 
@@ -241,38 +156,4 @@ impl Progress {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate = text.parse().ok().filter(|rate: &f64| *rate > 0.0 && *rate <= 1e7);
-    rate.ok_or_else(|| "it is not a number above zero, of at most ten million".to_owned())
-}
-
-fn skew(text: &str) -> Result<f64, String> {
-    let skew = text.parse().ok().filter(|skew: &f64| (0.0..=10.0).contains(skew));
-    skew.ok_or_else(|| "it is not a number from 0 to 10".to_owned())
-}
-
-/// A time such as 500ms, 30s or 5m; at most a day.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = text.find(|c: char| c.is_ascii_alphabetic()).and_then(|at| text.split_at_checked(at)).unwrap_or((text, ""));
-    let scale = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => return Err("it has no unit of us, ms, s or m, as in 500ms".to_owned()),
-    };
-    let seconds = number.parse::<f64>().ok().map(|number| number * scale).filter(|seconds| (0.0..=86_400.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "it is not a time from 0 to a day, as 30s".to_owned())
-}
-
-fn method(text: &str) -> Result<String, String> {
-    let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase());
-    fits.then(|| text.to_owned()).ok_or_else(|| "it is not a method such as GET".to_owned())
-}
-
-fn path(text: &str) -> Result<String, String> {
-    let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
-    fits.then(|| text.to_owned()).ok_or_else(|| "it does not begin with / or has other than printable ASCII".to_owned())
 }

@@ -1,20 +1,107 @@
-//! One HTTP/1.1 answer as it arrives: its status, its end, and the tenant it names.
+//! An answer, whatever protocol brought it: how it ended, and whose data it says it is.
 //!
-//! Cost: per answer; one pass over the head, the body is skipped in place unless a field of it is to be read.
+//! Cost: per answer; a tenant that is the expected one is compared in place and not copied.
 
 use serde_json::Value;
-use std::borrow::Cow;
+use std::fmt;
 
-/// Headers of one answer.
-const HEADERS_MAX: usize = 64;
+/// A whole answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: Status,
+    pub(crate) whose: Whose,
+}
+
+/// How an answer says it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Status {
+    Http(u16),
+    /// `grpc-status` of a call whose HTTP status was 200.
+    Grpc(u16),
+}
+
+impl Status {
+    /// Its number, as `--expect` lists it.
+    pub(crate) fn code(self) -> u16 {
+        match self {
+            Self::Http(code) | Self::Grpc(code) => code,
+        }
+    }
+
+    pub(crate) fn is_success(self) -> bool {
+        match self {
+            Self::Http(code) => (200..300).contains(&code),
+            Self::Grpc(code) => code == 0,
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(code) => write!(out, "{code}"),
+            Self::Grpc(code) => write!(out, "grpc {code}"),
+        }
+    }
+}
+
+/// Whose data an answer says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// It says nothing where one looks, or nobody looks.
+    Unsaid,
+    /// Its tenant's, wherever it names one.
+    AsAsked,
+    /// This tenant's, which is not the one that asked.
+    Other(String),
+}
+
+impl Whose {
+    /// What is known of an answer that says this as well: one other tenant among many mentions is a leak.
+    #[must_use]
+    pub(crate) fn and(self, also: Self) -> Self {
+        match (self, also) {
+            (Self::Other(tenant), _) | (_, Self::Other(tenant)) => Self::Other(tenant),
+            (Self::AsAsked, _) | (_, Self::AsAsked) => Self::AsAsked,
+            (Self::Unsaid, Self::Unsaid) => Self::Unsaid,
+        }
+    }
+
+    fn of(named: &[u8], asked_for: &str) -> Self {
+        if named == asked_for.as_bytes() { Self::AsAsked } else { Self::Other(String::from_utf8_lossy(named).into_owned()) }
+    }
+}
 
 /// Where an answer says whose it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Names {
-    /// In this header.
+    /// In this header, in all its values; with gRPC in trailing metadata as well.
     Header(String),
     /// In its JSON body, at this pointer (RFC 6901).
     Pointer(String),
+}
+
+impl Names {
+    /// What `headers` say to whoever asked for `asked_for`.
+    pub(crate) fn in_headers<'a>(&self, asked_for: &str, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> Whose {
+        let Self::Header(name) = self else { return Whose::Unsaid };
+        headers
+            .filter(|(header, _)| header.eq_ignore_ascii_case(name))
+            .fold(Whose::Unsaid, |whose, (_, value)| whose.and(Whose::of(value, asked_for)))
+    }
+
+    /// What a body says.
+    pub(crate) fn in_body(&self, asked_for: &str, body: &[u8]) -> Whose {
+        let Self::Pointer(pointer) = self else { return Whose::Unsaid };
+        let body = serde_json::from_slice::<Value>(body).ok();
+        let named = body.as_ref().and_then(|body| body.pointer(pointer)).and_then(Value::as_str);
+        named.map_or(Whose::Unsaid, |named| Whose::of(named.as_bytes(), asked_for))
+    }
+
+    /// Bodies are to be kept until they are whole.
+    pub(crate) fn reads_body(&self) -> bool {
+        matches!(self, Self::Pointer(_))
+    }
 }
 
 impl std::str::FromStr for Names {
@@ -23,7 +110,7 @@ impl std::str::FromStr for Names {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.starts_with('/') {
             true => Ok(Self::Pointer(text.to_owned())),
-            false if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') => {
+            false if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) => {
                 Ok(Self::Header(text.to_owned()))
             }
             false => Err("it is neither a header's name (x-tenant) nor a JSON pointer (/tenant/id)".to_owned()),
@@ -31,173 +118,39 @@ impl std::str::FromStr for Names {
     }
 }
 
-/// A whole answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    /// What it names as its tenant, where it was asked for and stands there as text.
-    pub(crate) tenant: Option<String>,
-    /// The connection can be used again.
-    pub(crate) stays: bool,
-    /// Bytes of it, from its first to its last.
-    pub(crate) bytes: usize,
-}
-
-/// What cannot be an answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
-/// The answer at the start of `read`, once all of it is there. `closed`: nothing more will come.
-pub(crate) fn parse(read: &[u8], to_head: bool, closed: bool, names: Option<&Names>) -> Result<Option<Answer>, Malformed> {
-    let mut skipped = 0;
-    loop {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut head = httparse::Response::new(&mut headers);
-        let rest = read.get(skipped..).unwrap_or_default();
-        let httparse::Status::Complete(length) = head.parse(rest).map_err(|_| Malformed)? else { return Ok(None) };
-        let status = head.code.ok_or(Malformed)?;
-        // Interim answers (RFC 9110 §15.2) come before the one that counts.
-        if (100..200).contains(&status) {
-            skipped += length;
-            continue;
-        }
-        let framing = Framing::of(status, to_head, head.headers)?;
-        let body = rest.get(length..).unwrap_or_default();
-        let Some((content, body_bytes)) = framing.take(body, closed)? else { return Ok(None) };
-        let tenant = names.and_then(|names| named(names, head.headers, &content));
-        let stays = !closed && framing != Framing::UntilClosed && !says_close(head.headers) && head.version == Some(1);
-        return Ok(Some(Answer { status, tenant, stays, bytes: skipped + length + body_bytes }));
-    }
-}
-
-fn named(names: &Names, headers: &[httparse::Header<'_>], content: &[u8]) -> Option<String> {
-    match names {
-        Names::Header(name) => Some(String::from_utf8_lossy(header(headers, name)?).into_owned()),
-        Names::Pointer(pointer) => serde_json::from_slice::<Value>(content).ok()?.pointer(pointer)?.as_str().map(str::to_owned),
-    }
-}
-
-fn header<'a>(headers: &[httparse::Header<'a>], name: &str) -> Option<&'a [u8]> {
-    headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
-}
-
-fn says_close(headers: &[httparse::Header<'_>]) -> bool {
-    header(headers, "connection").is_some_and(|value| value.to_ascii_lowercase().windows(5).any(|word| word == b"close"))
-}
-
-/// What a body holds, and how many bytes of the connection it took.
-type Content<'a> = (Cow<'a, [u8]>, usize);
-
-/// How the end of a body is known (RFC 9112 §6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    Length(usize),
-    Chunked,
-    UntilClosed,
-}
-
-impl Framing {
-    fn of(status: u16, to_head: bool, headers: &[httparse::Header<'_>]) -> Result<Self, Malformed> {
-        if to_head || status == 204 || status == 304 {
-            return Ok(Self::Length(0));
-        }
-        if let Some(coding) = header(headers, "transfer-encoding") {
-            return if coding.eq_ignore_ascii_case(b"chunked") { Ok(Self::Chunked) } else { Err(Malformed) };
-        }
-        let Some(length) = header(headers, "content-length") else { return Ok(Self::UntilClosed) };
-        let length = std::str::from_utf8(length).ok().and_then(|text| text.trim().parse().ok());
-        length.map(Self::Length).ok_or(Malformed)
-    }
-
-    /// The content, once it is whole.
-    fn take(self, body: &[u8], closed: bool) -> Result<Option<Content<'_>>, Malformed> {
-        match self {
-            Self::Length(length) => Ok(body.get(..length).map(|content| (content.into(), length))),
-            Self::UntilClosed => Ok(closed.then(|| (body.into(), body.len()))),
-            Self::Chunked => chunks(body).map(|whole| whole.map(|(content, bytes)| (content.into(), bytes))),
-        }
-    }
-}
-
-fn chunks(body: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Malformed> {
-    let (mut content, mut at) = (Vec::new(), 0);
-    loop {
-        let rest = body.get(at..).unwrap_or_default();
-        let (line, size) = match httparse::parse_chunk_size(rest) {
-            Ok(httparse::Status::Complete(found)) => found,
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(Malformed),
-        };
-        let size = usize::try_from(size).map_err(|_| Malformed)?;
-        at += line;
-        if size == 0 {
-            return trailers(body, at).map(|end| end.map(|end| (content, end)));
-        }
-        let end = at.checked_add(size).ok_or(Malformed)?;
-        let Some(chunk) = body.get(at..end) else { return Ok(None) };
-        content.extend_from_slice(chunk);
-        at = end + 2;
-    }
-}
-
-/// Where the trailer section that begins at `at` ends.
-fn trailers(body: &[u8], at: usize) -> Result<Option<usize>, Malformed> {
-    let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    match httparse::parse_headers(body.get(at..).unwrap_or_default(), &mut fields) {
-        Ok(httparse::Status::Complete((length, _))) => Ok(Some(at + length)),
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(_) => Err(Malformed),
-    }
-}
-
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
-    fn whole(text: &str, closed: bool, names: Option<&Names>) -> Answer {
-        parse(text.as_bytes(), false, closed, names).unwrap().unwrap()
-    }
-
     #[test]
-    fn an_answer_ends_where_its_framing_says_and_not_a_byte_before() {
-        for text in [
-            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nsum: 1\r\n\r\n",
-            "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
+    fn every_value_of_the_header_is_looked_at() {
+        let names: Names = "x-tenant".parse().unwrap();
+        let (acme, globex) = (("X-Tenant", &b"acme"[..]), ("x-tenant", &b"globex"[..]));
+        for (headers, whose) in [
+            (vec![], Whose::Unsaid),
+            (vec![("x-other", &b"globex"[..])], Whose::Unsaid),
+            (vec![acme, acme], Whose::AsAsked),
+            (vec![acme, globex], Whose::Other("globex".to_owned())),
+            (vec![globex, acme], Whose::Other("globex".to_owned())),
+            (vec![("x-tenant", b"acme, globex")], Whose::Other("acme, globex".to_owned())),
+            (vec![("x-tenant", b"")], Whose::Other(String::new())),
         ] {
-            for end in 0..text.len() {
-                assert_eq!(parse(&text.as_bytes()[..end], false, false, None), Ok(None), "{end} of {text}");
-            }
-            let answer = whole(&format!("{text}HTTP"), false, None);
-            assert_eq!((answer.bytes, answer.stays), (text.len(), true), "{text}");
+            assert_eq!(names.in_headers("acme", headers.clone().into_iter()), whose, "{headers:?}");
         }
     }
 
     #[test]
-    fn a_body_without_length_ends_with_its_connection() {
-        let text = "HTTP/1.1 200 OK\r\n\r\nabc";
-        assert_eq!(parse(text.as_bytes(), false, false, None), Ok(None));
-        assert!(!whole(text, true, None).stays);
-    }
-
-    #[test]
-    fn the_tenant_is_read_from_header_or_body() {
-        let text = "HTTP/1.1 200 OK\r\nX-Tenant: acme\r\ncontent-length: 29\r\n\r\n{\"told\":{\"tenant\":\"globex\"}}\n";
-        for (names, tenant) in [("x-tenant", Some("acme")), ("/told/tenant", Some("globex")), ("/told", None), ("x-none", None)] {
-            assert_eq!(whole(text, false, Some(&names.parse().unwrap())).tenant.as_deref(), tenant, "{names}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_answer_is_malformed() {
-        for text in [
-            "SSH-2.0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n",
-            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    fn the_tenant_in_a_body_is_text_at_its_pointer() {
+        let names: Names = "/told/tenant".parse().unwrap();
+        for (body, whose) in [
+            (r#"{"told":{"tenant":"acme"}}"#, Whose::AsAsked),
+            (r#"{"told":{"tenant":"globex"}}"#, Whose::Other("globex".to_owned())),
+            (r#"{"told":{"tenant":7}}"#, Whose::Unsaid),
+            (r#"{"told":"acme"}"#, Whose::Unsaid),
+            ("acme", Whose::Unsaid),
         ] {
-            assert_eq!(parse(text.as_bytes(), false, false, None), Err(Malformed), "{text}");
+            assert_eq!(names.in_body("acme", body.as_bytes()), whose, "{body}");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `compare`: is the second result worse than the first, and by more than chance?
 //!
 //! The noise of a figure is the standard error over the seconds of its run: two runs differ when their difference is above
-//! twice the noise of both together, and the second is worse when it is above the tolerance as well.
+//! twice the noise of both together, and the second is worse when it is above the tolerance as well. Failures have no tolerance:
+//! whatever chance does not explain is worse, and a leak is always.
 
 use super::result::VERSION;
 use crate::sidecar::unusable;
@@ -38,15 +39,15 @@ pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
         let change = (b.value / a.value - 1.0) * 100.0;
         println!("{:<20} {:>12.1} {:>12.1} {change:>+8.1}% {noise:>8.1}%  {}", figure.name, a.value, b.value, verdict.text());
     }
-    let [a, b] = [&before, &after].map(failed_share);
-    println!("{:<20} {:>11.3}% {:>11.3}%", "failed", a * 100.0, b * 100.0);
-    // A result with more failures is no better for being faster.
-    worse |= b > a + options.tolerance / 100.0;
-    let leaked = after.pointer("/all/leaked").and_then(Value::as_u64).unwrap_or(0);
-    if leaked > 0 {
+    let [a, b] = [&before, &after].map(Failed::of);
+    let fails_more = b.is_more_than(a);
+    let told = if fails_more { Verdict::Worse.text() } else { "" };
+    println!("{:<20} {:>11.3}% {:>11.3}% {:>30}", "failed", a.share() * 100.0, b.share() * 100.0, told);
+    let leaked = count(&after, "/all/leaked");
+    if leaked > 0.0 {
         println!("{leaked} answers of the second leaked: worse, whatever its speed");
     }
-    Ok(if worse || leaked > 0 { Ended::TargetMissed } else { Ended::Done })
+    Ok(if worse || fails_more || leaked > 0.0 { Ended::TargetMissed } else { Ended::Done })
 }
 
 pub(crate) fn read(file: &Path) -> Result<Value, Error> {
@@ -59,9 +60,32 @@ pub(crate) fn read(file: &Path) -> Result<Value, Error> {
     }
 }
 
-fn failed_share(result: &Value) -> f64 {
-    let count = |at| result.pointer(at).and_then(Value::as_f64).unwrap_or(0.0);
-    count("/all/failed") / count("/all/asked").max(1.0)
+fn count(result: &Value, at: &str) -> f64 {
+    result.pointer(at).and_then(Value::as_f64).unwrap_or(0.0)
+}
+
+/// How many of how many requests did not end as they should.
+#[derive(Clone, Copy)]
+struct Failed {
+    failed: f64,
+    asked: f64,
+}
+
+impl Failed {
+    fn of(result: &Value) -> Self {
+        Self { failed: count(result, "/all/failed"), asked: count(result, "/all/asked").max(1.0) }
+    }
+
+    fn share(self) -> f64 {
+        self.failed / self.asked
+    }
+
+    /// By more than twice the standard error that the difference of two such shares has by chance.
+    fn is_more_than(self, before: Self) -> bool {
+        let pooled = (self.failed + before.failed) / (self.asked + before.asked);
+        let error = (pooled * (1.0 - pooled) * (1.0 / self.asked + 1.0 / before.asked)).max(0.0).sqrt();
+        self.share() > before.share() + 2.0 * error
+    }
 }
 
 /// A figure of a result that is compared.
@@ -150,6 +174,23 @@ mod tests {
             (of(100.0, 5.0), of(120.0, 5.0), false, Verdict::Worse),
         ] {
             assert_eq!(Verdict::of(before, after, more_is_better, 0.05), verdict, "{} to {}", before.value, after.value);
+        }
+    }
+
+    #[test]
+    fn more_failures_are_worse_unless_they_may_be_chance() {
+        let of = |failed, asked| Failed { failed, asked };
+        for (before, after, more) in [
+            (of(0.0, 1e4), of(0.0, 1e4), false),
+            (of(0.0, 1e4), of(1.0, 1e4), false),
+            // Five in ten thousand: far below any tolerance of speed, and not by chance.
+            (of(0.0, 1e4), of(5.0, 1e4), true),
+            (of(100.0, 1e4), of(110.0, 1e4), false),
+            (of(100.0, 1e4), of(150.0, 1e4), true),
+            (of(150.0, 1e4), of(100.0, 1e4), false),
+            (of(0.0, 100.0), of(100.0, 100.0), true),
+        ] {
+            assert_eq!(after.is_more_than(before), more, "{} after {}", after.failed, before.failed);
         }
     }
 

@@ -1,31 +1,40 @@
-//! One HTTP/1.1 connection of the load: writes a request, collects its answer, tells why it cannot.
-//!
-//! Cost: per request; a write and two reads, no allocation once its buffer has its size.
+//! One connection of the load, whatever it speaks: takes requests into its slots and tells how each of them ended.
 
-use super::answer::{self, Answer, Names};
-use socket2::{Domain, Protocol, Socket, Type};
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+mod head;
+mod http1;
+mod http2;
+mod transport;
+
+use super::answer::Answer;
+use super::plan::{Protocol, Request};
+use http1::Http1;
+use http2::Http2;
+use std::rc::Rc;
+pub(crate) use transport::Transport;
 
 /// Longest answer, so that one without an end does not take all memory.
 const ANSWER_MAX: usize = 64 << 20;
-/// Bytes asked for at once.
-const READ: usize = 16 << 10;
 
 /// Why a request has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub(crate) enum Lost {
-    /// Nobody listens there, or the network says so.
+    #[error("nobody listens there, or the network says so")]
     Connect,
-    /// The server ended the connection before the answer was whole.
+    #[error("no TLS with this server, or none that is trusted")]
+    Tls,
+    #[error("the server ended the connection before the answer was whole")]
     Closed,
-    /// The server, or the network, reset it.
+    #[error("the server, or the network, reset it")]
     Reset,
-    /// No whole answer in time.
+    #[error("no whole answer in time")]
     Timeout,
-    /// What came is no HTTP/1.1, or too long.
+    #[error("what came is not of the protocol, or too long")]
     Malformed,
-    /// Not a request's fate: bytes came that nobody had asked for.
+    /// HTTP/2 alone: the server says that it has not begun with it (RFC 9113 §8.7), so that it may be asked again.
+    #[error("the server did not take it, twice")]
+    Refused,
+    /// Not a request's fate.
+    #[error("bytes came that nobody had asked for")]
     Unasked,
 }
 
@@ -33,102 +42,69 @@ impl Lost {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::Closed => "closed",
             Self::Reset => "reset",
             Self::Timeout => "timeout",
             Self::Malformed => "malformed",
+            Self::Refused => "refused",
             Self::Unasked => "unasked",
         }
     }
 }
 
-/// What a connection says that is not in use.
+/// What a connection is good for, now that it has told what it had to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Idle {
-    Nothing,
-    /// It is over.
-    End,
-    /// Bytes that nobody asked for: it is out of step.
+pub(crate) enum After {
+    /// More requests.
+    Stays,
+    /// Those it has, and no others.
+    Retires,
+    /// Nothing: it is over.
+    Over,
+    /// Nothing: bytes came that nobody asked for, whoever asks next would take them for its answer.
     Unasked,
 }
 
-/// A connection, from its first SYN.
-pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
-    /// What has come of the answer.
-    read: Vec<u8>,
-    /// Bytes of the request that are under way.
-    written: usize,
-    connected: bool,
-    /// Requests it was given.
-    pub(crate) given: u64,
+/// How requests of a connection ended, by slot.
+pub(crate) type Ended = Vec<(usize, Result<Answer, Lost>)>;
+
+/// A connection, connected or not yet.
+pub(crate) enum Connection {
+    Http1(Http1),
+    Http2(Box<Http2>),
 }
 
 impl Connection {
-    /// Begins to connect; whether it can is told by the first write.
-    pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        match socket.connect(&address.into()) {
-            Err(cause) if cause.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => return Err(cause),
-            _ => {}
-        }
-        Ok(Self { stream: socket.into(), read: Vec::with_capacity(READ), written: 0, connected: false, given: 0 })
-    }
-
-    /// Makes room for the next request.
-    pub(crate) fn begin(&mut self) {
-        self.written = 0;
-        self.given += 1;
-    }
-
-    /// Writes what is left of `request` and reads what has come. `None`: the rest is yet to come.
-    pub(crate) fn advance(&mut self, request: &[u8], to_head: bool, names: Option<&Names>) -> Result<Option<Answer>, Lost> {
-        while let Some(rest) = request.get(self.written..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(rest) {
-                Ok(bytes) => (self.written, self.connected) = (self.written + bytes, true),
-                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(_) if !self.connected => return Err(Lost::Connect),
-                // A server may answer and close before it has read a body: its answer counts.
-                Err(_) => break,
-            }
-        }
-        self.collect(to_head, names)
-    }
-
-    /// What came while nothing was asked.
-    pub(crate) fn idle_says(&mut self) -> Idle {
-        match self.stream.read(&mut [0]) {
-            Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Idle::Nothing,
-            Ok(1..) => Idle::Unasked,
-            Ok(0) | Err(_) => Idle::End,
+    pub(crate) fn over(transport: Transport, protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Http1 => Self::Http1(Http1::over(transport)),
+            Protocol::Http2 { streams } => Self::Http2(Box::new(Http2::over(transport, streams))),
         }
     }
 
-    fn collect(&mut self, to_head: bool, names: Option<&Names>) -> Result<Option<Answer>, Lost> {
-        loop {
-            let had = self.read.len();
-            self.read.resize(had + READ, 0);
-            let came = self.stream.read(self.read.get_mut(had..).unwrap_or_default());
-            self.read.truncate(had + came.as_ref().copied().unwrap_or(0));
-            let closed = match came {
-                Ok(bytes) => bytes == 0,
-                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(_) => return Err(Lost::Reset),
-            };
-            let answer = answer::parse(&self.read, to_head, closed, names).map_err(|_| Lost::Malformed)?;
-            match answer {
-                // More bytes than one answer has: the next would be taken for this one's.
-                Some(answer) if answer.bytes < self.read.len() => return Err(Lost::Malformed),
-                Some(answer) => {
-                    self.read.clear();
-                    return Ok(Some(answer));
-                }
-                None if closed => return Err(Lost::Closed),
-                None if self.read.len() > ANSWER_MAX => return Err(Lost::Malformed),
-                None => {}
-            }
+    /// Gives it the next request of `slot`, which has none; `advance` sends it.
+    pub(crate) fn ask(&mut self, slot: usize, request: Rc<Request>) {
+        match self {
+            Self::Http1(connection) => connection.ask(request),
+            Self::Http2(connection) => connection.ask(slot, request),
+        }
+    }
+
+    /// Takes `slot` its request, whose time is over; `advance` tells the server.
+    pub(crate) fn forget(&mut self, slot: usize) {
+        match self {
+            Self::Http1(connection) => connection.forget(),
+            Self::Http2(connection) => connection.forget(slot),
+        }
+    }
+
+    /// Sends and receives what can be now. `ends`: the system says that the other side has ended it.
+    pub(crate) fn advance(&mut self, ends: bool, ended: &mut Ended) -> After {
+        match self {
+            Self::Http1(connection) => connection.advance(ends, ended),
+            // It reads until that end itself.
+            Self::Http2(connection) => connection.advance(ended),
         }
     }
 }

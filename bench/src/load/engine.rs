@@ -5,8 +5,10 @@
 //! (no coordinated omission). Sleeps end early and the rest is polled: what wakes a thread late by a timer is not the server's.
 //! Absent on purpose: a runtime, whose timers have a grain of a millisecond.
 
-use super::connection::{Connection, Idle, Lost};
-use super::plan::Plan;
+use super::answer::Answer;
+use super::connection::{After, Connection, Ended, Lost, Transport};
+use super::pace::Pace;
+use super::plan::{Plan, Request};
 use super::tally::{Tally, Times};
 use crate::sidecar::unusable;
 use crate::versus::step::Error;
@@ -17,7 +19,9 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Sleep no nearer to the next due time than this.
@@ -42,20 +46,12 @@ pub(crate) struct Shape {
     pub(crate) seed: u64,
 }
 
-/// When the next request is due.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Pace {
-    /// Open loop: so many a second, whatever the answers do.
-    Rate(f64),
-    /// Closed loop: each connection asks again so long after its answer.
-    Think(Duration),
-}
-
 /// A request that is due and has no connection yet.
-#[derive(Clone, Copy)]
 struct Due {
     at: Instant,
-    tenant: usize,
+    request: Rc<Request>,
+    /// The server has refused it once.
+    again: bool,
 }
 
 struct Busy {
@@ -63,14 +59,29 @@ struct Busy {
     sent: Instant,
 }
 
+/// A place for a connection that has one.
 struct Place {
     connection: Connection,
-    busy: Option<Busy>,
+    /// What each of its slots waits for.
+    slots: Vec<Option<Busy>>,
+    /// Requests it was given.
+    given: u64,
+    /// It takes more.
+    serves: bool,
     /// The tenant that asked last.
     last: usize,
     /// Tells events of a connection from those of the one before it in this place.
     generation: u32,
 }
+
+impl Place {
+    fn is_idle(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+}
+
+/// A slot of the connection in a place.
+type Room = (usize, usize);
 
 /// One run.
 pub(crate) struct Engine<'a> {
@@ -78,8 +89,12 @@ pub(crate) struct Engine<'a> {
     shape: Shape,
     epoll: OwnedFd,
     places: Vec<Option<Place>>,
-    idle: Vec<usize>,
+    /// Slots of connections that wait for nothing.
+    idle: Vec<Room>,
+    /// Places without a connection.
     free: Vec<usize>,
+    /// Kept for its memory.
+    ended: Ended,
     waiting: VecDeque<Due>,
     /// Due times of a closed loop, earliest first.
     again: BinaryHeap<Reverse<Instant>>,
@@ -96,14 +111,16 @@ pub(crate) fn run(plan: &Plan, shape: Shape, progress: &mut dyn FnMut(&Tally, In
     let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|cause| unusable("epoll")(cause.into()))?;
     let started = Instant::now();
     let tally = Tally::new(plan, started + shape.warm_up);
-    let closed = if matches!(shape.pace, Pace::Think(_)) { shape.connections } else { 0 };
+    let slots = plan.peer.protocol.slots();
+    let closed = if matches!(shape.pace, Pace::Think(_)) { shape.connections * slots } else { 0 };
     let mut engine = Engine {
         plan,
         shape,
         epoll,
         places: (0..shape.connections).map(|_| None).collect(),
-        idle: Vec::with_capacity(shape.connections),
+        idle: Vec::with_capacity(shape.connections * slots),
         free: (0..shape.connections).rev().collect(),
+        ended: Ended::new(),
         waiting: VecDeque::new(),
         again: std::iter::repeat_n(Reverse(started), closed).collect(),
         started,
@@ -155,6 +172,7 @@ impl Engine<'_> {
         match self.shape.pace {
             // From the start, not from the one before: errors do not add up.
             Pace::Rate(rate) => Some(self.started + Duration::from_secs_f64(self.asked as f64 / rate)),
+            Pace::Ramp(ramp) => Some(self.started + ramp.due(self.asked, self.shape.warm_up)),
             Pace::Think(_) => self.again.peek().map(|next| next.0),
         }
     }
@@ -165,110 +183,153 @@ impl Engine<'_> {
         self.again.pop();
         self.asked += 1;
         self.open += 1;
-        let tenant = self.plan.tenant_at(self.chance.share());
-        self.send(Due { at, tenant });
+        let (tenant, kind) = (self.chance.share(), self.chance.share());
+        if let Some(request) = self.plan.request_at(tenant, kind) {
+            self.send(Due { at, request: Rc::clone(request), again: false });
+        }
     }
 
     fn send(&mut self, due: Due) {
-        let index = match (self.idle.pop(), self.free.pop()) {
-            (Some(idle), free) => {
-                self.free.extend(free);
-                idle
-            }
-            (None, Some(free)) => match self.connect(free) {
-                Ok(()) => free,
-                Err(()) => {
-                    self.free.push(free);
-                    self.ended(due.tenant, due.at, Err(Lost::Connect));
-                    return;
-                }
-            },
-            (None, None) => {
-                self.waiting.push_back(due);
-                return;
-            }
-        };
-        if let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) {
-            place.connection.begin();
-            place.busy = Some(Busy { due, sent: Instant::now() });
-            place.last = due.tenant;
+        match self.room() {
+            Ok(Some(room)) => self.ask(room, due),
+            Ok(None) => self.waiting.push_back(due),
+            Err(lost) => self.ended(&due, Err(lost)),
         }
-        self.advance(index, false);
     }
 
-    fn connect(&mut self, index: usize) -> Result<(), ()> {
-        let connection = Connection::open(self.plan.address).map_err(drop)?;
+    /// A slot for the next request. A closed loop has as many connections as it was told; an open loop makes one when it lacks one.
+    fn room(&mut self) -> Result<Option<Room>, Lost> {
+        let connects = matches!(self.shape.pace, Pace::Think(_)) || self.idle.is_empty();
+        match self.free.pop_if(|_| connects) {
+            None => Ok(self.idle.pop()),
+            Some(place) => match self.connect(place) {
+                Ok(()) => {
+                    self.idle.extend((1..self.plan.peer.protocol.slots()).rev().map(|slot| (place, slot)));
+                    Ok(Some((place, 0)))
+                }
+                Err(_) => {
+                    self.free.push(place);
+                    Err(Lost::Connect)
+                }
+            },
+        }
+    }
+
+    fn connect(&mut self, index: usize) -> io::Result<()> {
+        let transport = Transport::open(&self.plan.peer)?;
         self.generation = self.generation.wrapping_add(1);
         let data = EventData::new_u64(u64::from(self.generation) << 32 | index as u64);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        epoll::add(&self.epoll, &connection.stream, data, flags).map_err(drop)?;
+        epoll::add(&self.epoll, &transport, data, flags)?;
+        let protocol = self.plan.peer.protocol;
+        let slots = std::iter::repeat_with(|| None).take(protocol.slots()).collect();
+        let connection = Connection::over(transport, protocol);
         if let Some(place) = self.places.get_mut(index) {
-            *place = Some(Place { connection, busy: None, last: 0, generation: self.generation });
+            *place = Some(Place { connection, slots, given: 0, serves: true, last: 0, generation: self.generation });
         }
         Ok(())
+    }
+
+    fn ask(&mut self, (index, slot): Room, due: Due) {
+        let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) else { return };
+        place.connection.ask(slot, Rc::clone(&due.request));
+        place.last = due.request.tenant;
+        place.given += 1;
+        if let Some(slot) = place.slots.get_mut(slot) {
+            *slot = Some(Busy { due, sent: Instant::now() });
+        }
+        if place.given >= self.shape.per_connection {
+            self.retire(index);
+        }
+        self.advance(index, false);
     }
 
     fn happened(&mut self, event: Event) {
         let data = event.data.u64();
         let (index, generation) = ((data & u64::from(u32::MAX)) as usize, (data >> 32) as u32);
-        let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) else { return };
-        if place.generation != generation {
-            return;
-        }
-        let ends = { event.flags }.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-        if place.busy.is_some() {
-            self.advance(index, ends);
-            return;
-        }
-        let says = place.connection.idle_says();
-        if says == Idle::Unasked {
-            // Whoever asks next would take it for an answer: a leak in the making, whose it is.
-            self.tally.lost(place.last, Lost::Unasked, Instant::now());
-        }
-        if ends || says != Idle::Nothing {
-            self.idle.retain(|idle| *idle != index);
-            self.close(index);
+        let same = self.places.get(index).and_then(Option::as_ref).is_some_and(|place| place.generation == generation);
+        if same {
+            self.advance(index, { event.flags }.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR));
         }
     }
 
     fn advance(&mut self, index: usize, ends: bool) {
         let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) else { return };
-        let Some(busy) = &place.busy else { return };
-        let Some(tenant) = self.plan.tenants.get(busy.due.tenant) else { return };
-        let outcome = match place.connection.advance(&tenant.request, self.plan.to_head, self.plan.names.as_ref()) {
-            Ok(None) => return,
-            Ok(Some(answer)) => Ok(answer),
-            Err(lost) => Err(lost),
-        };
-        let keep = outcome.as_ref().is_ok_and(|answer| answer.stays) && !ends && place.connection.given < self.shape.per_connection;
-        let Some(Busy { due, sent }) = place.busy.take() else { return };
-        self.ended(due.tenant, due.at, outcome.map(|answer| (answer, sent)));
-        if keep { self.idle.push(index) } else { self.close(index) }
+        let mut ended = std::mem::take(&mut self.ended);
+        let after = place.connection.advance(ends, &mut ended);
+        for (slot, outcome) in ended.drain(..) {
+            self.answered((index, slot), outcome);
+        }
+        self.ended = ended;
+        match after {
+            After::Stays => {}
+            After::Retires => self.retire(index),
+            After::Over => self.close(index),
+            After::Unasked => {
+                // A leak in the making, whose it is.
+                let last = self.places.get(index).and_then(Option::as_ref).map_or(0, |place| place.last);
+                self.tally.lost(last, Lost::Unasked, Instant::now());
+                self.close(index);
+            }
+        }
+        self.close_if_done(index);
     }
 
-    fn ended(&mut self, tenant: usize, due: Instant, outcome: Result<(super::answer::Answer, Instant), Lost>) {
-        let now = Instant::now();
+    fn answered(&mut self, (index, slot): Room, outcome: Result<Answer, Lost>) {
+        let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) else { return };
+        let Some(Busy { due, sent }) = place.slots.get_mut(slot).and_then(Option::take) else { return };
+        if place.serves {
+            self.idle.push((index, slot));
+        }
+        match outcome {
+            // Not begun with: any client would ask again.
+            Err(Lost::Refused) if !due.again => self.waiting.push_front(Due { again: true, ..due }),
+            outcome => self.ended(&due, outcome.map(|answer| (answer, sent))),
+        }
+    }
+
+    fn ended(&mut self, due: &Due, outcome: Result<(Answer, Instant), Lost>) {
+        let (now, request) = (Instant::now(), &*due.request);
         self.open = self.open.saturating_sub(1);
         if let Pace::Think(think) = self.shape.pace {
             self.again.push(Reverse(now + if outcome.is_err() { think.max(AFTER_LOSS) } else { think }));
         }
         // By when it was due: the warm-up's last answers do not count, late as they may come. What leaks in it leaks.
-        if due < self.tally.began {
+        if due.at < self.tally.began {
             if let Ok((answer, _)) = outcome {
-                self.tally.warmed(self.plan, tenant, answer, now);
+                self.tally.warmed(request, answer, now);
             }
             return;
         }
         match outcome {
-            Ok((answer, sent)) => self.tally.answered(self.plan, tenant, Times { due, sent }, answer, now),
-            Err(lost) => self.tally.lost(tenant, lost, now),
+            Ok((answer, sent)) => {
+                // In a closed loop nobody waits for a request that is not sent yet: that delay is this program's own.
+                let from = if matches!(self.shape.pace, Pace::Think(_)) { sent } else { due.at };
+                self.tally.answered(request, Times { due: due.at, sent, from }, answer, now);
+            }
+            Err(lost) => self.tally.lost(request.tenant, lost, now),
+        }
+    }
+
+    /// Gives it no more requests.
+    fn retire(&mut self, index: usize) {
+        let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) else { return };
+        if std::mem::replace(&mut place.serves, false) {
+            self.idle.retain(|(idle, _)| *idle != index);
+        }
+    }
+
+    fn close_if_done(&mut self, index: usize) {
+        let done = self.places.get(index).and_then(Option::as_ref).is_some_and(|place| !place.serves && place.is_idle());
+        if done {
+            self.close(index);
         }
     }
 
     /// Closing takes it out of epoll as well.
     fn close(&mut self, index: usize) {
-        if let Some(place) = self.places.get_mut(index) {
-            *place = None;
+        self.retire(index);
+        if self.places.get_mut(index).and_then(Option::take).is_some() {
             self.free.push(index);
         }
     }
@@ -276,13 +337,21 @@ impl Engine<'_> {
     fn expire(&mut self, now: Instant) {
         let timeout = self.shape.timeout;
         while let Some(due) = self.waiting.pop_front_if(|due| now >= due.at + timeout) {
-            self.ended(due.tenant, due.at, Err(Lost::Timeout));
+            self.ended(&due, Err(Lost::Timeout));
         }
         for index in 0..self.places.len() {
-            let busy = self.places.get(index).and_then(Option::as_ref).and_then(|place| place.busy.as_ref());
-            let Some(due) = busy.filter(|busy| now >= busy.sent + timeout).map(|busy| busy.due) else { continue };
-            self.ended(due.tenant, due.at, Err(Lost::Timeout));
-            self.close(index);
+            let Some(place) = self.places.get_mut(index).and_then(Option::as_mut) else { continue };
+            let late = |slot: &mut Option<Busy>| slot.take_if(|busy| now >= busy.sent + timeout);
+            let late: Vec<_> = place.slots.iter_mut().enumerate().filter_map(|(slot, busy)| Some((slot, late(busy)?))).collect();
+            late.iter().for_each(|(slot, _)| place.connection.forget(*slot));
+            for (_, Busy { due, .. }) in &late {
+                self.ended(due, Err(Lost::Timeout));
+            }
+            if !late.is_empty() {
+                // What it still has may come; nobody is sent to where one has waited in vain.
+                self.retire(index);
+                self.advance(index, false);
+            }
         }
     }
 

@@ -1,31 +1,35 @@
 //! What is sent, for whom and how often: the options, read once into requests that only have to be written.
 
-use super::Options;
+mod request;
+mod target;
+
 use super::answer::Names;
+use super::options::Options;
 use crate::versus::step::Error;
-use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use bytes::Bytes;
+use request::Asker;
+pub(crate) use request::{Header, Kind, Message, Request};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::rc::Rc;
 use std::str::FromStr;
+pub(crate) use target::{Peer, Protocol, Target};
 
 /// Everything about the load but its pace.
 pub(crate) struct Plan {
-    pub(crate) address: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) tenants: Vec<Tenant>,
-    pub(crate) expected: Vec<u16>,
-    pub(crate) names: Option<Names>,
-    /// Answers to HEAD have no body.
-    pub(crate) to_head: bool,
+    /// Weights of each kind and all before it, as a share of all.
+    kinds_up_to: Vec<f64>,
+    /// Of each tenant, one of each kind.
+    requests: Vec<Rc<Request>>,
 }
 
 /// One tenant of the mix.
 pub(crate) struct Tenant {
     pub(crate) name: String,
-    /// Its request, whole.
-    pub(crate) request: Vec<u8>,
     /// Weights of this tenant and all before it, as a share of all: a number in `0..1` below it falls to this tenant.
-    pub(crate) up_to: f64,
+    up_to: f64,
 }
 
 /// A tenant as written: `NAME[@HOST][=WEIGHT]`.
@@ -53,93 +57,83 @@ impl FromStr for Share {
     }
 }
 
-/// An `http` address to load.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    authority: String,
-    path: String,
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let rest = text.strip_prefix("http://").ok_or("it does not begin with http://, the one scheme that is spoken")?;
-        let (authority, path) = rest.find('/').and_then(|at| rest.split_at_checked(at)).unwrap_or((rest, "/"));
-        if authority.is_empty() || authority.contains(['@', ' ']) {
-            return Err("it names no host: http://HOST[:PORT][/PATH]".to_owned());
-        }
-        Ok(Self { authority: authority.to_owned(), path: path.to_owned() })
-    }
-}
-
-impl Target {
-    /// The target at `address`, for servers of our own.
-    pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { authority: address.to_string(), path: "/".to_owned() }
-    }
-
-    fn resolve(&self) -> Result<SocketAddr, Error> {
-        let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let authority = if has_port { self.authority.clone() } else { format!("{}:80", self.authority) };
-        let unusable = |why: String| Error::Unusable { what: format!("host `{}`", self.authority), why };
-        let mut found = authority.to_socket_addrs().map_err(|cause| unusable(cause.to_string()))?;
-        found.next().ok_or_else(|| unusable("it has no address".to_owned()))
-    }
-}
-
 impl Plan {
     pub(crate) fn of(options: &Options, target: &Target) -> Result<Self, Error> {
+        if options.answer_tenant.is_some() && options.tenants.is_empty() {
+            return Err(Error::Usage("--answer-tenant needs --tenants: without them no answer can be another's".to_owned()));
+        }
+        if options.grpc && options.answer_tenant.as_ref().is_some_and(Names::reads_body) {
+            return Err(Error::Usage("a gRPC message is no JSON: give --answer-tenant the name of a header or of metadata".to_owned()));
+        }
+        let peer = target.peer(options)?;
         let tokens = options.token_file.as_deref().map(tokens).transpose()?.unwrap_or_default();
-        let body = options.body.clone().unwrap_or_else(|| "x".repeat(options.body_size.unwrap_or(0)));
         let anonymous = [Share { name: "-".to_owned(), host: None, weight: 1.0 }];
         let shares = if options.tenants.is_empty() { anonymous.as_slice() } else { options.tenants.as_slice() };
-        let weight = |rank: usize, share: &Share| share.weight / ((rank + 1) as f64).powf(options.zipf);
-        let sum: f64 = shares.iter().enumerate().map(|(rank, share)| weight(rank, share)).sum();
-        let mut below = 0.0;
-        let mut tenants = Vec::with_capacity(shares.len());
-        for (rank, share) in shares.iter().enumerate() {
-            below += weight(rank, share) / sum;
+        let tenants = tenants(shares, options.zipf)?;
+        let kinds = [kind(options, target)];
+        let mut requests = Vec::with_capacity(shares.len() * kinds.len());
+        for (tenant, share) in shares.iter().enumerate() {
             let token = tokens.get(&share.name).map(String::as_str);
             if token.is_none() && !tokens.is_empty() {
                 return Err(Error::Usage(format!("the token file has no line for tenant `{}`", share.name)));
             }
-            tenants.push(Tenant { name: share.name.clone(), request: request(options, target, share, token, &body), up_to: below });
+            let asker = Asker { tenant, name: &share.name, host: share.host.as_deref(), token };
+            for kind in &kinds {
+                requests.push(Rc::new(kind.request(target, peer.protocol, &asker, options.answer_tenant.as_ref())?));
+            }
         }
-        let to_head = options.method.eq_ignore_ascii_case("HEAD");
-        Ok(Self { address: target.resolve()?, tenants, expected: options.expect.clone(), names: options.answer_tenant.clone(), to_head })
+        let kinds_up_to = shares_up_to(kinds.iter().map(|kind| kind.weight));
+        Ok(Self { peer, tenants, kinds_up_to, requests })
     }
 
-    /// The tenant a number in `0..1` falls to.
-    pub(crate) fn tenant_at(&self, number: f64) -> usize {
-        self.tenants.partition_point(|tenant| tenant.up_to <= number).min(self.tenants.len().saturating_sub(1))
-    }
-
-    /// Without a list, every 2xx is as expected.
-    pub(crate) fn expects(&self, status: u16) -> bool {
-        if self.expected.is_empty() { (200..300).contains(&status) } else { self.expected.contains(&status) }
+    /// The request that two numbers in `0..1` fall to: the one tells the tenant, the other what it asks.
+    pub(crate) fn request_at(&self, tenant: f64, kind: f64) -> Option<&Rc<Request>> {
+        let tenant = self.tenants.partition_point(|of| of.up_to <= tenant).min(self.tenants.len().saturating_sub(1));
+        let kinds = self.kinds_up_to.len();
+        let kind = self.kinds_up_to.partition_point(|up_to| *up_to <= kind).min(kinds.saturating_sub(1));
+        self.requests.get(tenant * kinds + kind)
     }
 }
 
-fn request(options: &Options, target: &Target, share: &Share, token: Option<&str>, body: &str) -> Vec<u8> {
-    let filled = |text: &str| text.replace("{tenant}", &share.name);
-    let path = filled(options.path.as_deref().unwrap_or(&target.path));
-    let mut text = format!("{} {path} HTTP/1.1\r\n", options.method);
-    // Writing to a String does not fail.
-    let mut line = |name: &str, value: &str| _ = write!(text, "{name}: {value}\r\n");
-    line("host", share.host.as_deref().unwrap_or(&target.authority));
-    for Header { name, value } in &options.header {
-        line(name, &filled(value));
+/// The mix. The n-th weight is divided by n to the power of the skew.
+fn tenants(shares: &[Share], zipf: f64) -> Result<Vec<Tenant>, Error> {
+    let mut seen = HashSet::new();
+    if let Some(twice) = shares.iter().find(|share| !seen.insert(&share.name)) {
+        return Err(Error::Usage(format!("tenant `{}` stands twice in the mix: add up its weights", twice.name)));
     }
-    if let Some(token) = token {
-        line("authorization", &format!("Bearer {token}"));
+    let weights = shares.iter().enumerate().map(|(rank, share)| share.weight / ((rank + 1) as f64).powf(zipf));
+    Ok(shares.iter().zip(shares_up_to(weights)).map(|(share, up_to)| Tenant { name: share.name.clone(), up_to }).collect())
+}
+
+/// Of each weight, the share of all that it and those before it have.
+fn shares_up_to(weights: impl Iterator<Item = f64>) -> Vec<f64> {
+    let weights: Vec<f64> = weights.collect();
+    let sum: f64 = weights.iter().sum();
+    weights
+        .iter()
+        .scan(0.0, |below, weight| {
+            *below += weight / sum;
+            Some(*below)
+        })
+        .collect()
+}
+
+/// The one kind of request that the options describe.
+fn kind(options: &Options, target: &Target) -> Kind {
+    let body = match (&options.message, &options.body) {
+        (Some(message), _) => message.framed(),
+        (None, Some(text)) => text.clone().into(),
+        (None, None) => Bytes::from(vec![b'x'; options.body_size.unwrap_or(0)]),
+    };
+    Kind {
+        weight: 1.0,
+        method: if options.grpc { "POST".to_owned() } else { options.method.clone() },
+        path: options.path.as_ref().unwrap_or(&target.path).clone(),
+        headers: options.header.clone(),
+        body,
+        grpc: options.grpc,
+        expected: options.expect.as_slice().into(),
     }
-    if !body.is_empty() {
-        line("content-length", &body.len().to_string());
-    }
-    text.push_str("\r\n");
-    text.push_str(body);
-    text.into_bytes()
 }
 
 /// Lines `TENANT TOKEN`; a file, so that no token stands in a list of processes.
@@ -153,33 +147,6 @@ fn tokens(file: &Path) -> Result<HashMap<String, String>, Error> {
             _ => Err(unusable(format!("line {} is not `TENANT TOKEN`", number + 1))),
         })
         .collect()
-}
-
-/// A header to add, `NAME: VALUE`.
-#[derive(Clone, Debug)]
-pub(crate) struct Header {
-    name: String,
-    value: String,
-}
-
-impl FromStr for Header {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once(':').ok_or("it is not `NAME: VALUE`")?;
-        if name.is_empty()
-            || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-            || value.contains(['\r', '\n'])
-        {
-            return Err("its name has other bytes than letters, digits, - and _, or its value has a line break".to_owned());
-        }
-        // The framing is ours: a second length would make requests of our own into others.
-        match name.to_ascii_lowercase().as_str() {
-            "host" => Err("the host of a tenant is written with it: NAME@HOST".to_owned()),
-            "content-length" | "transfer-encoding" => Err("bodies are given with --body or --body-size, and framed by that".to_owned()),
-            _ => Ok(Self { name: name.to_owned(), value: value.trim().to_owned() }),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -208,7 +175,7 @@ mod tests {
         let line =
             ["--tenants", "acme@acme.test=3,globex", "--header", "X-For: {tenant}", "--path", "/{tenant}/items", "--token-file", path];
         let plan = plan(&line).unwrap();
-        let texts: Vec<_> = plan.tenants.iter().map(|tenant| String::from_utf8(tenant.request.clone()).unwrap()).collect();
+        let texts: Vec<_> = plan.requests.iter().map(|request| String::from_utf8(request.head.clone()).unwrap()).collect();
         assert_eq!(texts[0], "GET /acme/items HTTP/1.1\r\nhost: acme.test\r\nX-For: acme\r\nauthorization: Bearer t1\r\n\r\n");
         assert_eq!(texts[1], "GET /globex/items HTTP/1.1\r\nhost: 127.0.0.1:9\r\nX-For: globex\r\nauthorization: Bearer t2\r\n\r\n");
     }
@@ -218,7 +185,7 @@ mod tests {
         let plan = plan(&["--tenants", "a=2,b,c", "--zipf", "1"]).unwrap();
         // 2, 1/2, 1/3 of 17/6.
         for (number, tenant) in [(0.0, 0), (0.705, 0), (0.706, 1), (0.882, 1), (0.883, 2), (0.999_999, 2)] {
-            assert_eq!(plan.tenant_at(number), tenant, "{number}");
+            assert_eq!(plan.request_at(number, 0.5).unwrap().tenant, tenant, "{number}");
         }
     }
 
@@ -231,15 +198,37 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_be_one_request_is_refused() {
-        for bad in ["Host: a", "content-length: 1", "Transfer-Encoding: chunked", "a b: c", "a: b\r\nc: d", "none"] {
-            assert!(bad.parse::<Header>().is_err(), "{bad}");
+    fn what_says_nothing_of_a_tenant_is_wrong_usage() {
+        for (line, word) in [
+            (&["--answer-tenant", "x-tenant"][..], "--tenants"),
+            (&["--tenants", "a,b,a"], "twice"),
+            (&["--tenants", "a", "--streams", "2"], "--http2"),
+            (&["--insecure"], "https"),
+            (&["--http2", "--header", "Connection: close"], "HTTP/2 has no header"),
+            (&["--tenants", "a", "--grpc", "--message", "hex:", "--answer-tenant", "/a"], "JSON"),
+        ] {
+            let refused = plan(line).err().unwrap();
+            assert!(matches!(&refused, Error::Usage(text) if text.contains(word)), "{line:?}: {refused}");
         }
+    }
+
+    #[test]
+    fn a_request_of_http2_has_what_the_same_of_http1_has() {
+        let line = ["--http2", "--tenants", "acme@acme.test", "--header", "X-For: {tenant}", "--body", "of {tenant}", "--method", "POST"];
+        let plan = plan(&line).unwrap();
+        let request = &plan.requests[0];
+        assert_eq!((request.parts.method().as_str(), request.parts.uri().to_string().as_str()), ("POST", "http://acme.test/base"));
+        assert_eq!(
+            (&request.parts.headers()["x-for"], &request.parts.headers()["content-length"]),
+            (&"acme".parse().unwrap(), &"7".parse().unwrap())
+        );
+        assert_eq!((&request.body[..], request.head.len()), (&b"of acme"[..], 0));
+    }
+
+    #[test]
+    fn a_share_has_a_name_and_a_weight_above_zero() {
         for bad in ["", "@a", "a=0", "a=-1", "a=x", "a=NaN"] {
             assert!(bad.parse::<Share>().is_err(), "{bad}");
-        }
-        for bad in ["https://a", "http://", "http:///a", "a:80"] {
-            assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The result of a run: JSON with a version, for machines, and a table for those who wait.
 
-use super::engine::{Pace, Shape};
+use super::engine::Shape;
+use super::pace::{Pace, Ramp};
 use super::plan::Plan;
 use super::sketch::Sketch;
 use super::tally::{Leak, Of, Tally};
@@ -9,7 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Version of the JSON; what reads it refuses others.
-pub(crate) const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 2;
 /// Quantiles told, with their names.
 const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999), ("p9999", 0.9999)];
 
@@ -17,7 +18,8 @@ const QUANTILES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> Value {
     let tenants = plan.tenants.iter().zip(&tally.of_tenants).map(|(tenant, of)| (tenant.name.clone(), counts(of)));
     let leaks = tally.leaks.iter().map(|leak| {
-        json!({ "asked_for": leak.asked_for, "named": leak.named, "status": leak.status, "after_seconds": leak.after.as_secs_f64() })
+        let after = leak.after.as_secs_f64();
+        json!({ "asked_for": leak.asked_for, "named": leak.named, "status": leak.status.to_string(), "after_seconds": after })
     });
     let timeline = tally.seconds.iter().map(|second| {
         let (p50, p99, max) = (micros(second.p50), micros(second.p99), micros(second.max));
@@ -26,7 +28,9 @@ pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> 
     json!({
         "version": VERSION,
         "tool": concat!("bulkhead-bench load ", env!("CARGO_PKG_VERSION")),
-        "address": plan.address.to_string(),
+        "address": plan.peer.address.to_string(),
+        "protocol": plan.peer.protocol.name(),
+        "tls": plan.peer.tls.is_some(),
         "shape": shape_json(shape),
         "answers_per_second": tally.rate(shape.duration),
         "all": counts(&tally.of_all),
@@ -39,12 +43,14 @@ pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> 
 }
 
 fn shape_json(shape: &Shape) -> Value {
-    let (loop_, rate, think) = match shape.pace {
-        Pace::Rate(rate) => ("open", Some(rate), None),
-        Pace::Think(think) => ("closed", None, Some(think.as_secs_f64())),
+    let ramp = |ramp: Ramp| json!({ "from": ramp.from, "to": ramp.to, "seconds": ramp.over.as_secs_f64() });
+    let (loop_, rate, ramp, think) = match shape.pace {
+        Pace::Rate(rate) => ("open", Some(rate), None, None),
+        Pace::Ramp(of) => ("open", None, Some(ramp(of)), None),
+        Pace::Think(think) => ("closed", None, None, Some(think.as_secs_f64())),
     };
     json!({
-        "loop": loop_, "rate": rate, "think_seconds": think, "connections": shape.connections,
+        "loop": loop_, "rate": rate, "ramp": ramp, "think_seconds": think, "connections": shape.connections,
         "warm_up_seconds": shape.warm_up.as_secs_f64(), "duration_seconds": shape.duration.as_secs_f64(),
         "timeout_seconds": shape.timeout.as_secs_f64(), "seed": shape.seed,
     })

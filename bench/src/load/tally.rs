@@ -2,9 +2,9 @@
 //!
 //! Cost: per answer; three samples in sketches, one look into a small map.
 
-use super::answer::Answer;
+use super::answer::{Answer, Status, Whose};
 use super::connection::Lost;
-use super::plan::Plan;
+use super::plan::{Plan, Request};
 use super::sketch::Sketch;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -32,11 +32,11 @@ pub(crate) struct Tally {
 #[derive(Default)]
 pub(crate) struct Of {
     pub(crate) asked: u64,
-    /// From when they were due.
+    /// From when they were due; in a closed loop from when they were sent.
     pub(crate) latency: Sketch,
     /// From when they were sent.
     pub(crate) service: Sketch,
-    pub(crate) statuses: BTreeMap<u16, u64>,
+    pub(crate) statuses: BTreeMap<Status, u64>,
     pub(crate) lost: BTreeMap<Lost, u64>,
     pub(crate) unexpected: u64,
     pub(crate) leaked: u64,
@@ -49,7 +49,7 @@ impl Of {
         self.lost.values().sum::<u64>() + self.unexpected + self.leaked + self.unnamed
     }
 
-    fn answered(&mut self, verdict: &Verdict, status: u16, latency: Duration, service: Duration) {
+    fn answered(&mut self, verdict: &Verdict, status: Status, latency: Duration, service: Duration) {
         self.latency.add(latency);
         self.service.add(service);
         *self.statuses.entry(status).or_default() += 1;
@@ -66,7 +66,7 @@ impl Of {
 pub(crate) struct Leak {
     pub(crate) asked_for: String,
     pub(crate) named: String,
-    pub(crate) status: u16,
+    pub(crate) status: Status,
     pub(crate) after: Duration,
 }
 
@@ -85,11 +85,12 @@ struct Running {
     failed: u64,
 }
 
-/// When a request was due and when its first byte was written.
+/// When a request was due, when it was sent, and from which of them its latency counts.
 #[derive(Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) due: Instant,
     pub(crate) sent: Instant,
+    pub(crate) from: Instant,
 }
 
 /// What an answer is, beside what was expected.
@@ -101,13 +102,13 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn of(plan: &Plan, tenant: &str, answer: Answer) -> Self {
-        match answer.tenant {
+    fn of(request: &Request, answer: Answer) -> Self {
+        match answer.whose {
             // First: a leak is one whatever its status.
-            Some(named) if named != tenant => Self::Leaked(named),
-            _ if !plan.expects(answer.status) => Self::Unexpected,
+            Whose::Other(tenant) => Self::Leaked(tenant),
+            _ if !request.expects(answer.status) => Self::Unexpected,
             // A check that sees nothing would pass everything.
-            None if plan.names.is_some() && (200..300).contains(&answer.status) => Self::Unnamed,
+            Whose::Unsaid if request.names.is_some() && answer.status.is_success() => Self::Unnamed,
             _ => Self::Good,
         }
     }
@@ -120,11 +121,11 @@ impl Tally {
         Self { began, last: None, of_all: Of::default(), of_tenants, lag, leaks: Vec::new(), seconds: Vec::new(), running }
     }
 
-    pub(crate) fn answered(&mut self, plan: &Plan, tenant: usize, times: Times, answer: Answer, now: Instant) {
-        let (Some(asked_for), Some(of)) = (plan.tenants.get(tenant), self.of_tenants.get_mut(tenant)) else { return };
-        let (latency, service) = (now.saturating_duration_since(times.due), now.saturating_duration_since(times.sent));
+    pub(crate) fn answered(&mut self, request: &Request, times: Times, answer: Answer, now: Instant) {
+        let Some(of) = self.of_tenants.get_mut(request.tenant) else { return };
+        let (latency, service) = (now.saturating_duration_since(times.from), now.saturating_duration_since(times.sent));
         let status = answer.status;
-        let verdict = Verdict::of(plan, &asked_for.name, answer);
+        let verdict = Verdict::of(request, answer);
         of.answered(&verdict, status, latency, service);
         of.asked += 1;
         self.of_all.answered(&verdict, status, latency, service);
@@ -135,22 +136,22 @@ impl Tally {
         self.running.latency.add(latency);
         self.running.failed += u64::from(!matches!(verdict, Verdict::Good));
         if let Verdict::Leaked(named) = verdict {
-            self.leaked(asked_for.name.clone(), named, status, now);
+            self.leaked(request.asked_for.clone(), named, status, now);
         }
     }
 
     /// An answer within the warm-up: only what leaks is of interest.
-    pub(crate) fn warmed(&mut self, plan: &Plan, tenant: usize, answer: Answer, now: Instant) {
-        let (Some(asked_for), Some(of)) = (plan.tenants.get(tenant), self.of_tenants.get_mut(tenant)) else { return };
+    pub(crate) fn warmed(&mut self, request: &Request, answer: Answer, now: Instant) {
+        let Some(of) = self.of_tenants.get_mut(request.tenant) else { return };
         let status = answer.status;
-        if let Verdict::Leaked(named) = Verdict::of(plan, &asked_for.name, answer) {
+        if let Verdict::Leaked(named) = Verdict::of(request, answer) {
             of.leaked += 1;
             self.of_all.leaked += 1;
-            self.leaked(asked_for.name.clone(), named, status, now);
+            self.leaked(request.asked_for.clone(), named, status, now);
         }
     }
 
-    fn leaked(&mut self, asked_for: String, named: String, status: u16, now: Instant) {
+    fn leaked(&mut self, asked_for: String, named: String, status: Status, now: Instant) {
         if self.leaks.len() < SAMPLES_MAX {
             let after = now.saturating_duration_since(self.began);
             self.leaks.push(Leak { asked_for, named, status, after });

@@ -1,102 +1,17 @@
-//! `bulkhead-bench load` as its user meets it, before servers that misbehave in one way each.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+//! The load over HTTP/1.1: loops, mixes, checks of what comes, and what is lost.
 
-use serde_json::Value;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::{COUNTED, load, says, server};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
-
-/// What a server does with the n-th request of a tenant.
-type Answers = dyn Fn(u64, &str) -> String + Send + Sync;
-
-/// A server that counts its connections and requests.
-struct Server {
-    address: SocketAddr,
-    connections: Arc<AtomicU64>,
-    requests: Arc<AtomicU64>,
-}
-
-/// Starts a server whose answers are what `answers` makes of a request's number and its tenant, which header `x-for` names.
-fn server(answers: impl Fn(u64, &str) -> String + Send + Sync + 'static) -> Server {
-    let answers: Arc<Answers> = Arc::new(answers);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = Server { address: listener.local_addr().unwrap(), connections: Arc::default(), requests: Arc::default() };
-    let (connections, requests) = (Arc::clone(&server.connections), Arc::clone(&server.requests));
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            connections.fetch_add(1, Ordering::SeqCst);
-            let (answers, requests) = (Arc::clone(&answers), Arc::clone(&requests));
-            thread::spawn(move || serve(stream.unwrap(), &*answers, &requests));
-        }
-    });
-    server
-}
-
-fn serve(mut stream: TcpStream, answers: &Answers, requests: &AtomicU64) {
-    let (mut read, mut buffer) = (Vec::new(), [0; 4_096]);
-    while let Ok(length @ 1..) = stream.read(&mut buffer) {
-        read.extend_from_slice(&buffer[..length]);
-        if read.ends_with(b"\r\n\r\n") {
-            let text = String::from_utf8(std::mem::take(&mut read)).unwrap();
-            let tenant = text.lines().find_map(|line| line.strip_prefix("x-for: ")).unwrap_or("-");
-            let answer = answers(requests.fetch_add(1, Ordering::SeqCst), tenant);
-            // An empty answer is a server that hangs up.
-            if answer.is_empty() || stream.write_all(answer.as_bytes()).is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn says(tenant: &str) -> String {
-    format!("HTTP/1.1 200 OK\r\nx-tenant: {tenant}\r\ncontent-length: 2\r\n\r\nok")
-}
-
-struct Run {
-    output: Output,
-    result: Value,
-}
-
-impl Run {
-    fn code(&self) -> Option<i32> {
-        self.output.status.code()
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.output.stdout).into_owned() + &String::from_utf8_lossy(&self.output.stderr)
-    }
-
-    fn number(&self, at: &str) -> f64 {
-        self.result.pointer(at).and_then(Value::as_f64).unwrap_or(0.0)
-    }
-}
-
-fn load(address: SocketAddr, arguments: &[&str]) -> Run {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("result.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-bench"));
-    command.arg("load").arg(format!("http://{address}/")).arg("--output").arg(&file).args(["--header", "x-for: {tenant}"]);
-    let output = command.args(arguments).output().unwrap();
-    let result = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    Run { output, result }
-}
-
-/// A run of at most a minute that ends by its count.
-const COUNTED: [&str; 4] = ["--duration", "60s", "--requests", "1000"];
 
 #[test]
 fn a_closed_loop_asks_as_often_as_told_and_keeps_its_connections() {
     let server = server(|_, tenant| says(tenant));
     let run = load(server.address, &[&COUNTED[..], &["--connections", "4"]].concat());
     assert_eq!((run.code(), run.number("/all/asked"), run.number("/all/statuses/200")), (Some(0), 1_000.0, 1_000.0), "{}", run.text());
-    // One that is idle is used before another is made.
-    let connections = server.connections.load(Ordering::SeqCst);
-    assert!(server.requests.load(Ordering::SeqCst) == 1_000 && (1..=4).contains(&connections), "{connections} connections");
+    assert_eq!((server.requests.load(Ordering::SeqCst), server.connections.load(Ordering::SeqCst)), (1_000, 4));
 }
 
 #[test]
@@ -134,6 +49,13 @@ fn one_leak_among_a_thousand_answers_fails_the_run_and_is_shown() {
 }
 
 #[test]
+fn a_tenant_named_beside_the_right_one_is_a_leak() {
+    let two = server(|_, tenant| says(tenant).replace("content-length", "x-tenant: c\r\ncontent-length"));
+    let run = load(two.address, &[&COUNTED[..], &["--tenants", "a", "--answer-tenant", "x-tenant"]].concat());
+    assert_eq!((run.code(), run.number("/all/leaked")), (Some(1), 1_000.0), "{}", run.text());
+}
+
+#[test]
 fn a_leak_within_the_warm_up_is_one_though_nothing_else_of_it_counts() {
     let leaky = |number, tenant: &str| says(if number == 0 { "b" } else { tenant });
     let paced = ["--rate", "100", "--warm-up", "500ms", "--duration", "500ms", "--timeout", "60s"];
@@ -157,8 +79,8 @@ fn a_run_that_ends_by_its_count_is_as_fast_as_it_was_and_not_as_long_as_it_might
 
 #[test]
 fn an_answer_that_names_no_tenant_does_not_pass_the_check() {
-    let run =
-        load(server(|_, _| says("a").replace("x-tenant", "x-other")).address, &[&COUNTED[..], &["--answer-tenant", "x-tenant"]].concat());
+    let other = server(|_, _| says("a").replace("x-tenant", "x-other"));
+    let run = load(other.address, &[&COUNTED[..], &["--tenants", "a", "--answer-tenant", "x-tenant"]].concat());
     assert_eq!((run.code(), run.number("/all/unnamed")), (Some(1), 1_000.0), "{}", run.text());
 }
 
@@ -213,31 +135,20 @@ fn a_stall_is_charged_for_all_who_would_have_come_meanwhile() {
     assert!(run.number("/all/latency/max") > 1_900_000.0 && run.number("/all/latency/p99") < 1_000_000.0, "{}", run.text());
 }
 
-fn compare(before: &Path, after: &Path) -> Option<i32> {
-    Command::new(env!("CARGO_BIN_EXE_bulkhead-bench")).arg("compare").args([before, after]).output().unwrap().status.code()
-}
-
-#[test]
-fn a_result_is_compared_with_itself_and_with_a_worse_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, result: &Value| {
-        let file = folder.path().join(name);
-        std::fs::write(&file, result.to_string()).unwrap();
-        file
-    };
-    let result = load(server(|_, tenant| says(tenant)).address, &COUNTED).result;
-    let before = write("before.json", &result);
-    assert_eq!(compare(&before, &before), Some(0));
-    for (at, value, code) in [("/all/latency/p99", 1e9, 1), ("/all/leaked", 1.0, 1), ("/all/failed", 500.0, 1), ("/version", 99.0, 70)] {
-        let mut worse = result.clone();
-        *worse.pointer_mut(at).unwrap() = if value < 1e6 { Value::from(value as u64) } else { value.into() };
-        assert_eq!(compare(&before, &write("after.json", &worse)), Some(code), "{at}");
-    }
-}
-
 #[test]
 fn wrong_usage_is_told_from_a_failed_run() {
-    for wrong in [&["--rate", "0"][..], &["--tenants", "a=-1"], &["--header", "Host: a"], &["--duration", "10"]] {
+    for wrong in [
+        &["--rate", "0"][..],
+        &["--tenants", "a=-1"],
+        &["--tenants", "a,a"],
+        &["--answer-tenant", "x-tenant"],
+        &["--header", "Host: a"],
+        &["--duration", "10"],
+        &["--ramp", "1:2"],
+        &["--insecure"],
+        &["--streams", "2"],
+        &["--grpc"],
+    ] {
         let run = load(SocketAddr::from(([127, 0, 0, 1], 9)), wrong);
         assert_eq!(run.code(), Some(2), "{wrong:?}: {}", run.text());
     }
