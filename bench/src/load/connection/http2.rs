@@ -29,9 +29,16 @@ pub(crate) struct Http2 {
     slots: Vec<Slot>,
     awake: Arc<Awake>,
     waker: Waker,
-    /// Why its socket failed, which `h2` tells of no further than that it did.
-    lost: Rc<Cell<Option<Lost>>>,
-    retires: bool,
+    end: Rc<End>,
+}
+
+/// What is known of the end of a connection and not told by the errors that streams have from it.
+#[derive(Default)]
+struct End {
+    /// Why its socket failed: `h2` says no more than that it did.
+    socket: Cell<Option<Lost>>,
+    /// The server takes no more streams.
+    is_near: Cell<bool>,
 }
 
 type Opened = Result<(SendRequest<Bytes>, Connection<Socket, Bytes>), h2::Error>;
@@ -76,13 +83,13 @@ struct Coming {
 impl Http2 {
     pub(super) fn over(transport: Transport, streams: usize) -> Self {
         let (awake, waker) = Awake::pair();
-        let lost = Rc::new(Cell::new(None));
+        let end = Rc::<End>::default();
         let slot = || {
             let (awake, waker) = Awake::pair();
             Slot { exchange: None, awake, waker }
         };
         let slots = std::iter::repeat_with(slot).take(streams).collect();
-        Self { stage: Stage::Shaking(Socket { transport, lost: Rc::clone(&lost) }), slots, awake, waker, lost, retires: false }
+        Self { stage: Stage::Shaking(Socket { transport, end: Rc::clone(&end) }), slots, awake, waker, end }
     }
 
     pub(super) fn ask(&mut self, slot: usize, request: Rc<Request>) {
@@ -107,11 +114,11 @@ impl Http2 {
             self.hear(ended);
             match driven {
                 Ok(Poll::Pending) => {}
-                Ok(Poll::Ready(())) => return self.end(Lost::Closed, ended),
-                Err(lost) => return self.end(lost, ended),
+                Ok(Poll::Ready(())) => return self.over_by(Lost::Closed, ended),
+                Err(lost) => return self.over_by(lost, ended),
             }
         }
-        if self.retires { After::Retires } else { After::Stays }
+        if self.end.is_near.get() { After::Retires } else { After::Stays }
     }
 
     /// Moves bytes between the socket and the streams. Ready: the connection has ended.
@@ -127,7 +134,7 @@ impl Http2 {
                 },
                 Stage::Greeting(mut greeting) => match greeting.as_mut().poll(&mut Context::from_waker(&self.waker)) {
                     Poll::Ready(Ok((ask, connection))) => Stage::Open(ask, Box::new(connection)),
-                    Poll::Ready(Err(error)) => return Err(lost(&error, &self.lost)),
+                    Poll::Ready(Err(error)) => return Err(self.end.lost(&error)),
                     Poll::Pending => {
                         self.stage = Stage::Greeting(greeting);
                         return Ok(Poll::Pending);
@@ -139,7 +146,7 @@ impl Http2 {
                     return match driven {
                         Poll::Pending => Ok(Poll::Pending),
                         Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
-                        Poll::Ready(Err(error)) => Err(lost(&error, &self.lost)),
+                        Poll::Ready(Err(error)) => Err(self.end.lost(&error)),
                     };
                 }
                 Stage::Over => return Ok(Poll::Ready(())),
@@ -155,11 +162,9 @@ impl Http2 {
                 continue;
             }
             let Some(exchange) = &mut slot.exchange else { continue };
-            match exchange.poll(ask, &mut Context::from_waker(&slot.waker), &self.lost) {
+            match exchange.poll(ask, &mut Context::from_waker(&slot.waker), &self.end) {
                 Poll::Pending => {}
                 Poll::Ready(outcome) => {
-                    // It said that it takes no more, or this stream alone was too much: others have room.
-                    self.retires |= outcome == Err(Lost::Refused);
                     ended.push((index, outcome));
                     slot.exchange = None;
                 }
@@ -169,7 +174,7 @@ impl Http2 {
         }
     }
 
-    fn end(&mut self, lost: Lost, ended: &mut Ended) -> After {
+    fn over_by(&mut self, lost: Lost, ended: &mut Ended) -> After {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if slot.exchange.take().is_some() {
                 ended.push((index, Err(lost)));
@@ -182,13 +187,15 @@ impl Http2 {
 
 fn builder() -> Builder {
     let mut builder = Builder::new();
-    builder.enable_push(false).initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    // No stream before the server has said how many it takes: those above would be refused, and that would be our fault.
+    builder.enable_push(false).initial_max_send_streams(0);
+    builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     builder
 }
 
 impl Exchange {
-    fn poll(&mut self, ask: &SendRequest<Bytes>, context: &mut Context<'_>, why: &Cell<Option<Lost>>) -> Poll<Result<Answer, Lost>> {
-        let lost = |error: h2::Error| lost(&error, why);
+    fn poll(&mut self, ask: &SendRequest<Bytes>, context: &mut Context<'_>, end: &End) -> Poll<Result<Answer, Lost>> {
+        let lost = |error: h2::Error| end.lost(&error);
         loop {
             match &mut self.part {
                 // A handle of its own: one alone would refuse the next request while the server's limit of streams is reached.
@@ -256,15 +263,18 @@ fn grpc_status(headers: &HeaderMap) -> Option<Status> {
     headers.get("grpc-status")?.to_str().ok()?.parse().ok().map(Status::Grpc)
 }
 
-/// What an error of `h2` makes of a request.
-fn lost(error: &h2::Error, why: &Cell<Option<Lost>>) -> Lost {
-    match error.reason() {
-        // Only a server that goes away in peace says of which requests it knows; what it took and dropped fails otherwise.
-        Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Lost::Refused,
-        Some(Reason::REFUSED_STREAM) if error.is_remote() => Lost::Refused,
-        Some(_) if error.is_remote() => Lost::Reset,
-        None if error.is_io() => why.get().unwrap_or(Lost::Closed),
-        _ => Lost::Malformed,
+impl End {
+    /// What an error of `h2` makes of a request.
+    fn lost(&self, error: &h2::Error) -> Lost {
+        self.is_near.set(self.is_near.get() || error.is_go_away());
+        match error.reason() {
+            // Only a server that goes away in peace says of which requests it knows; what it took and dropped fails otherwise.
+            Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Lost::Refused,
+            Some(Reason::REFUSED_STREAM) if error.is_remote() => Lost::Refused,
+            Some(_) if error.is_remote() => Lost::Reset,
+            None if error.is_io() => self.socket.get().unwrap_or(Lost::Closed),
+            _ => Lost::Malformed,
+        }
     }
 }
 
@@ -299,7 +309,7 @@ impl Wake for Awake {
 /// The transport as `h2` wants it. Nobody is woken: whoever has the socket's events asks again.
 struct Socket {
     transport: Transport,
-    lost: Rc<Cell<Option<Lost>>>,
+    end: Rc<End>,
 }
 
 impl Socket {
@@ -313,7 +323,7 @@ impl Socket {
         match done {
             Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             Err(cause) => {
-                self.lost.set(Some(self.transport.lost(&cause)));
+                self.end.socket.set(Some(self.transport.lost(&cause)));
                 Poll::Ready(Err(cause))
             }
             done => Poll::Ready(done),
