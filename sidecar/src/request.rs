@@ -65,12 +65,27 @@ enum Passed {
     Answered(Own),
 }
 
-/// One request, from its head to its answer. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
-pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Received, body: Body) -> Response {
+/// A request that has begun: what came of it before anything was waited for.
+pub struct Begun {
+    form: Form,
+    record: Box<Record>,
+    prepared: Result<Prepared, Refusal>,
+}
+
+/// The first half of one request: from its head to what is waited for. Apart from the other half, so that the head is not carried
+/// into a future. `worker` is this thread's own: no lock, no atomic, nothing shared but limits.
+pub fn begin(worker: &Rc<Worker>, from: &Rc<Downstream>, received: Received, body: Body) -> Begun {
     let policy = worker.policy(); // one state for the whole request
     let form = Form::of_request(received.version, &received.headers);
     let mut record = Record::begin(worker, from, &received, &policy); // written when dropped: a client that hangs up is counted too
-    let outcome = match prepare(worker, from, &policy, received, body, &mut record) {
+    let prepared = prepare(worker, from, &policy, received, body, &mut record);
+    Begun { form, record, prepared }
+}
+
+/// The other half: from there to its answer.
+pub async fn serve(worker: &Rc<Worker>, from: &Rc<Downstream>, begun: Begun) -> Response {
+    let Begun { form, mut record, prepared } = begun;
+    let outcome = match prepared {
         Ok(Prepared::Ready(ready)) => fulfil(worker, from, ready, &mut record).await,
         Ok(Prepared::Answered(own)) => Ok(Answer::Own(own)),
         // Rare, so boxed: every request would carry what it takes.
@@ -316,7 +331,7 @@ fn compose(
         trace,
         wire,
     };
-    let request = outgoing::request(head, upload, &sending, worker.buffers().take_text());
+    let request = outgoing::request(head, upload, &sending, worker.buffers().take_request());
     Ready { admitted, wire, grpc_timeout, request }
 }
 
@@ -342,7 +357,7 @@ mod tests {
     use super::*;
 
     /// What a request in flight takes on top of its record and buffers; the type is enough, so none is made.
-    fn future<'a, F: Future>(_: impl Fn(&'a Rc<Worker>, &'a Rc<Downstream>, Received, Body) -> F) -> usize {
+    fn future<'a, F: Future>(_: impl Fn(&'a Rc<Worker>, &'a Rc<Downstream>, Begun) -> F) -> usize {
         size_of::<F>()
     }
 

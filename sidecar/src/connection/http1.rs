@@ -11,10 +11,9 @@ use crate::fields::{Fields, Name};
 use crate::http1::request::{Bounds, Head, Reader, Unreadable};
 use crate::http1::write::{self, Framing};
 use crate::problem::{Code, Form, Problem};
-use crate::request;
 use crate::request::body::{Body, Reply};
-use crate::request::head::Received;
 use crate::request::respond::Response;
+use crate::request::{self, Begun};
 use crate::socket::Socket;
 use crate::worker::{Departures, Worker};
 use bytes::BytesMut;
@@ -93,31 +92,50 @@ struct Asked {
     is_head: bool,
     version: Version,
     keeps: bool,
+    /// What follows it is the next request, if anything does.
+    is_all: bool,
 }
 
 impl Client<'_> {
     async fn serve(&mut self) -> End {
         for number in 1.. {
-            let head = match poll_fn(|cx| self.poll_head(cx)).await {
-                Ok(head) => head,
+            let (asked, begun) = match poll_fn(|cx| self.poll_request(cx, number)).await {
+                Ok(request) => request,
                 Err(end) => return end,
             };
-            let Head { received, framing, keeps, expects_continue } = head;
-            let keeps = keeps && number < REQUESTS_MAX;
-            // Nobody knows what follows a head whose framing is refused, or one that asks for a tunnel.
-            let is_all = received.fault.is_none() && received.method != Method::CONNECT;
-            let asked = Asked { is_head: received.method == Method::HEAD, version: received.version, keeps };
-            self.from.may_be_informed(received.version == Version::HTTP_11);
-            let body = self.wire.begin(framing, expects_continue).map_or(Body::Nothing, Body::Http1);
-            let Some(answer) = self.answer(received, body).await else { return End::Gone };
+            let answer = match begun {
+                Some(begun) => self.answer(begun).await,
+                None => Some(self.panicked()),
+            };
+            let Some(answer) = answer else { return End::Gone };
             match self.send(answer, asked).await {
                 Ok(true) if self.wire.is_read() || self.has_read_rest().await => {}
-                Ok(_) if is_all && self.has_nothing_left() => return End::Done,
+                Ok(_) if asked.is_all && self.has_nothing_left() => return End::Done,
                 Ok(_) => return End::Unread,
                 Err(end) => return end,
             }
         }
         End::Done
+    }
+
+    /// Waits for a head and begins its request; nothing is begun where that panics. In one step: a head is large, and a future that
+    /// brought it would have it moved from hand to hand.
+    fn poll_request(&mut self, cx: &mut Context<'_>, number: u32) -> Poll<Result<(Asked, Option<Begun>), End>> {
+        let Head { received, framing, keeps, expects_continue } = match ready!(self.poll_head(cx)) {
+            Ok(head) => head,
+            Err(end) => return Poll::Ready(Err(end)),
+        };
+        let asked = Asked {
+            is_head: received.method == Method::HEAD,
+            version: received.version,
+            keeps: keeps && number < REQUESTS_MAX,
+            // Nobody knows what follows a head whose framing is refused, or one that asks for a tunnel.
+            is_all: received.fault.is_none() && received.method != Method::CONNECT,
+        };
+        self.from.may_be_informed(received.version == Version::HTTP_11);
+        let body = self.wire.begin(framing, expects_continue).map_or(Body::Nothing, Body::Http1);
+        let begun = catch_unwind(AssertUnwindSafe(|| request::begin(self.worker, self.from, received, body)));
+        Poll::Ready(Ok((asked, begun.ok())))
     }
 
     /// Waits for a head. No buffer is held until there is something to put into it.
@@ -167,15 +185,15 @@ impl Client<'_> {
 
     fn poll_read(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
         self.wire.with(|lane| {
-            if lane.input.is_empty() && lane.input.capacity() > 0 {
-                self.worker.buffers().give_back(std::mem::take(&mut lane.input));
-                lane.shrink();
-            }
-            ready!(lane.socket.poll_readable(cx))?;
             if lane.input.capacity() == 0 {
                 lane.input = self.worker.buffers().take();
             }
-            lane.poll_read(cx)
+            let read = lane.poll_read(cx);
+            if read.is_pending() && lane.input.is_empty() {
+                self.worker.buffers().give_back(std::mem::take(&mut lane.input));
+                lane.shrink();
+            }
+            read
         })
     }
 
@@ -189,8 +207,8 @@ impl Client<'_> {
     }
 
     /// The answer to a request; none if its client left before.
-    async fn answer(&self, received: Received, body: Body) -> Option<Response> {
-        let mut serving = pin!(request::serve(self.worker, self.from, received, body));
+    async fn answer(&self, begun: Begun) -> Option<Response> {
+        let mut serving = pin!(request::serve(self.worker, self.from, begun));
         poll_fn(|cx| {
             loop {
                 match catch_unwind(AssertUnwindSafe(|| serving.as_mut().poll(cx))) {
@@ -202,11 +220,7 @@ impl Client<'_> {
                         self.wire.leave(cx, self.worker.departures());
                     }
                     Ok(Poll::Pending) => {}
-                    Err(_) => {
-                        self.worker.panicked(&self.from.peer().to_string());
-                        let problem = Problem::of(Code::InternalError).answer(Form::Json);
-                        return Poll::Ready(Some(Response::unrecorded(problem)));
-                    }
+                    Err(_) => return Poll::Ready(Some(self.panicked())),
                 }
                 // Most answers are there before anybody could lose patience.
                 if !self.from.listens.get() {
@@ -227,6 +241,11 @@ impl Client<'_> {
         .await
     }
 
+    fn panicked(&self) -> Response {
+        self.worker.panicked(&self.from.peer().to_string());
+        Response::unrecorded(Problem::of(Code::InternalError).answer(Form::Json))
+    }
+
     /// Sends an answer. Whether the connection goes on behind it.
     async fn send(&mut self, answer: Response, asked: Asked) -> Result<bool, End> {
         let Response { status, passed, own, mut reply } = answer;
@@ -236,7 +255,7 @@ impl Client<'_> {
         self.wire.answer();
         self.wire.with(|lane| {
             let out = &mut lane.output;
-            write::answer(out, status, &passed, &own, if is_told_by_end { Some(Framing::Nothing) } else { framing });
+            write::answer(out, status, &passed, own.as_deref(), if is_told_by_end { Some(Framing::Nothing) } else { framing });
             if status != StatusCode::SWITCHING_PROTOCOLS {
                 if passed.get(Name::Date).is_none() {
                     write::field(out, b"date", self.worker.date().as_bytes());

@@ -71,7 +71,8 @@ pub(super) async fn answer(
     let socket = extended::asked(&mut request, &worker);
     let (head, incoming) = request.into_parts();
     let body = if incoming.is_end_stream() { Body::Nothing } else { Body::Http2(incoming) };
-    let served = caught(pin!(request::serve(&worker, &from, head.into(), body))).await;
+    let served = async { request::serve(&worker, &from, request::begin(&worker, &from, head.into(), body)).await };
+    let served = caught(pin!(served)).await;
     let answer = served.unwrap_or_else(|Panicked| {
         worker.panicked(&from.peer().to_string());
         Response::unrecorded(Problem::of(Code::InternalError).answer(Form::Json))

@@ -6,7 +6,7 @@ use crate::http1::answer::{Framing, Head, Reader};
 use crate::http1::write;
 use crate::request::outgoing::end_answer_hop;
 use bytes::BytesMut;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 /// Whether the bytes begin with an answer that is accepted. The first says what is answered: HEAD if it is odd, else GET.
 ///
@@ -92,7 +92,7 @@ fn goes_down(method: &Method, head: Head) {
         Framing::Chunked | Framing::UntilEnd => (Some(write::Framing::Chunked), Framing::Chunked),
     };
     let mut wire = Vec::new();
-    write::answer(&mut wire, status, &fields, &HeaderMap::new(), written);
+    write::answer(&mut wire, status, &fields, None, written);
     wire.extend_from_slice(b"\r\n");
     let (head, rest) = read(method, vec![&wire]).expect("what goes down can be read");
     assert_eq!((head.status, head.framing, &rest[..]), (status, again, &b""[..]));

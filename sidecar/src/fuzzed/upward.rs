@@ -160,6 +160,6 @@ impl World {
             trace: Trace::of(&head.headers, &self.random),
             wire,
         };
-        outgoing::request(head, Upload::Nothing, &sending, Vec::new())
+        outgoing::request(head, Upload::Nothing, &sending, Box::new(outgoing::Outgoing::blank(0)))
     }
 }

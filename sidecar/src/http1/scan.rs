@@ -8,6 +8,10 @@
 use crate::fields::Fields;
 use std::ops::Range;
 
+/// Eight bytes of one, and of the high bit.
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = 0x8080_8080_8080_8080;
+
 /// A request line and where its head ends; the fields are noted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
@@ -92,13 +96,46 @@ fn section(input: &mut [u8], mut at: usize, fields: &mut Fields, fields_max: usi
 
 /// Writes the name at `at` in lower case; where its colon stands.
 fn lower_name(input: &mut [u8], at: usize) -> Option<usize> {
-    for (offset, byte) in input.get_mut(at..)?.iter_mut().enumerate() {
-        match TOKEN.get(usize::from(*byte)) {
-            Some(0) | None => return (offset > 0 && *byte == b':').then_some(at + offset),
-            Some(lower) => *byte = *lower,
+    let text = input.get_mut(at..)?;
+    let (mut length, (eights, _)) = (0, text.as_chunks_mut::<8>());
+    for eight in eights {
+        let (lower, plain) = lower_plain(u64::from_le_bytes(*eight));
+        *eight = lower.to_le_bytes();
+        length += plain;
+        if plain < 8 {
+            break;
         }
     }
+    // It is the end of the name, or what names seldom have.
+    for byte in text.get_mut(length..)? {
+        match TOKEN.get(usize::from(*byte)) {
+            Some(0) | None => return (length > 0 && *byte == b':').then_some(at + length),
+            Some(lower) => *byte = *lower,
+        }
+        length += 1;
+    }
     None
+}
+
+/// How many of eight bytes are letters, digits or hyphens before the first that is neither, and the eight with those in lower case.
+fn lower_plain(eight: u64) -> (u64, usize) {
+    // The high bit of each byte tells; what is added to seven bits carries into it and no further.
+    let seven = eight & !HIGH;
+    let from = |first: u8| seven + ONES * u64::from(0x80 - first);
+    let upper = (from(b'A') & !from(b'Z' + 1)) & !eight & HIGH;
+    // A bit of 0x80 moved by two is 0x20, which is what small letters have and capitals have not.
+    let lower = eight | (upper >> 2);
+    let seven = lower & !HIGH;
+    let from = |first: u8| seven + ONES * u64::from(0x80 - first);
+    let letters = from(b'a') & !from(b'z' + 1);
+    let digits = from(b'0') & !from(b'9' + 1);
+    let hyphens = from(b'-') & !from(b'-' + 1);
+    let plain = (letters | digits | hyphens) & !eight & HIGH;
+    let others = plain ^ HIGH;
+    let before = usize::try_from(others.trailing_zeros() / 8).unwrap_or(8);
+    // Of what comes behind, nothing is touched: it may be a value.
+    let changed = (upper >> 2) & others.wrapping_sub(1) & !others;
+    (eight | changed, before)
 }
 
 /// Bytes that may stand in a value; nothing if all may, because then it does not end.
@@ -123,8 +160,6 @@ fn value(input: &[u8]) -> Option<usize> {
 
 /// Where the first of eight bytes is that is below blank, or delete; 8 if none is.
 fn first_control(eight: u64) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x8080_8080_8080_8080;
     let below = eight.wrapping_sub(ONES * 0x20) & !eight;
     let delete = eight ^ (ONES * 0x7f);
     // A borrow can only name bytes behind one that is named rightly.
@@ -255,6 +290,18 @@ mod tests {
         fn the_first_control_of_eight_bytes_is_found(eight in proptest::array::uniform8(prop_oneof![any::<u8>(), b' '..=b'~'])) {
             let first = eight.iter().position(|byte| *byte < b' ' || *byte == 0x7f).unwrap_or(8);
             prop_assert_eq!(first_control(u64::from_le_bytes(eight)), first);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_plain_ones_of_eight_bytes_are_found_and_nothing_behind_them_is_touched(
+            eight in proptest::array::uniform8(prop_oneof![any::<u8>(), b'-'..=b':', b'A'..=b'Z', b'a'..=b'z', b'0'..=b'9']),
+        ) {
+            let plain = eight.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-').unwrap_or(8);
+            let mut lower = eight;
+            lower[..plain].make_ascii_lowercase();
+            prop_assert_eq!(lower_plain(u64::from_le_bytes(eight)), (u64::from_le_bytes(lower), plain));
         }
     }
 

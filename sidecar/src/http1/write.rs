@@ -54,14 +54,14 @@ pub fn head(out: &mut Vec<u8>, head: &Head<'_>, framing: Framing) {
 
 /// Appends the head of an answer without the empty line that ends it. Its framing is written here and nowhere else; `None` leaves
 /// the length that the fields name, of a body that is not sent.
-pub fn answer(out: &mut Vec<u8>, status: StatusCode, passed: &Fields, own: &HeaderMap, framing: Option<Framing>) {
+pub fn answer(out: &mut Vec<u8>, status: StatusCode, passed: &Fields, own: Option<&HeaderMap>, framing: Option<Framing>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
     passed.write(out, |name| !(name == Name::TransferEncoding || (framing.is_some() && name == Name::ContentLength)));
-    for (name, value) in own.iter().filter(|(name, _)| framing.is_none() || *name != CONTENT_LENGTH) {
+    for (name, value) in own.into_iter().flatten().filter(|(name, _)| framing.is_none() || *name != CONTENT_LENGTH) {
         field(out, name.as_str().as_bytes(), value.as_bytes());
     }
     match framing {

@@ -302,14 +302,19 @@ fn fit_to_trail(mut trailers: HeaderMap) -> HeaderMap {
 #[derive(Debug)]
 pub struct Reply {
     content: Content,
-    /// It ends with a status of its own.
-    is_grpc: bool,
-    /// Of a call whose route bounds its messages.
-    messages: Option<Box<Messages>>,
+    /// Of a call: it ends with a status of its own.
+    call: Option<Box<Call>>,
     /// Where it leaves, if somebody watches that.
     outlet: Option<Rc<Outlet>>,
     /// Last: it is dropped when everything else is.
     record: Option<Box<Record>>,
+}
+
+/// What is known of a gRPC call.
+#[derive(Debug)]
+struct Call {
+    /// Where its messages stand, if its route bounds them.
+    messages: Option<Messages>,
 }
 
 /// What an answer consists of.
@@ -340,21 +345,20 @@ impl Reply {
     /// The body of the answer to the request of this record.
     #[must_use]
     pub fn new(content: Content, record: Box<Record>) -> Self {
-        Self { content, is_grpc: false, messages: None, outlet: None, record: Some(record) }
+        Self { content, call: None, outlet: None, record: Some(record) }
     }
 
     /// A body whose request is recorded elsewhere.
     #[must_use]
     pub fn unrecorded(content: Content) -> Self {
-        Self { content, is_grpc: false, messages: None, outlet: None, record: None }
+        Self { content, call: None, outlet: None, record: None }
     }
 
     /// The same body, of a gRPC answer.
     #[must_use]
     pub fn of_grpc(self) -> Self {
         let bytes_max = self.record.as_ref().and_then(|record| record.message_bytes_max());
-        let messages = bytes_max.map(|bytes_max| Box::new(Messages::new(bytes_max)));
-        Self { is_grpc: true, messages, ..self }
+        Self { call: Some(Box::new(Call { messages: bytes_max.map(Messages::new) })), ..self }
     }
 
     /// The same body, which tells where it leaves what waits for whom.
@@ -416,7 +420,7 @@ impl Reply {
     /// Ends in the midst: gRPC has words for it, HTTP/2 a frame, and HTTP/1.1 the end of the connection.
     fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &self.outlet {
-            Some(_) if self.is_grpc => {
+            Some(_) if self.call.is_some() => {
                 let why = self.record.as_ref().and_then(|record| record.why_ended()).unwrap_or_default();
                 self.content = Content::Own(Bytes::new());
                 Poll::Ready(Some(Ok(Frame::trailers(grpc::trailers(Code::NotPermitted, why)))))
@@ -432,7 +436,7 @@ impl Reply {
     /// The piece, as far as no message is too large, in it or in the request; nothing where that is not at all. What of it lies
     /// before such a message goes out, and the call ends behind that.
     fn bound_messages(&mut self, frame: Taken) -> Option<Taken> {
-        let Some(messages) = &mut self.messages else { return Some(frame) };
+        let Some(messages) = self.call.as_mut().and_then(|call| call.messages.as_mut()) else { return Some(frame) };
         let Poll::Ready(Some(Ok(piece))) = frame else {
             // A request that was cut off looks from here as if the service had ended.
             let is_refused = self.record.as_ref().is_some_and(|record| record.has_sent_too_large_a_message());
@@ -455,7 +459,10 @@ impl Reply {
 
     /// Ends a call for a message that is too large; the service sees its stream reset.
     fn end_too_large(&mut self) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
-        (self.messages, self.content) = (None, Content::Own(Bytes::new()));
+        if let Some(call) = &mut self.call {
+            call.messages = None;
+        }
+        self.content = Content::Own(Bytes::new());
         if let Some(record) = &mut self.record {
             record.cut(Code::MessageTooLarge);
         }
@@ -466,7 +473,7 @@ impl Reply {
 
     /// What is sent in place of a piece that does not come: a gRPC call ends with its outcome, any other answer looks cut off.
     fn instead(&mut self, failed: &Failed) -> Result<Frame<Bytes>, BrokenOff> {
-        if !self.is_grpc || self.outlet.is_none() {
+        if self.call.is_none() || self.outlet.is_none() {
             return Err(BrokenOff);
         }
         self.content = Content::Own(Bytes::new());

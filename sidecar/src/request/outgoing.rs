@@ -67,6 +67,27 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Nothing yet, with room for so many bytes of what we say.
+    #[must_use]
+    pub fn blank(bytes: usize) -> Self {
+        Self {
+            method: Method::GET,
+            path: PathAndQuery::from_static("/"),
+            host: Bytes::new(),
+            fields: Fields::default(),
+            added: Vec::with_capacity(bytes),
+            upgrades: false,
+            upload: Upload::Nothing,
+        }
+    }
+
+    /// Nothing again. What others may still hold a part of, or hold memory for, goes.
+    pub fn clear(&mut self) {
+        let mut added = std::mem::take(&mut self.added);
+        added.clear();
+        *self = Self { added, ..Self::blank(0) };
+    }
+
     /// Its head as HTTP/1.1 is written.
     #[must_use]
     pub fn head(&self) -> write::Head<'_> {
@@ -106,12 +127,12 @@ impl Outgoing {
     }
 }
 
-/// The request for the upstream; `added` is an empty buffer.
+/// The request for the upstream, in the place of one of nothing.
 #[must_use]
-pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec<u8>) -> Box<Outgoing> {
+pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut request: Box<Outgoing>) -> Box<Outgoing> {
     let upgrade = head.upgrade().filter(|protocol| sending.wire != Wire::Http2 || fits_a_stream(&head, protocol, &upload));
     let Head { method, target, host, headers: mut fields, found, .. } = head;
-    let out = &mut added;
+    let out = &mut request.added;
     let wants_trailers = end_hop(&mut fields, found);
     fields.remove(Name::Host);
     if found.any(Found::OURS) {
@@ -137,7 +158,13 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut added: Vec
         join_cookies(&mut fields, out);
     }
     tell_hop(out, wants_trailers, upgrade.as_deref().filter(|_| sending.wire != Wire::Http2), sending.wire);
-    Box::new(Outgoing { method, path, host: host.value().clone(), fields, added, upgrades: upgrade.is_some(), upload })
+    request.method = method;
+    request.path = path;
+    request.host = host.value().clone();
+    request.fields = fields;
+    request.upgrades = upgrade.is_some();
+    request.upload = upload;
+    request
 }
 
 /// Of other protocols a stream of HTTP/2 takes WebSockets. Any other request to upgrade goes on as if it had not asked, as it may

@@ -7,7 +7,7 @@ use super::body::{Content, Reply};
 use super::cors::Crossing;
 use super::record::Record;
 use super::refusal::{RATE_LIMIT, RATE_LIMIT_POLICY};
-use super::upstream::{Arrived, Rest};
+use super::upstream::{Arrived, Opened, Rest};
 use super::{Refusal, grpc, header_rules, outgoing};
 use crate::connection::Downstream;
 use crate::connection::tunnel::{Speaks, Tunnel};
@@ -46,8 +46,8 @@ pub struct Response {
     pub status: StatusCode,
     /// Fields of the upstream's.
     pub passed: Fields,
-    /// Fields of our own.
-    pub own: HeaderMap,
+    /// Fields of our own, if there are any: boxed, because most answers have none.
+    pub own: Option<Box<HeaderMap>>,
     /// What follows.
     pub reply: Reply,
 }
@@ -58,17 +58,19 @@ impl Response {
     pub fn unrecorded(problem: http::Response<Bytes>) -> Self {
         let (head, text) = problem.into_parts();
         let reply = Reply::unrecorded(Content::Own(text));
-        Self { status: head.status, passed: Fields::default(), own: head.headers, reply }
+        response(head.status, head.headers, reply)
     }
 
     /// As engines take it that are not ours.
     #[must_use]
     pub fn into_http(self) -> http::Response<Reply> {
-        let Self { status, passed, mut own, reply } = self;
-        passed.to_map(&mut own);
+        let Self { status, passed, own, reply } = self;
         let mut response = http::Response::new(reply);
         *response.status_mut() = status;
-        *response.headers_mut() = own;
+        if let Some(own) = own {
+            *response.headers_mut() = *own;
+        }
+        passed.to_map(response.headers_mut());
         response
     }
 }
@@ -89,25 +91,28 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
     record.served(status, &endpoint);
     let protocol = if status == StatusCode::SWITCHING_PROTOCOLS { passed.share(Name::Upgrade) } else { None };
     outgoing::end_answer_hop(&mut passed);
-    let mut own = HeaderMap::new();
+    let mut own: Option<Box<HeaderMap>> = None;
     if let Some(fields) = record.receipts().and_then(super::quota::Receipts::fields) {
         // What the upstream says of limits of its own is of another limit under the same name.
         passed.drop_if(|field| [RATE_LIMIT, RATE_LIMIT_POLICY].iter().any(|name| name.as_str().as_bytes() == field.name));
+        let own = own.get_or_insert_default();
         own.insert(RATE_LIMIT, fields.rate_limit);
         own.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
     }
     if let Some(rules) = record.route().and_then(|route| route.response_headers.as_ref()) {
         header_rules::drop(rules, &mut passed);
-        header_rules::enter(rules, &record.known(), &mut own);
+        header_rules::enter(rules, &record.known(), own.get_or_insert_default());
     }
     if let Some(crossing) = record.crossing() {
-        crossing.tell(&mut passed, &mut own);
+        crossing.tell(&mut passed, own.get_or_insert_default());
     }
     let reply = match rest {
         Rest::Body(download) if grpc::is_grpc(&passed) => Reply::new(Content::Streamed(download), record).of_grpc(),
         Rest::Body(download) => Reply::new(Content::Streamed(download), record),
-        Rest::Tunnel(upstream, early, place) => {
-            from.open_tunnel(Tunnel::new((upstream, place), early, Speaks::of(protocol.as_deref()), record));
+        Rest::Tunnel(opened) => {
+            let Opened { socket, early, place } = *opened;
+            from.open_tunnel(Tunnel::new((socket, place), early, Speaks::of(protocol.as_deref()), record));
+            let own = own.get_or_insert_default();
             own.insert(header::CONNECTION, UPGRADE);
             own.extend(protocol.and_then(|protocol| Some((header::UPGRADE, HeaderValue::from_maybe_shared(protocol).ok()?))));
             Reply::unrecorded(Content::Own(Bytes::new()))
@@ -152,5 +157,5 @@ fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response {
 }
 
 fn response(status: StatusCode, own: HeaderMap, reply: Reply) -> Response {
-    Response { status, passed: Fields::default(), own, reply }
+    Response { status, passed: Fields::default(), own: Some(Box::new(own)), reply }
 }

@@ -241,17 +241,28 @@ pub struct Arrived {
 pub enum Rest {
     /// A body.
     Body(Download),
-    /// Another protocol: the socket, what was read of it already, and its place where that is a stream among others.
-    Tunnel(Socket, Bytes, Option<Box<Stream>>),
+    /// Another protocol. Boxed, as all that is rare here: an answer is moved from hand to hand.
+    Tunnel(Box<Opened>),
+}
+
+/// What an upstream changed to another protocol.
+#[derive(Debug)]
+pub struct Opened {
+    /// The socket.
+    pub socket: Socket,
+    /// What was read of it already.
+    pub early: Bytes,
+    /// Its place, where it is a stream among others.
+    pub place: Option<Box<Stream>>,
 }
 
 /// An answer's body on its way.
 #[derive(Debug)]
 pub enum Download {
     /// Over HTTP/1.1.
-    Http1(Box<http1::Download>),
+    Http1(http1::Download),
     /// Over HTTP/2.
-    Http2(http2::Download),
+    Http2(Box<http2::Download>),
     /// Partly here already.
     Held(Box<Held>),
 }

@@ -3,6 +3,7 @@
 //! Cost: per request; one taken from a list and put back. A connection that is silent holds none.
 
 use crate::http1::lane::READ_BYTES;
+use crate::request::outgoing::Outgoing;
 use bytes::BytesMut;
 use std::cell::RefCell;
 
@@ -15,7 +16,8 @@ const TEXT_BYTES: usize = 1 << 10;
 #[derive(Debug, Default)]
 pub struct Buffers {
     spare: RefCell<Vec<BytesMut>>,
-    texts: RefCell<Vec<Vec<u8>>>,
+    #[expect(clippy::vec_box, reason = "who takes one takes the box")]
+    requests: RefCell<Vec<Box<Outgoing>>>,
 }
 
 impl Buffers {
@@ -25,18 +27,18 @@ impl Buffers {
         self.spare.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES))
     }
 
-    /// An empty text.
+    /// A request of nothing, with room for what we add.
     #[must_use]
-    pub fn take_text(&self) -> Vec<u8> {
-        self.texts.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(TEXT_BYTES))
+    pub fn take_request(&self) -> Box<Outgoing> {
+        self.requests.borrow_mut().pop().unwrap_or_else(|| Box::new(Outgoing::blank(TEXT_BYTES)))
     }
 
-    /// Gives one back.
-    pub fn give_back_text(&self, mut text: Vec<u8>) {
-        text.clear();
-        let mut texts = self.texts.borrow_mut();
-        if texts.len() < SPARE_MAX && text.capacity() <= 4 * TEXT_BYTES {
-            texts.push(text);
+    /// Gives one back. Nothing of what it was is kept but the memory.
+    pub fn give_back_request(&self, mut request: Box<Outgoing>) {
+        request.clear();
+        let mut requests = self.requests.borrow_mut();
+        if requests.len() < SPARE_MAX && request.added.capacity() <= 4 * TEXT_BYTES {
+            requests.push(request);
         }
     }
 

@@ -79,7 +79,7 @@ impl Forward<'_> {
                         Attempt::Again(Open { request: open.request, lent: Some((lent, call)) }, failed, endpoint)
                     }
                     Attempt::Arrived(arrived) => {
-                        self.worker.buffers().give_back_text(open.request.added);
+                        self.worker.buffers().give_back_request(open.request);
                         Attempt::Arrived(arrived)
                     }
                     Attempt::Over(refusal) => Attempt::Over(refusal),

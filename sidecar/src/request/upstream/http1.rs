@@ -45,6 +45,8 @@ pub struct Link {
     pub is_used: bool,
     /// Turn of the wheel it was put aside at.
     pub idle_since: u64,
+    /// Where the answer stands that it brings.
+    answering: Option<Answering>,
 }
 
 /// Why an exchange broke.
@@ -75,6 +77,7 @@ impl Link {
             has_ended: false,
             is_used: false,
             idle_since: 0,
+            answering: None,
         })
     }
 
@@ -205,19 +208,16 @@ impl Begun {
     /// Status and fields, and what comes after them. A connection that has nothing left to say is put aside at once.
     pub(super) fn receive(
         self,
-        link: Box<Link>,
+        mut link: Box<Link>,
         endpoint: InUse,
         deadline: Deadline,
         idle_timeout: Duration,
-    ) -> (StatusCode, Fields, Box<Download>) {
+    ) -> (StatusCode, Fields, Download) {
         let Head { status, headers, framing, keeps } = self.head;
-        let (link, chunks, rest) = (Some(link), Chunks::default(), self.rest);
-        let download = Download { link, framing, chunks, keeps, rest, endpoint, deadline, idle_timeout, is_waiting: false };
-        // Moved with its answer from hand to hand.
-        let mut download = Box::new(download);
-        if framing == Framing::Nothing {
-            download.finish();
-        }
+        let (chunks, rest) = (Chunks::default(), self.rest);
+        link.answering = Some(Answering { framing, chunks, keeps, rest, endpoint, deadline, idle_timeout, is_waiting: false });
+        let mut download = Download { link: Some(link), is_whole: false };
+        download.settle();
         (status, headers, download)
     }
 }
@@ -339,13 +339,22 @@ impl Link {
     }
 }
 
-/// The rest of an answer.
+/// The rest of an answer. What is known of it stands beside the connection it comes by.
 #[derive(Debug)]
 pub struct Download {
+    /// None once nothing more comes.
     link: Option<Box<Link>>,
+    /// All of it came.
+    is_whole: bool,
+}
+
+/// Where an answer stands.
+#[derive(Debug)]
+struct Answering {
     framing: Framing,
     chunks: Chunks,
     keeps: bool,
+    /// The rest of the request's body.
     rest: Option<Outflow>,
     endpoint: InUse,
     deadline: Deadline,
@@ -357,20 +366,20 @@ impl Download {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
         self.poll_upload(cx);
         loop {
-            match self.take() {
+            let Some((lane, answer)) = self.parts() else { return Poll::Ready(None) };
+            let taken = answer.take(&mut lane.borrow_mut());
+            match taken {
                 Ok(Taken::Piece(frame)) => return self.given(Some(Ok(frame))),
                 Ok(Taken::End) => return self.given(None),
                 Ok(Taken::Nothing) => {}
                 Err(malformed) => return self.failed(&Fault::Malformed(malformed)),
             }
-            let Some(link) = &mut self.link else { return Poll::Ready(None) };
-            let read = link.lane.borrow_mut().poll_read(cx);
+            let read = lane.borrow_mut().poll_read(cx);
             match read {
-                Poll::Pending => return self.wait(cx),
-                Poll::Ready(Ok(0)) if self.framing == Framing::UntilEnd => {
-                    self.framing = Framing::Nothing;
-                    self.finish();
-                    return Poll::Ready(None);
+                Poll::Pending => return answer.wait(cx),
+                Poll::Ready(Ok(0)) if answer.framing == Framing::UntilEnd => {
+                    answer.framing = Framing::Nothing;
+                    return self.given(None);
                 }
                 Poll::Ready(Ok(0)) => return self.failed(&Fault::Ended),
                 Poll::Ready(Ok(_)) => {}
@@ -379,15 +388,23 @@ impl Download {
         }
     }
 
+    /// What it is read from, and how far.
+    fn parts(&mut self) -> Option<(&RefCell<Lane>, &mut Answering)> {
+        let Link { lane, answering, .. } = &mut **self.link.as_mut()?;
+        Some((lane, answering.as_mut()?))
+    }
+
     /// The request's body goes on while its answer does. An upstream that reads no more of it has said what it has to say.
     pub fn poll_upload(&mut self, cx: &mut Context<'_>) {
-        if let (Some(rest), Some(link)) = (&mut self.rest, &mut self.link)
-            && let Poll::Ready(ended) = rest.poll(&mut link.lane.borrow_mut(), cx)
+        let Some((lane, answer)) = self.parts() else { return };
+        if let Some(rest) = &mut answer.rest
+            && let Poll::Ready(ended) = rest.poll(&mut lane.borrow_mut(), cx)
         {
-            self.keeps &= ended.is_ok();
-            self.rest = None;
+            answer.keeps &= ended.is_ok();
+            answer.rest = None;
         }
-        if let (None, Some(link)) = (&self.rest, &mut self.link) {
+        let is_sent = answer.rest.is_none();
+        if is_sent && let Some(link) = &mut self.link {
             link.pass_end(cx);
         }
     }
@@ -395,26 +412,64 @@ impl Download {
     /// Copies the whole of what is left, if that is there, has a length and is not long: how many bytes. Most answers come with
     /// their heads, and nobody need own their bytes for a moment.
     pub fn copy_whole(&mut self, out: &mut Vec<u8>) -> Option<usize> {
-        let (Framing::Length(left), Some(link), None) = (self.framing, &self.link, &self.rest) else { return None };
+        let (lane, answer) = self.parts()?;
+        let (Framing::Length(left), None) = (answer.framing, &answer.rest) else { return None };
         let length = usize::try_from(left).ok().filter(|length| *length <= COPIED_MAX)?;
-        let lane = &mut *link.lane.borrow_mut();
+        let lane = &mut *lane.borrow_mut();
         out.extend_from_slice(lane.input.get(..length)?);
         lane.input.advance(length);
-        self.framing = Framing::Nothing;
+        answer.framing = Framing::Nothing;
         Some(length)
     }
 
     /// What was to be read is read, and nothing is waited for.
     pub fn settle(&mut self) {
-        if self.framing == Framing::Nothing {
+        if self.parts().is_some_and(|(_, answer)| answer.framing == Framing::Nothing) {
             self.finish();
         }
     }
 
+    fn given(&mut self, frame: Option<Result<Frame<Bytes>, Failed>>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        if let Some((_, answer)) = self.parts() {
+            answer.is_waiting = false;
+        }
+        self.settle();
+        Poll::Ready(frame)
+    }
+
+    fn failed(&mut self, fault: &Fault) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        self.link = None;
+        Poll::Ready(Some(Err(Failed::because(Step::BodyClosed, fault))))
+    }
+
+    /// Keeps the connection for the next request, if both sides have said all they have to say.
+    fn finish(&mut self) {
+        self.is_whole = true;
+        let Some(mut link) = self.link.take() else { return };
+        let Some(answer) = link.answering.take() else { return };
+        answer.deadline.disarm();
+        if answer.keeps && answer.rest.is_none() && !link.has_ended && link.is_settled() {
+            link.client = None;
+            answer.endpoint.put_aside(link);
+        }
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.is_whole
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        match self.link.as_ref().and_then(|link| link.answering.as_ref()).map(|answer| answer.framing) {
+            None | Some(Framing::Nothing) => SizeHint::with_exact(0),
+            Some(Framing::Length(left)) => SizeHint::with_exact(left),
+            Some(Framing::Chunked | Framing::UntilEnd) => SizeHint::default(),
+        }
+    }
+}
+
+impl Answering {
     /// The next piece of what has been read.
-    fn take(&mut self) -> Result<Taken, Malformed> {
-        let Some(link) = &mut self.link else { return Ok(Taken::End) };
-        let lane = &mut *link.lane.borrow_mut();
+    fn take(&mut self, lane: &mut Lane) -> Result<Taken, Malformed> {
         match &mut self.framing {
             Framing::Nothing => Ok(Taken::End),
             Framing::Chunked => Ok(match self.chunks.next(&mut lane.input)? {
@@ -439,51 +494,12 @@ impl Download {
         }
     }
 
-    fn given(&mut self, frame: Option<Result<Frame<Bytes>, Failed>>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
-        self.is_waiting = false;
-        if self.framing == Framing::Nothing {
-            self.finish();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn failed(&mut self, fault: &Fault) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
-        self.link = None;
-        Poll::Ready(Some(Err(Failed::because(Step::BodyClosed, fault))))
-    }
-
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
         if !self.is_waiting {
             self.is_waiting = true;
             self.deadline.arm(self.idle_timeout);
         }
         self.deadline.poll(cx).map(|_| Some(Err(Failed::at(Step::BodyTimeout))))
-    }
-
-    /// Keeps the connection for the next request, if both sides have said all they have to say.
-    fn finish(&mut self) {
-        self.deadline.disarm();
-        if let Some(mut link) = self.link.take()
-            && self.keeps
-            && self.rest.is_none()
-            && !link.has_ended
-            && link.is_settled()
-        {
-            link.client = None;
-            self.endpoint.put_aside(link);
-        }
-    }
-
-    pub fn is_end_stream(&self) -> bool {
-        self.framing == Framing::Nothing
-    }
-
-    pub fn size_hint(&self) -> SizeHint {
-        match self.framing {
-            Framing::Nothing => SizeHint::with_exact(0),
-            Framing::Length(left) => SizeHint::with_exact(left),
-            Framing::Chunked | Framing::UntilEnd => SizeHint::default(),
-        }
     }
 }
 

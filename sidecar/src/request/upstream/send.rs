@@ -9,7 +9,7 @@ use super::http2::{self, Connection, Stream};
 use super::replay::{self, Kept, Lent};
 use super::retry::Attempts;
 use super::target::{InUse, Target};
-use super::{Arrived, Download, Failed, Rest, Step, Wire, connect, idle_timeout};
+use super::{Arrived, Download, Failed, Opened, Rest, Step, Wire, connect, idle_timeout};
 use crate::connection::Downstream;
 use crate::deadline::Deadline;
 use crate::fields::Fields;
@@ -202,7 +202,7 @@ impl Forward<'_> {
         let time = grpc_timeout.map(|left| (left, began, grpc::timeout(&request.fields)));
         let accept = if request.upgrades { websocket::accept(&request.fields) } else { None };
         let (lent, kept) = replay::lend(request.to_http2());
-        self.worker.buffers().give_back_text(request.added);
+        self.worker.buffers().give_back_request(request);
         let mut call = Call { kept, deadline, time, failed: None, accept };
         let (mut next, mut request) = (endpoint, lent);
         loop {
@@ -235,7 +235,7 @@ impl Forward<'_> {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
                 self.target.judge(&endpoint, !begun.head.status.is_server_error());
-                self.worker.buffers().give_back_text(request.added);
+                self.worker.buffers().give_back_request(request);
                 let authority = Rc::clone(&endpoint.authority);
                 let idle_timeout = idle_timeout(&self.target.upstream, &begun.head.headers);
                 let (status, headers, download) = begun.receive(link, endpoint, deadline, idle_timeout);
@@ -297,7 +297,7 @@ impl Forward<'_> {
                 let headers = Fields::from(&head.headers);
                 let idle_timeout = idle_timeout(&self.target.upstream, &headers);
                 let download = http2::Download::new(incoming, (stream, endpoint), (idle, idle_timeout), call.deadline.take());
-                let rest = Rest::Body(Download::Http2(download));
+                let rest = Rest::Body(Download::Http2(Box::new(download)));
                 Attempt::Arrived(Arrived { status: head.status, headers, rest, endpoint: authority })
             }
             Err((broken, request)) => {
@@ -337,11 +337,12 @@ impl Forward<'_> {
         if !self.asks_for_upgrade {
             return Attempt::Over(Refusal::Upstream(Failed::because(Step::Protocol, "101 that nobody asked for")));
         }
-        let Some((stream, early)) = link.into_socket() else {
+        let Some((socket, early)) = link.into_socket() else {
             return Attempt::Over(Refusal::Upstream(Failed::because(Step::Protocol, "its connection is in use")));
         };
         let (status, headers) = (begun.head.status, begun.head.headers);
-        Attempt::Arrived(Arrived { status, headers, rest: Rest::Tunnel(stream, early, None), endpoint: Rc::clone(&endpoint.authority) })
+        let rest = Rest::Tunnel(Box::new(Opened { socket, early, place: None }));
+        Attempt::Arrived(Arrived { status, headers, rest, endpoint: Rc::clone(&endpoint.authority) })
     }
 
     /// A WebSocket on a stream, answered as HTTP/1.1 has it; the stream keeps its place until the tunnel ends.
@@ -362,7 +363,7 @@ impl Forward<'_> {
             fields.insert(SEC_WEBSOCKET_ACCEPT, accept);
         }
         let (status, headers) = (StatusCode::SWITCHING_PROTOCOLS, Fields::from(&*fields));
-        let rest = Rest::Tunnel(socket, Bytes::new(), Some(Box::new(stream)));
+        let rest = Rest::Tunnel(Box::new(Opened { socket, early: Bytes::new(), place: Some(Box::new(stream)) }));
         Attempt::Arrived(Arrived { status, headers, rest, endpoint: Rc::clone(&endpoint.authority) })
     }
 
