@@ -37,8 +37,8 @@ pub struct Outlier {
 /// How endpoints are asked whether they are well.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HealthCheck {
-    /// Path and query of the GET that a well endpoint answers with 2xx.
-    pub path: String,
+    /// What it is asked.
+    pub question: Question,
     /// From one question to the next.
     pub interval: Duration,
     /// To its answer, the connection included.
@@ -47,6 +47,15 @@ pub struct HealthCheck {
     pub healthy: u8,
     /// Bad ones after which it is not.
     pub unhealthy: u8,
+}
+
+/// What an endpoint is asked, and which answer says that it is well.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// GET of this path and query: 2xx.
+    Get(String),
+    /// `grpc.health.v1.Health/Check` of this service, of the whole server where it has no name: `SERVING`.
+    Grpc(String),
 }
 
 /// How much an endpoint is asked for at once.
@@ -174,7 +183,8 @@ impl HealthCheck {
 
     pub(super) fn read(item: &Item<'_>) -> Outcome<Self> {
         let mut map = item.map()?;
-        let path = map.required("path", target);
+        let path = map.optional("path", target);
+        let service = map.optional("grpc_service", grpc_service);
         let interval = map.optional("interval", |item| {
             let interval = value::some_duration(item)?;
             let complaint = || wrong(format!("{} is shorter than 100ms", item.label())).expected("a duration from `100ms` up");
@@ -184,8 +194,17 @@ impl HealthCheck {
         let healthy = map.optional("healthy", small(1..=100));
         let unhealthy = map.optional("unhealthy", small(1..=100));
         map.finish();
+        let question = match (path?, service?) {
+            (Some(path), None) => Question::Get(path),
+            (None, Some(service)) => Question::Grpc(service),
+            _ => {
+                let complaint = wrong(format!("{} says not in one way what an endpoint is asked", item.label()));
+                let expected = "exactly one of `path`, such as `/healthz`, and `grpc_service`, such as `\"\"` for the whole server";
+                return Err(item.refuse(complaint.expected(expected)));
+            }
+        };
         Ok(Self {
-            path: path?,
+            question,
             interval: interval?.unwrap_or(Self::INTERVAL),
             timeout: timeout?.unwrap_or(Self::TIMEOUT),
             healthy: healthy?.unwrap_or(Self::HEALTHY),
@@ -195,14 +214,17 @@ impl HealthCheck {
 
     pub(super) fn schema() -> Schema {
         let path = schema::text("Path, and query, of the GET that a well endpoint answers with 2xx.", r##"^/[!"$-~]*$"##, &["/healthz"]);
+        let service = "Service that `grpc.health.v1.Health/Check` is asked about, over HTTP/2; empty: the whole server. Well is SERVING.";
         let fields = vec![
-            required("path", path),
+            optional("path", path),
+            optional("grpc_service", schema::text(service, r"^[A-Za-z0-9_.]*$", &["", "shop.v1.Cart"])),
             optional("interval", schema::some_duration("From one question to the next, from 100ms up; left out: 5s.")),
             optional("timeout", schema::some_duration("To its answer, the connection included; left out: 1s.")),
             optional("healthy", schema::whole("Good answers in a row after which an endpoint is used again; left out: 2.", &(1..=100))),
             optional("unhealthy", schema::whole("Bad ones after which it is not; left out: 3.", &(1..=100))),
         ];
-        schema::object("How endpoints are asked, over HTTP/1.1, whether they are well.", fields)
+        let object = schema::object("How endpoints are asked, as requests are, whether they are well.", fields);
+        schema::with(object, "oneOf", json!([{ "required": ["path"] }, { "required": ["grpc_service"] }]))
     }
 }
 
@@ -236,6 +258,14 @@ fn target(item: &Item<'_>) -> Outcome<String> {
     let is_target = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
     let complaint = || wrong(format!("{} is no path of a request", item.label())).expected("a path such as `/healthz`");
     if is_target { Ok(text.to_string()) } else { Err(item.refuse(complaint())) }
+}
+
+/// The full name of a gRPC service, or nothing.
+fn grpc_service(item: &Item<'_>) -> Outcome<String> {
+    let text = value::string(item)?;
+    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.'));
+    let complaint = || wrong(format!("{} is no name of a gRPC service", item.label())).expected("a name such as `shop.v1.Cart`, or `\"\"`");
+    if is_name { Ok(text.to_string()) } else { Err(item.refuse(complaint())) }
 }
 
 fn reason(item: &Item<'_>) -> Outcome<Reason> {

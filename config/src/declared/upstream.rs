@@ -1,7 +1,7 @@
 //! Upstreams of a Service: groups of endpoints that answer alike, and how they are asked.
 
 use super::reader::{Complaint, Item, Outcome, spanned, wrong};
-use super::resilience::{HealthCheck, Limits, Outlier, Retry};
+use super::resilience::{HealthCheck, Limits, Outlier, Question, Retry};
 use super::schema::{self, Schema, optional, required};
 use super::tls::UpstreamTls;
 use super::value;
@@ -185,14 +185,13 @@ impl Upstream {
         let refresh = map.optional("refresh", value::some_duration);
         let retry = map.optional("retry", Retry::read);
         let outlier = map.optional("outlier", Outlier::read);
-        let is_http2 = protocol.as_ref().is_ok_and(|protocol| *protocol == Some(Protocol::Http2));
+        let is_http1 = protocol.as_ref().is_ok_and(|protocol| *protocol == Some(Protocol::Http1));
         let health_check = map.optional("health_check", |item| {
-            let check = HealthCheck::read(item);
-            if is_http2 {
-                Err(item.refuse(value::not_yet("a health check over HTTP/2", "remove `health_check`; `outlier` sees failures, too")))
-            } else {
-                check
-            }
+            let check = HealthCheck::read(item)?;
+            let is_grpc = matches!(check.question, Question::Grpc(_));
+            let complaint = || wrong("gRPC goes out over HTTP/2, and this upstream is asked over HTTP/1.1");
+            let hint = "write `protocol: auto` or `http2`, or ask with `path`";
+            if is_grpc && is_http1 { Err(item.refuse(complaint().hint(hint))) } else { Ok(check) }
         });
         let limits = map.optional("limits", Limits::read);
         let connect_timeout = map.optional("connect_timeout", value::some_duration);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use crate::declared::header_rules::{FieldNames, FieldValue, HeaderLine, HeaderRules, Piece, Variable};
 pub use crate::declared::identity::Algorithm;
-pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Reason, Retry};
+pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Question, Reason, Retry};
 pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};
 pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};

@@ -22,6 +22,7 @@ pub mod attend;
 mod roster;
 mod outlier;
 mod health;
+mod question;
 pub mod resolve;
 mod connect;
 mod exchange;

@@ -19,6 +19,7 @@ mod endpoints;
 mod extended_connect;
 mod grpc;
 mod health;
+mod health_http2;
 mod upstream_alpn;
 mod retries;
 mod upstream_http2;

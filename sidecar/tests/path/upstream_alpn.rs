@@ -217,3 +217,20 @@ async fn a_body_goes_up_whole_over_what_is_picked() {
         assert_eq!(client.answer().await.body, expected, "{speaks:?}");
     }
 }
+
+#[tokio::test]
+async fn whether_it_is_well_is_asked_over_what_is_picked() {
+    for speaks in [&["h2"][..], &["http/1.1"]] {
+        let service = Service::start(&[Turn::speaks(speaks)]).await;
+        let check = "health_check: { path: /healthz, interval: 100ms, unhealthy: 1 }";
+        let world = World::over_tls(service.address, &service.roots, check).await;
+        let checks = |result| format!("bulkhead_upstream_health_checks_total{{service=\"demo\",upstream=\"app\",result=\"{result}\"}}");
+        within(async {
+            while world.metrics().await.contains(&format!("{} 0\n", checks("well"))) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+        assert!(world.metrics().await.contains(&format!("{} 0\n", checks("failed"))), "{speaks:?}");
+    }
+}

@@ -139,7 +139,7 @@ enum Opened {
 }
 
 /// Who picks nothing speaks HTTP/1.1.
-fn picked(socket: &Socket) -> Wire {
+pub(super) fn picked(socket: &Socket) -> Wire {
     if socket.alpn() == Some(Alpn::H2.as_str().as_bytes()) { Wire::Http2 } else { Wire::Http1 }
 }
 

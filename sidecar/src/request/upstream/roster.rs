@@ -149,6 +149,7 @@ impl Roster {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use bulkhead_config::snapshot::Question;
 
     fn roster(endpoints: &[&str]) -> Roster {
         let endpoints: Vec<Endpoint> = endpoints.iter().map(|endpoint| endpoint.parse().unwrap()).collect();
@@ -234,7 +235,7 @@ mod tests {
     fn where_more_than_half_are_out_everybody_is_used() {
         let (mut roster, members, outlier) = watched(4);
         let second = Duration::from_secs(1);
-        let check = HealthCheck { path: "/".to_owned(), interval: second, timeout: second, healthy: 1, unhealthy: 1 };
+        let check = HealthCheck { question: Question::Get("/".to_owned()), interval: second, timeout: second, healthy: 1, unhealthy: 1 };
         let [first, second, third, fourth] = members.as_slice() else { unreachable!() };
         assert!(roster.answered(first, &check, false));
         assert!(roster.failing(second, &outlier, at(0)).is_some());
