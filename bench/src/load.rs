@@ -13,7 +13,10 @@ mod pace;
 mod plan;
 pub(crate) mod report;
 mod result;
+mod samples;
+mod search;
 mod sketch;
+mod slo;
 mod tally;
 mod tls;
 
@@ -26,32 +29,88 @@ use pace::Pace;
 use plan::{Plan, Target};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
+use samples::Samples;
+use serde_json::Value;
+use slo::Slo;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 use tally::Tally;
 
-/// Loads, or measures the load.
+/// Loads, searches, or measures the load.
 pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
-    match &options.url {
-        Some(target) => load(options, target),
-        None => self_test(options),
+    match (&options.url, &options.slo) {
+        (Some(target), Some(slo)) if options.find_max => find_max(options, target, slo),
+        (Some(target), _) => load(options, target),
+        (None, _) => self_test(options),
     }
 }
 
 fn load(options: &Options, target: &Target) -> Result<Ended, Error> {
     let plan = Plan::of(options, target)?;
     let shape = shape(options);
-    let (tally, cpu) = timed(&plan, shape)?;
+    let samples = options.samples.as_deref().map(Samples::create).transpose()?;
+    let (mut tally, cpu) = timed(&plan, shape, samples)?;
     print!("{}", result::table(&plan, &shape, &tally));
-    if let Some(file) = &options.output {
-        let text = format!("{:#}\n", result::json(&plan, &shape, &tally, cpu));
-        std::fs::write(file, text).map_err(unusable(file.display()))?;
-    }
+    let missed = options.slo.as_ref().map(|slo| promised(slo, &shape, &tally)).unwrap_or_default();
+    write(options, &result::json(&plan, &shape, &tally, cpu))?;
+    tally.samples.take().map(Samples::finish).transpose()?;
     if tally.of_all.asked == 0 {
         return Err(Error::Usage("nothing was asked after the warm-up: give a longer --duration or a higher --rate".to_owned()));
     }
-    Ok(if tally.of_all.failed() > 0 { Ended::TargetMissed } else { Ended::Done })
+    // What may fail is the promise's to say, where there is one. A leak may never be.
+    let failed = if options.slo.is_some() { missed } else { tally.of_all.failed() > 0 };
+    Ok(if failed || tally.of_all.leaked > 0 { Ended::TargetMissed } else { Ended::Done })
 }
+
+fn write(options: &Options, result: &Value) -> Result<(), Error> {
+    let Some(file) = &options.output else { return Ok(()) };
+    std::fs::write(file, format!("{result:#}\n")).map_err(unusable(file.display()))
+}
+
+/// Tells whether the promise held, and of a ramp how far. True: it did not.
+fn promised(slo: &Slo, shape: &Shape, tally: &Tally) -> bool {
+    let missed = slo.missed(&tally.of_all);
+    println!("promised: {slo}: {}", if missed.is_empty() { "holds".to_owned() } else { missed.join("; ") });
+    if let Pace::Ramp(ramp) = shape.pace
+        && let Some(second) = tally.seconds.iter().position(|second| slo.is_missed_in(second))
+    {
+        let rate = ramp.rate_at(Duration::from_secs(second as u64));
+        println!("it held for {second} s, up to {rate:.0} requests a second");
+    }
+    !missed.is_empty()
+}
+
+/// Loads at one rate after another; the result is that of the highest that held.
+fn find_max(options: &Options, target: &Target, slo: &Slo) -> Result<Ended, Error> {
+    let plan = Plan::of(options, target)?;
+    let at = |rate| Shape { pace: Pace::Rate(rate), ..shape(options) };
+    println!("promised: {slo}");
+    let (search, best) = search::search(options.rate.unwrap_or(FIRST_RATE), slo, |rate| {
+        let (tally, cpu) = timed(&plan, at(rate), None)?;
+        Ok(((cpu, rate), tally))
+    })?;
+    if let Some(((cpu, rate), tally)) = &best {
+        let mut result = result::json(&plan, &at(*rate), tally, *cpu);
+        if let Some(result) = result.as_object_mut() {
+            result.insert("search".to_owned(), search.json(slo));
+        }
+        print!("\n{}", result::table(&plan, &at(*rate), tally));
+        write(options, &result)?;
+        if tally.of_all.leaked > 0 {
+            return Ok(Ended::TargetMissed);
+        }
+    }
+    let Some(highest) = search.highest() else {
+        println!("\nthe promise holds at no rate, not even the lowest that was tried");
+        return Ok(Ended::TargetMissed);
+    };
+    let more = if search.is_lower_bound() { "; above, this program was too late itself to tell: start several" } else { "" };
+    println!("\nhighest rate that holds: {highest:.0} requests a second{more}");
+    Ok(Ended::Done)
+}
+
+/// Where a search begins that was told no rate.
+const FIRST_RATE: f64 = 1_000.0;
 
 /// Two runs over the null server: as fast as can be, then at a rate.
 fn self_test(options: &Options) -> Result<Ended, Error> {
@@ -59,13 +118,13 @@ fn self_test(options: &Options) -> Result<Ended, Error> {
     pin(0);
     let plan = Plan::of(options, &target)?;
     let closed = Shape { pace: Pace::Think(Duration::ZERO), warm_up: Duration::from_millis(500), ..shape(options) };
-    let (tally, cpu) = timed(&plan, closed)?;
+    let (tally, cpu) = timed(&plan, closed, None)?;
     let highest = tally.rate(closed.duration);
     let own = cpu / u32::try_from(tally.of_all.asked).unwrap_or(u32::MAX).max(1);
     println!("highest rate: {highest:.0} a second; own CPU time of a request: {:.1} µs", own.as_nanos() as f64 / 1e3);
     let rate = options.rate.unwrap_or(20_000.0);
     let open = Shape { pace: Pace::Rate(rate), ..closed };
-    let (tally, _) = timed(&plan, open)?;
+    let (tally, _) = timed(&plan, open, None)?;
     let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| result::short(tally.lag.quantile(share)));
     let answers = tally.rate(open.duration);
     println!("at {rate:.0} a second: {answers:.0} answered; sent after due: p50 {p50}, p99 {p99}, p99.9 {p999}");
@@ -99,10 +158,10 @@ fn pace(options: &Options) -> Pace {
 }
 
 /// A run with the CPU time it took of this thread.
-fn timed(plan: &Plan, shape: Shape) -> Result<(Tally, Duration), Error> {
+fn timed(plan: &Plan, shape: Shape, samples: Option<Samples>) -> Result<(Tally, Duration), Error> {
     let mut progress = Progress { terminal: std::io::stderr().is_terminal(), told: 0, whole: shape.duration };
     let before = thread_cpu();
-    let tally = engine::run(plan, shape, &mut |tally, now| progress.tell(tally, now))?;
+    let tally = engine::run(plan, shape, samples, &mut |tally, now| progress.tell(tally, now))?;
     progress.end();
     Ok((tally, thread_cpu().saturating_sub(before)))
 }

@@ -9,6 +9,7 @@ use super::answer::Answer;
 use super::connection::{After, Connection, Ended, Lost, Transport};
 use super::pace::Pace;
 use super::plan::{Plan, Request};
+use super::samples::Samples;
 use super::tally::{Tally, Times};
 use crate::sidecar::unusable;
 use crate::versus::step::Error;
@@ -49,6 +50,8 @@ pub(crate) struct Shape {
 /// A request that is due and has no connection yet.
 struct Due {
     at: Instant,
+    /// When this program saw that it was.
+    seen: Instant,
     request: Rc<Request>,
     /// The server has refused it once.
     again: bool,
@@ -107,10 +110,10 @@ pub(crate) struct Engine<'a> {
 }
 
 /// Runs the load to its end and tells what came of it. `progress` sees the tally now and then.
-pub(crate) fn run(plan: &Plan, shape: Shape, progress: &mut dyn FnMut(&Tally, Instant)) -> Result<Tally, Error> {
+pub(crate) fn run(plan: &Plan, shape: Shape, samples: Option<Samples>, progress: &mut dyn FnMut(&Tally, Instant)) -> Result<Tally, Error> {
     let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|cause| unusable("epoll")(cause.into()))?;
     let started = Instant::now();
-    let tally = Tally::new(plan, started + shape.warm_up);
+    let tally = Tally::new(plan, started + shape.warm_up, samples);
     let slots = plan.peer.protocol.slots();
     let closed = if matches!(shape.pace, Pace::Think(_)) { shape.connections * slots } else { 0 };
     let mut engine = Engine {
@@ -185,7 +188,7 @@ impl Engine<'_> {
         self.open += 1;
         let (tenant, kind) = (self.chance.share(), self.chance.share());
         if let Some(request) = self.plan.request_at(tenant, kind) {
-            self.send(Due { at, request: Rc::clone(request), again: false });
+            self.send(Due { at, seen: Instant::now(), request: Rc::clone(request), again: false });
         }
     }
 
@@ -305,7 +308,7 @@ impl Engine<'_> {
             Ok((answer, sent)) => {
                 // In a closed loop nobody waits for a request that is not sent yet: that delay is this program's own.
                 let from = if matches!(self.shape.pace, Pace::Think(_)) { sent } else { due.at };
-                self.tally.answered(request, Times { due: due.at, sent, from }, answer, now);
+                self.tally.answered(request, Times { due: due.at, seen: due.seen, sent, from }, answer, now);
             }
             Err(lost) => self.tally.lost(request.tenant, lost, now),
         }

@@ -3,6 +3,7 @@
 use super::answer::Names;
 use super::pace::Ramp;
 use super::plan::{Header, Message, Share, Target};
+use super::slo::Slo;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -121,6 +122,18 @@ pub(crate) struct Options {
     /// Where an answer names its tenant: a header's name, or a JSON pointer into its body such as /told/tenant
     #[arg(long, value_name = "WHERE")]
     pub(super) answer_tenant: Option<Names>,
+
+    /// What is promised, as p99=5ms,p99.9=20ms,failed=0.1%; code 1 if it does not hold
+    #[arg(long, value_name = "PROMISE")]
+    pub(super) slo: Option<Slo>,
+
+    /// Search the highest rate at which --slo holds, from --rate [1000], in steps of --duration
+    #[arg(long, requires = "slo", conflicts_with_all = ["ramp", "think", "requests", "samples", "self_test"])]
+    pub(super) find_max: bool,
+
+    /// File for every answer, as comma-separated values
+    #[arg(long, value_name = "FILE")]
+    pub(super) samples: Option<PathBuf>,
 
     /// Seed of the mix: the same seed gives the same order of tenants
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -40,6 +40,12 @@ impl Ramp {
         };
         Duration::from_secs_f64(warm_up + after)
     }
+
+    /// The rate so long after the warm-up.
+    pub(crate) fn rate_at(self, after: Duration) -> f64 {
+        let share = (after.as_secs_f64() / self.over.as_secs_f64()).min(1.0);
+        self.from + (self.to - self.from) * share
+    }
 }
 
 impl std::str::FromStr for Ramp {

@@ -35,6 +35,7 @@ pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> 
         "answers_per_second": tally.rate(shape.duration),
         "all": counts(&tally.of_all),
         "lag": durations(&tally.lag),
+        "late": durations(&tally.late),
         "own_cpu_micros_per_request": micros(cpu) / tally.of_all.asked.max(1) as f64,
         "tenants": tenants.collect::<Map<_, _>>(),
         "leaks": leaks.collect::<Vec<_>>(),
@@ -101,7 +102,8 @@ pub(crate) fn table(plan: &Plan, shape: &Shape, tally: &Tally) -> String {
     row(&mut text, "all", &tally.of_all);
     let service = &tally.of_all.service;
     let _ = writeln!(text, "\nfrom sending (service time): p50 {}, p99 {}", short(service.quantile(0.5)), short(service.quantile(0.99)));
-    let _ = writeln!(text, "from due to sent: p50 {}, p99 {}", short(tally.lag.quantile(0.5)), short(tally.lag.quantile(0.99)));
+    let [lag, late] = [&tally.lag, &tally.late].map(|sketch| short(sketch.quantile(0.99)));
+    let _ = writeln!(text, "from due to sent: p50 {}, p99 {lag}; of that this program's own: p99 {late}", short(tally.lag.quantile(0.5)));
     let rate = tally.rate(shape.duration);
     let _ = write!(text, "{rate:.0} answers a second; by status:");
     for (status, count) in &tally.of_all.statuses {

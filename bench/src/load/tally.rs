@@ -5,6 +5,7 @@
 use super::answer::{Answer, Status, Whose};
 use super::connection::Lost;
 use super::plan::{Plan, Request};
+use super::samples::{Sample, Samples};
 use super::sketch::Sketch;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,8 +24,11 @@ pub(crate) struct Tally {
     pub(crate) of_tenants: Vec<Of>,
     /// Time from when a request was due until it was sent: what this program, or a lack of connections, held it back.
     pub(crate) lag: Sketch,
+    /// Of that, what is this program's own: until it saw that a request was due.
+    pub(crate) late: Sketch,
     pub(crate) leaks: Vec<Leak>,
     pub(crate) seconds: Vec<Second>,
+    pub(crate) samples: Option<Samples>,
     running: Running,
 }
 
@@ -89,6 +93,8 @@ struct Running {
 #[derive(Clone, Copy)]
 pub(crate) struct Times {
     pub(crate) due: Instant,
+    /// When this program saw that it was due.
+    pub(crate) seen: Instant,
     pub(crate) sent: Instant,
     pub(crate) from: Instant,
 }
@@ -115,10 +121,19 @@ impl Verdict {
 }
 
 impl Tally {
-    pub(crate) fn new(plan: &Plan, began: Instant) -> Self {
-        let of_tenants = plan.tenants.iter().map(|_| Of::default()).collect();
-        let (lag, running) = (Sketch::default(), Running::default());
-        Self { began, last: None, of_all: Of::default(), of_tenants, lag, leaks: Vec::new(), seconds: Vec::new(), running }
+    pub(crate) fn new(plan: &Plan, began: Instant, samples: Option<Samples>) -> Self {
+        Self {
+            began,
+            last: None,
+            of_all: Of::default(),
+            of_tenants: plan.tenants.iter().map(|_| Of::default()).collect(),
+            lag: Sketch::default(),
+            late: Sketch::default(),
+            leaks: Vec::new(),
+            seconds: Vec::new(),
+            samples,
+            running: Running::default(),
+        }
     }
 
     pub(crate) fn answered(&mut self, request: &Request, times: Times, answer: Answer, now: Instant) {
@@ -130,7 +145,13 @@ impl Tally {
         of.asked += 1;
         self.of_all.answered(&verdict, status, latency, service);
         self.of_all.asked += 1;
-        self.lag.add(times.sent.saturating_duration_since(times.due));
+        let lag = times.sent.saturating_duration_since(times.due);
+        self.lag.add(lag);
+        self.late.add(times.seen.saturating_duration_since(times.due));
+        if let Some(samples) = &mut self.samples {
+            let ended_at = now.saturating_duration_since(self.began);
+            samples.add(&Sample { ended_at, latency, service, lag, tenant: &request.asked_for, status });
+        }
         self.last = Some(now);
         self.second(now);
         self.running.latency.add(latency);

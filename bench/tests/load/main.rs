@@ -1,10 +1,12 @@
 //! `bulkhead-bench load` as its user meets it, before servers that misbehave in one way each.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod compared;
 mod http1;
 mod http2;
+mod limits;
 mod peer;
+mod percentiles;
 
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
