@@ -8,7 +8,7 @@ use crate::declared::{Document, DocumentId};
 use crate::diagnostic::Diagnostics;
 use crate::name::{Host, TenantId};
 use crate::protocol::{Broken, Offer, Part, Quarantined};
-use crate::snapshot::{Epoch, Index, Slice, Snapshot};
+use crate::snapshot::{Epoch, Index, Shadow, Slice, Snapshot};
 use documents::Documents;
 use platform::Ground;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,22 @@ pub struct Outcome {
     pub warnings: Diagnostics,
 }
 
+/// How what is declared is meant in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// As it is written.
+    #[default]
+    AsDeclared,
+    /// In shadow, all of it.
+    Shadow,
+}
+
+impl Mode {
+    fn shadow(self) -> Shadow {
+        Shadow::all_if(self == Mode::Shadow)
+    }
+}
+
 /// All documents there are, and what is served of them.
 ///
 /// A call first takes in what it is told, then compiles, then puts the result in place. So after a panic in the middle (a defect
@@ -63,6 +79,7 @@ pub struct Catalogue {
     touched: Touched,
     quarantine: BTreeMap<Part, Quarantined>,
     warnings: BTreeMap<Part, Diagnostics>,
+    mode: Mode,
     snapshot: Arc<Snapshot>,
 }
 
@@ -128,8 +145,15 @@ impl Catalogue {
             touched: Touched { platform: true, tenants: BTreeSet::new() },
             quarantine: BTreeMap::new(),
             warnings: BTreeMap::new(),
+            mode: Mode::default(),
             snapshot: Arc::new(snapshot),
         }
+    }
+
+    /// The same, and what it is told from now on is meant so.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
     }
 
     /// What is served now.

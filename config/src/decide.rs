@@ -11,7 +11,7 @@
 use crate::condition::{self, Asked, Condition, Inquiry};
 use crate::declared::role::When;
 use crate::name::Feature;
-use crate::snapshot::{Access, CompiledRule, Effect, Principal, RoleSet, Route, RuleId, Slice, SliceState};
+use crate::snapshot::{Access, CompiledRule, Effect, Principal, RoleSet, Route, RuleId, Shadow, Slice, SliceState};
 use crate::unit::UnixSeconds;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,6 +49,9 @@ pub enum Permitted {
     Public,
     /// A rule allows it.
     Rule,
+    /// It would be refused, and what refuses it is in shadow. Nothing is proven by such a permit, and nothing may be kept of what
+    /// it leads to.
+    Shadow,
 }
 
 impl Permit {
@@ -162,9 +165,7 @@ pub fn decide<T: Trace>(slice: &Slice, facts: &Facts<'_>, trace: &mut T) -> Resu
     if route.access == Access::Authenticated && facts.principal.is_none() {
         return Err(Denial::NoCredential);
     }
-    if let Some(feature) = &route.requires_feature
-        && slice.features.binary_search(feature).is_err()
-    {
+    if let Some(feature) = missing_feature(slice, route) {
         return Err(Denial::FeatureMissing(feature.clone()));
     }
     let access = match facts.principal {
@@ -175,6 +176,55 @@ pub fn decide<T: Trace>(slice: &Slice, facts: &Facts<'_>, trace: &mut T) -> Resu
         _ => Permitted::Public,
     };
     Ok(Permit { route: Arc::clone(route), access })
+}
+
+/// Decides once more about a request that was denied: what is in shadow is told to `passed`, and does not refuse it. Pure, as
+/// [`decide`] is.
+///
+/// # Errors
+/// The first denial that is not in shadow: what is enforced is not hidden by what is being tried.
+pub fn decide_in_shadow(slice: &Slice, facts: &Facts<'_>, shadow: Shadow, mut passed: impl FnMut(Denial)) -> Result<Permit, Denial> {
+    if !slice.state.is_served() {
+        return Err(Denial::NotServed(slice.state));
+    }
+    let route = facts.route.ok_or(Denial::NoRoute)?;
+    let mut pass = |may_pass: bool, denial: Denial| {
+        if !may_pass {
+            return Err(denial);
+        }
+        passed(denial);
+        Ok(())
+    };
+    let asks_who = route.access == Access::Authenticated;
+    if asks_who && facts.principal.is_none() {
+        pass(shadow.has(Shadow::CREDENTIAL), Denial::NoCredential)?;
+    }
+    if let Some(feature) = missing_feature(slice, route) {
+        pass(shadow.has(Shadow::FEATURE), Denial::FeatureMissing(feature.clone()))?;
+    }
+    if let (true, Some((principal, held))) = (asks_who, facts.principal)
+        && let Err(denial) = judge(slice, route, held, facts, &mut NoTrace)
+    {
+        let tried = if shadow.has(Shadow::PERMISSION) { held } else { slice.policy.held_in_shadow(principal, held) };
+        if let Some(rule) = enforced_deny(slice, route, (held, tried), facts) {
+            return Err(Denial::Denied(rule));
+        }
+        pass(shadow.has(Shadow::PERMISSION) || !tried.is_empty(), denial)?;
+    }
+    Ok(Permit { route: Arc::clone(route), access: Permitted::Shadow })
+}
+
+/// The feature that a route demands and the tenant does not have.
+fn missing_feature<'a>(slice: &Slice, route: &'a Route) -> Option<&'a Feature> {
+    route.requires_feature.as_ref().filter(|feature| slice.features.binary_search(feature).is_err())
+}
+
+/// A rule that denies it, of a role that is held and not tried.
+fn enforced_deny(slice: &Slice, route: &Route, (held, tried): (RoleSet, RoleSet), facts: &Facts<'_>) -> Option<Arc<RuleId>> {
+    let denies = slice.policy.rules_of(route.index).iter().take_while(|rule| rule.id.effect == Effect::Deny);
+    let mut enforced = denies.filter(|rule| !tried.has(usize::from(rule.role)));
+    let denies_it = |rule: &&CompiledRule| ask::<NoTrace>(&Question { slice, rule, held, facts }).is_match();
+    enforced.find(denies_it).map(|rule| Arc::clone(&rule.id))
 }
 
 /// Asks the rules of the route. Denies stand first, so the first that matches decides; a trace hears of every rule.

@@ -12,6 +12,7 @@ pub mod read;
 pub(crate) mod reader;
 mod value;
 mod schema;
+mod enforce;
 pub mod cache;
 pub mod identity;
 pub mod introspection;
@@ -31,6 +32,7 @@ pub mod tls;
 pub mod upstream;
 
 pub use cache::CachePolicy;
+pub use enforce::Enforce;
 pub use identity::{ApiKey, Identity, JwtIssuer};
 pub use introspection::Introspection;
 pub use jwks::Jwks;
@@ -166,14 +168,6 @@ pub enum Body {
     SecurityPolicy(SecurityPolicy),
     /// Kind `CachePolicy`.
     CachePolicy(CachePolicy),
-}
-
-/// Whether a policy refuses or only records. Read everywhere; `shadow` is refused with "not yet" until it takes effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Enforce {
-    /// It decides.
-    #[default]
-    Enforce,
 }
 
 /// What one file holds: the documents that could be read, and what is wrong with the others.

@@ -57,6 +57,13 @@ pub enum Verdict {
         /// The problem's code, as in the answer.
         problem: &'static str,
     },
+    /// It would be refused, and goes on: what refuses it is in shadow.
+    Shadow {
+        /// HTTP status that it would get.
+        status: u16,
+        /// Code of the problem that it would get.
+        problem: &'static str,
+    },
     /// The question does not say enough, or names what does not exist.
     Unclear,
 }
@@ -171,6 +178,17 @@ impl Question {
     /// Whether it shows any credential.
     fn has_credential(&self) -> bool {
         self.claims.is_some() || self.user.is_some() || self.api_key.is_some() || !self.roles.is_empty()
+    }
+}
+
+impl Verdict {
+    /// The same refusal, in shadow.
+    #[must_use]
+    pub fn in_shadow(self) -> Self {
+        match self {
+            Verdict::Refused { status, problem } => Verdict::Shadow { status, problem },
+            other => other,
+        }
     }
 }
 

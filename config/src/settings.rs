@@ -97,6 +97,7 @@ pub struct Settings {
     workers: Workers,
     drain_deadline: Duration,
     probation: Duration,
+    shadow: bool,
     entries: Vec<Entry>,
 }
 
@@ -307,6 +308,12 @@ impl Settings {
         self.probation
     }
 
+    /// `core.sidecar.shadow`: whether the whole sidecar only records what it would refuse.
+    #[must_use]
+    pub fn shadow(&self) -> bool {
+        self.shadow
+    }
+
     /// Every setting as it may be shown, in the order of its key.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
@@ -320,6 +327,7 @@ impl Settings {
             (key::REDIS_URL.path, self.redis_url != other.redis_url),
             (key::ENCRYPTION_KEY.path, self.encryption_key != other.encryption_key),
             (key::PROBATION.path, self.probation != other.probation),
+            (key::SHADOW.path, self.shadow != other.shadow),
             (key::WORKERS.path, self.workers != other.workers),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
@@ -339,6 +347,7 @@ impl Settings {
         let workers = reader.required(&key::WORKERS);
         let drain_deadline = reader.required(&key::DRAIN_DEADLINE);
         let probation = reader.required(&key::PROBATION);
+        let shadow = reader.required(&key::SHADOW);
         let (encryption_key, audit_enabled) = (encryption_key?, audit_enabled?);
         if environment != Environment::Dev {
             safe(reader, environment, encryption_key.is_some(), audit_enabled)?;
@@ -358,6 +367,7 @@ impl Settings {
             workers: workers?,
             drain_deadline: drain_deadline?,
             probation: probation?,
+            shadow: shadow?,
             entries: Vec::new(),
         })
     }

@@ -16,6 +16,7 @@ mod index;
 mod platform;
 mod policy;
 mod revoked;
+mod shadow;
 
 pub use cors::{Cors, KnownOrigin};
 pub(crate) use index::Index;
@@ -28,6 +29,7 @@ pub use platform::{
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};
 pub use revoked::Revoked;
+pub use shadow::Shadow;
 
 /// Roles one tenant can hold, its own and the platform's together: the bits of a [`RoleSet`].
 pub const ROLES_MAX: usize = 256;
@@ -64,6 +66,8 @@ pub struct Slice {
     /// In units of 10^9 bytes; `None`: no such limit.
     pub(crate) storage_quota_gb: Option<f64>,
     pub(crate) policy: Arc<Policy>,
+    /// What its Tenant document and its plan put in shadow.
+    pub(crate) shadow: Shadow,
     pub(crate) written: Written,
 }
 
@@ -197,7 +201,7 @@ impl Slice {
 
     /// Whether both serve alike, wherever their declarations stand.
     pub(crate) fn means_the_same(&self, other: &Slice) -> bool {
-        let Slice { id, hosts, plan, state, features, api_quota_per_hour, storage_quota_gb, policy, written } = self;
+        let Slice { id, hosts, plan, state, features, api_quota_per_hour, storage_quota_gb, policy, shadow, written } = self;
         *id == other.id
             && *hosts == other.hosts
             && *plan == other.plan
@@ -205,6 +209,7 @@ impl Slice {
             && *features == other.features
             && *api_quota_per_hour == other.api_quota_per_hour
             && *storage_quota_gb == other.storage_quota_gb
+            && *shadow == other.shadow
             && *written == other.written
             && policy.means_the_same(&other.policy)
     }

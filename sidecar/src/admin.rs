@@ -449,6 +449,7 @@ mod tests {
             refusal,
             kept: None,
             why: None,
+            is_passed: false,
             lasted: None,
             epoch: snapshot.epoch(),
         }

@@ -22,6 +22,8 @@ Usage: bulkhead-sidecar --documents PATH --data-dir DIR [OPTION]...
   --set core.KEY=VALUE     one setting over all others; may stand several times
   --workers N              same as --set core.sidecar.workers=N
   --log-level LEVEL        same as --set core.logging.level=LEVEL
+  --shadow                 same as --set core.sidecar.shadow=true: records what it would refuse,
+                           and lets it through
   --drain-deadline TIME    same as --set core.sidecar.drain_deadline=TIME
   --probe-address ADDRESS  for /livez, /startupz, /readyz and /metrics
                            [default: 0.0.0.0:4791]
@@ -71,6 +73,9 @@ pub(crate) enum Mistake {
     Settings(#[from] SettingsError),
 }
 
+/// An option without a value.
+const SHADOW: &str = "--shadow";
+
 const OPTIONS: [&str; 13] = [
     "--documents",
     "--data-dir",
@@ -99,6 +104,16 @@ impl Arguments {
                 "--help" | "-h" => return Ok(Asked::Text(HELP.to_owned())),
                 "--version" | "-V" => return Ok(Asked::Text(format!("bulkhead-sidecar {}", env!("CARGO_PKG_VERSION")))),
                 _ => {}
+            }
+            if name == SHADOW {
+                match value {
+                    None => flags.push("core.sidecar.shadow=true".to_owned()),
+                    Some(value) => {
+                        let why = "it takes no value".to_owned();
+                        return Err(Mistake::Value(value.to_string_lossy().into_owned(), SHADOW, why));
+                    }
+                }
+                continue;
             }
             let Some(option) = OPTIONS.into_iter().find(|option| *option == name) else {
                 return Err(Mistake::Unknown(name.clone(), meant(&name)));
@@ -161,7 +176,7 @@ where
 }
 
 fn meant(name: &str) -> String {
-    let nearest = bulkhead_config::diagnostic::nearest(name, OPTIONS);
+    let nearest = bulkhead_config::diagnostic::nearest(name, OPTIONS.into_iter().chain([SHADOW]));
     nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
 }
 
@@ -185,6 +200,9 @@ mod tests {
             (&["--documents", "d", "--data-dir", "x"][..], None),
             (&["--documents=d", "--data-dir=x", "--workers=2", "--log-level=warn", "--drain-deadline=5s", "--access-log=-"], None),
             (&["--documents=d", "--data-dir=x", "--take-over=x"], None),
+            (&["--shadow", "--documents=d", "--data-dir=x"], None),
+            (&["--shadow=no", "--documents=d"], Some("`no` of `--shadow`: it takes no value")),
+            (&["--shadows"], Some("there is no option `--shadows`; did you mean `--shadow`?")),
             (&["--documents=d", "--data-dir=x", "--take-over"], Some("`--take-over` needs a value")),
             (&["--help"], None),
             (&["--documents", "d"], Some("`--data-dir` is missing")),

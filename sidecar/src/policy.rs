@@ -14,6 +14,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls::Tls;
 use crate::worker::Random;
 use arc_swap::ArcSwap;
+use bulkhead_config::compile::Mode;
 use bulkhead_config::name::ServiceName;
 use bulkhead_config::protocol::{Contents, Offer, Quarantined, Report};
 use bulkhead_config::snapshot::Snapshot;
@@ -115,6 +116,8 @@ pub struct Surroundings {
     pub probation: Duration,
     /// A service whose upstreams are replaced by an endpoint with TLS.
     pub instead: Option<ServiceName>,
+    /// How what is declared is meant.
+    pub mode: Mode,
 }
 
 /// A policy that has begun to be served.
@@ -175,7 +178,7 @@ pub async fn begin<S: PolicySource>(
     tell::findings(&surroundings.log, &findings, &last_good);
     let Some(offer) = source.next().await else { return Err(PolicyError::NoOffer(source.describe())) };
     let keys = KeyFiles::new(surroundings.instead.clone(), KeptSets::new(&surroundings.data_dir));
-    let receiver = Receiver::new(Arc::clone(&surroundings.live), last_good, source.key_reader(), keys);
+    let receiver = Receiver::new(Arc::clone(&surroundings.live), surroundings.mode, last_good, source.key_reader(), keys);
     let (wanted, wants) = latest::channel(Wants::default());
     let (sender, fetched) = mpsc::channel(FETCHED_MAX);
     let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), wanted, fetched, retired: Vec::new(), clock };

@@ -23,6 +23,7 @@ pub mod body;
 pub mod refusal;
 pub mod respond;
 pub mod standing;
+pub mod shadow;
 pub mod record;
 
 pub use refusal::Refusal;
@@ -44,6 +45,7 @@ use outgoing::{Outgoing, Sending};
 use quota::{Ask, Receipts};
 use record::Record;
 use respond::{Answer, Own, Response};
+use shadow::Look;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -146,7 +148,7 @@ fn prepare(
         return Err(Refusal::Expectation);
     }
     let service = service(policy, &from.entrance)?;
-    let admitted = match admit(worker, policy, service, &head, &body, record) {
+    let admitted = match admit(worker, policy, service, (&head, Look::Ahead), &body, record) {
         Err(Refusal::Credential(refused @ (Refused::NewKey { .. } | Refused::Opaque { .. }))) => {
             return Ok(Prepared::Asks(refused, Box::new(Asking { head, trace, body })));
         }
@@ -179,9 +181,18 @@ async fn answer_once_asked(
 ) -> Result<Answer, Refusal> {
     from.listen();
     let Asking { head, trace, body } = asking;
-    let policy = ask(worker, from, refused, &head, record).await?;
+    let (policy, look) = match ask(worker, from, refused, &head, record).await {
+        Ok(policy) => (policy, Look::Done),
+        Err(refusal) => {
+            let policy = worker.policy();
+            if !shadow::passes_unasked(worker, &policy, service(&policy, &from.entrance)?, &head, &refusal) {
+                return Err(refusal);
+            }
+            (policy, Look::InVain)
+        }
+    };
     let service = service(&policy, &from.entrance)?;
-    let admitted = admit(worker, &policy, service, &head, &body, record).map_err(|refusal| match refusal {
+    let admitted = admit(worker, &policy, service, (&head, look), &body, record).map_err(|refusal| match refusal {
         Refusal::Credential(refused) => Refusal::Credential(refused.after_a_look()),
         refusal => refusal,
     });
@@ -216,7 +227,14 @@ async fn ask(worker: &Worker, from: &Downstream, refused: Refused, head: &Head, 
 }
 
 /// From a head to the permission to go on, or to what it is answered here. Waits for nothing.
-fn admit(worker: &Worker, policy: &Policy, service: &Service, head: &Head, body: &Body, record: &mut Record) -> Result<Passed, Refusal> {
+fn admit(
+    worker: &Worker,
+    policy: &Policy,
+    service: &Service,
+    (head, look): (&Head, Look),
+    body: &Body,
+    record: &mut Record,
+) -> Result<Passed, Refusal> {
     let (now, source) = (record.begun(), record.source());
     let claim = tenant::claim(worker, policy, service, &head.host)?; // whom the request names
     if let Some(tenant) = claim.tenant() {
@@ -235,7 +253,8 @@ fn admit(worker: &Worker, policy: &Policy, service: &Service, head: &Head, body:
         Target::Service => None,
     };
     // Before the decision: it takes proof, and verifying is the one costly step; `authn` bounds it per source.
-    let proof = tenant::prove(worker, policy, &claim, route, (head, record.from().shown()), source, now)?;
+    let proof = tenant::prove(worker, policy, &claim, route, (head, record.from().shown()), source, now)
+        .or_else(|refusal| shadow::unproven(policy, &claim, route, (refusal, look), record))?;
     let proved = tenant::bind(worker, policy, claim, proof)?; // named and proved must agree
     record.of_tenant(proved.tenant());
     if let Some(cors) = proved.slice().policy().cors().filter(|_| !is_named) {
@@ -259,13 +278,13 @@ fn admit(worker: &Worker, policy: &Policy, service: &Service, head: &Head, body:
         record.keep(proved.slice().policy().keep(route.index, &asked));
     }
     let facts = Facts { route, method: &head.method, path: head.path(), source, principal, now: now.unix(), asked };
-    let permit = decide(proved.slice(), &facts, &mut NoTrace)?;
+    let permit = decide(proved.slice(), &facts, &mut NoTrace).or_else(|_| shadow::permit(policy, &proved, &facts, record))?;
     // A length that is known to be too large costs the tenant nothing.
     if body.length().is_some_and(|length| length > bounds.body_bytes_max) {
         return Err(Refusal::BodyTooLarge);
     }
     // After the decision: what is refused costs the tenant nothing.
-    let receipts = take(&proved, &permit, record)?;
+    let receipts = take(policy, &proved, &permit, record)?;
     record.admitted(receipts);
     Ok(Passed::On(Admitted { proved, permit }))
 }
@@ -291,7 +310,7 @@ fn asks_about_service(proved: &Proved) -> Result<Passed, Refusal> {
 }
 
 /// Takes the request out of every limit that counts it.
-fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, Refusal> {
+fn take(policy: &Policy, proved: &Proved, permit: &Permit, record: &mut Record) -> Result<Receipts, Refusal> {
     let principal = proved.proof().map(|proof| proof.principal());
     let user = principal.map(|principal| &*principal.user);
     let api_key = principal.and_then(|principal| match &principal.credential {
@@ -299,7 +318,8 @@ fn take(proved: &Proved, permit: &Permit, record: &Record) -> Result<Receipts, R
         Credential::Token { .. } | Credential::Certificate(_) => None,
     });
     let ask = Ask { route: permit.route().index, proven: principal.is_some(), user, api_key, source: record.source() };
-    Ok(proved.tenant().limits.take(&ask, record.begun())?)
+    let taken = proved.tenant().limits.take(&ask, record.begun());
+    taken.or_else(|_| shadow::receipts(policy, proved, permit.route(), &ask, record))
 }
 
 /// The request as the upstream gets it.
@@ -326,6 +346,7 @@ fn compose(
         platform: policy.snapshot.platform(),
         route,
         proven: proved.proof().map(|proof| (&**proved.tenant(), proof)),
+        is_passed_unproven: record.is_passed_unproven(),
         decision: record.decision(),
         source: record.source(),
         trace,

@@ -28,6 +28,7 @@ use crate::deadline::{Deadline, Wheel};
 use crate::identity::{Introspector, Looks};
 use crate::policy::{Live, Policy};
 use crate::request::authn::{Memo, Strangers};
+use crate::request::shadow::Tally;
 use crate::request::upstream::Targets;
 use crate::telemetry::access_log::AccessLogBuffer;
 use crate::telemetry::decisions::{DecisionId, Decisions};
@@ -62,6 +63,8 @@ pub struct Worker {
     decisions: RefCell<Decisions<Decided>>,
     /// Allowed decisions remembered in this turn of the wheel.
     remembered: Cell<(u64, u32)>,
+    /// What passed that would have been refused.
+    shadow: RefCell<Tally>,
     cells: Arc<WorkerCells>,
     metrics: Arc<Metrics>,
     log: Log,
@@ -202,6 +205,11 @@ impl Worker {
     /// Recent decisions.
     pub fn decisions(&self) -> std::cell::RefMut<'_, Decisions<Decided>> {
         self.decisions.borrow_mut()
+    }
+
+    /// What passed that would have been refused.
+    pub fn shadow(&self) -> std::cell::RefMut<'_, Tally> {
+        self.shadow.borrow_mut()
     }
 
     /// Whether one more allowed decision is remembered now: 32 in each turn of the wheel, 640 a second. More would push each

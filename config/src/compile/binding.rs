@@ -53,6 +53,7 @@ pub(super) fn compile(
             subjects: binding.subjects.iter().map(|subject| subject.value.clone()).collect(),
             role,
             grants: roles.carries(role),
+            in_shadow: binding.enforce.is_shadow(),
         });
     }
     bindings

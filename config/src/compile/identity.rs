@@ -5,7 +5,7 @@ use super::mistake::{Hinted, Mistakes, at};
 use crate::declared::{self, Body, Document, Jwks, JwtIssuer};
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::name::KeyId;
-use crate::snapshot::{ApiKey, Introspection, IntrospectionUrl, Issuer, KeySource, KeyUrl, Revoked, Scope, Workload};
+use crate::snapshot::{ApiKey, Introspection, IntrospectionUrl, Issuer, KeySource, KeyUrl, Revoked, Scope, Shadow, Workload};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,12 @@ pub(super) fn compile(documents: &Documents, scope: Scope, before: &[Arc<Issuer>
     found.api_keys.sort_by(|(a, _), (b, _)| a.cmp(b));
     found.workloads.sort_by(|a, b| (b.id.exactness(), &a.id).cmp(&(a.id.exactness(), &b.id)));
     found
+}
+
+/// What the identities of the platform put in shadow: whether a missing or bad credential is refused.
+pub(super) fn shadow(documents: &Documents) -> Shadow {
+    let mut identities = documents.identities();
+    if identities.any(|(_, identity)| identity.enforce.is_shadow()) { Shadow::CREDENTIAL } else { Shadow::NONE }
 }
 
 /// API keys that no request can show, because the platform says in no document where.

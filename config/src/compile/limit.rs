@@ -48,6 +48,7 @@ fn quota(document: &Document, policy: &QuotaPolicy, names: &Names<'_>, mistakes:
         per: limit.per,
         counted: limit.counted,
         names_routes: applies_to.routes.is_some(),
+        in_shadow: policy.enforce.is_shadow(),
     });
     let limits = limits.collect();
     Quota { plans: bare(&applies_to.plans), tenants: bare(&applies_to.tenants), routes: bare(&applies_to.routes), limits }

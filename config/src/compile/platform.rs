@@ -2,6 +2,7 @@
 //!
 //! All or nothing: with a mistake anywhere in it, the platform stays on its last good version as a whole.
 
+use super::Mode;
 use super::documents::Documents;
 use super::limit::{LimitTable, Names, Quota};
 use super::mistake::{Hinted, Mistakes, in_document};
@@ -12,7 +13,7 @@ use super::{binding, identity, limit, rule, security, service};
 use crate::declared::{Body, Document};
 use crate::diagnostic::{Diagnostics, Spanned};
 use crate::name::{Feature, Host, PlanName, TenantId};
-use crate::snapshot::{Binding, Platform, Policy, PolicyId, Route, Scope};
+use crate::snapshot::{Binding, Platform, Policy, PolicyId, Route, Scope, Shadow};
 use crate::unit::Limit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,11 +47,13 @@ pub(super) struct Plan {
     pub(super) features: Arc<[Feature]>,
     pub(super) api_quota_per_hour: Option<Limit>,
     pub(super) storage_quota_gb: Option<f64>,
+    /// What it puts in shadow for its tenants.
+    pub(super) shadow: Shadow,
     pub(super) policy: Arc<Policy>,
 }
 
 /// Compiles the platform's documents. What `before` holds and is declared the same is kept.
-pub(super) fn compile(documents: &Documents, before: &Ground) -> Result<Ground, Diagnostics> {
+pub(super) fn compile(documents: &Documents, mode: Mode, before: &Ground) -> Result<Ground, Diagnostics> {
     let mut mistakes = Mistakes::default();
     let services = service::compile(documents, &before.platform.services, &mut mistakes);
     let identities = identity::compile(documents, Scope::Platform, &before.platform.issuers, &mut mistakes);
@@ -82,6 +85,7 @@ pub(super) fn compile(documents: &Documents, before: &Ground) -> Result<Ground, 
             max_staleness: security.max_staleness,
             trusted_hops: security.trusted_hops.clone(),
             cors: security.cors.clone(),
+            shadow: mode.shadow().and(identity::shadow(documents)),
             routes: services.routes,
         }),
         warnings: mistakes.warnings,
@@ -139,6 +143,7 @@ impl Ground {
             max_staleness: security.max_staleness,
             trusted_hops: Vec::new(),
             cors: None,
+            shadow: Shadow::NONE,
             routes: Vec::new(),
         };
         let planless = Policy {
@@ -187,6 +192,7 @@ impl Ground {
                 features: features.into(),
                 api_quota_per_hour: plan.api_quota_per_hour.as_ref().map(|quota| Limit::from(quota.value)),
                 storage_quota_gb: plan.storage_quota_gb.as_ref().map(|quota| quota.value),
+                shadow: if plan.enforce.is_shadow() { Shadow::FEATURE.and(Shadow::HOURLY_QUOTA) } else { Shadow::NONE },
                 policy,
             };
             self.plans.insert(plan.name.clone(), compiled);

@@ -35,7 +35,12 @@ impl RoleTable {
             let message = format!("{all} roles are declared here, more than the {ROLES_MAX} that one tenant can see");
             mistakes.push(in_document(document, "", message).hint("merge roles that are always bound together"));
         }
-        let named = own.iter().take(room).map(|(_, role)| RoleInfo { name: role.name.clone(), scope, carries: RoleSet::EMPTY });
+        let named = own.iter().take(room).map(|(_, role)| RoleInfo {
+            name: role.name.clone(),
+            scope,
+            carries: RoleSet::EMPTY,
+            in_shadow: role.enforce.is_shadow(),
+        });
         let mut infos: Vec<RoleInfo> = inherited.iter().cloned().chain(named).collect();
         let own = own.get(..room).unwrap_or(&own);
         let edges = edges(&infos, own, mistakes);

@@ -166,6 +166,7 @@ fn routes(
             response_tenant: route.response_tenant.clone(),
             request_headers: route.request_headers.clone(),
             response_headers: route.response_headers.clone(),
+            in_shadow: service.enforce.is_shadow() || route.enforce.is_shadow(),
         });
         match trie.insert(&route.path, Arc::clone(&compiled)) {
             Ok(()) => all.push(compiled),

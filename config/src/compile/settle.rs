@@ -71,7 +71,7 @@ impl Catalogue {
         if !reasons.is_empty() {
             return Verdict::Bad(reasons);
         }
-        let ground = match platform::compile(&self.platform.declared.wanted, &self.platform.ground) {
+        let ground = match platform::compile(&self.platform.declared.wanted, self.mode, &self.platform.ground) {
             Ok(ground) => ground,
             Err(mistakes) => return Verdict::Bad(mistakes),
         };

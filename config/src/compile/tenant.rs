@@ -9,7 +9,7 @@ use super::{binding, identity, limit, rule, security};
 use crate::declared::{Document, Kind, Tenant, TenantState};
 use crate::diagnostic::Diagnostics;
 use crate::name::{Feature, Host, PlanName, TenantId};
-use crate::snapshot::{LimitSpec, Platform, Policy, PolicyId, Route, Scope, Slice, SliceState, Written};
+use crate::snapshot::{LimitSpec, Platform, Policy, PolicyId, Route, Scope, Shadow, Slice, SliceState, Written};
 use crate::unit::Limit;
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ pub(super) fn compile(id: &TenantId, documents: &Documents, ground: &Ground, bef
         api_quota_per_hour: own_quota.or(plan.and_then(|plan| plan.api_quota_per_hour)),
         storage_quota_gb: own_storage.or(plan.and_then(|plan| plan.storage_quota_gb)),
         policy,
+        shadow: plan.map_or(Shadow::NONE, |plan| plan.shadow).and(Shadow::all_if(tenant.enforce.is_shadow())),
         written: Written(Some(Arc::clone(document))),
     };
     let Mistakes { mistakes, warnings } = mistakes;
@@ -147,6 +148,7 @@ pub(super) fn held(id: &TenantId, documents: &Documents, ground: &Ground) -> Sli
         api_quota_per_hour: None,
         storage_quota_gb: None,
         policy: Arc::clone(&ground.planless),
+        shadow: Shadow::NONE,
         written: Written(documents.tenant().map(|(document, _)| Arc::clone(document))),
     }
 }

@@ -51,7 +51,7 @@ impl CachePolicy {
     pub const OBJECT_BYTES_MAX: u64 = 1 << 20;
 
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
-        let enforce = Enforce::read(map);
+        let enforce = Enforce::read_of(head, map);
         let applies_to = AppliesTo::read(head, map);
         let ttl = map.optional("ttl", value::duration);
         let share = map.optional("share", |item| Share::read(item, head.scope));
@@ -130,7 +130,11 @@ impl CachePolicy {
             optional("object_bytes_max", schema::size("Larger responses are not kept; left out: 1MiB.")),
             optional("tags", schema::names("Names for purges.")),
         ];
-        let tenant = json!({ "properties": { "applies_to": AppliesTo::without_scope(), "share": { "not": { "const": "public" } } } });
+        let tenant = json!({ "properties": {
+            "applies_to": AppliesTo::without_scope(),
+            "enforce": Enforce::schema_of_tenant(),
+            "share": { "not": { "const": "public" } },
+        } });
         ("What may be kept and for how long.", fields, schema::by_scope(Some(tenant), None))
     }
 }

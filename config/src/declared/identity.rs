@@ -1,5 +1,6 @@
 //! Kind `Identity`: who may prove to be whom.
 
+use super::Enforce;
 use super::introspection::Introspection;
 use super::jwks::Jwks;
 use super::read::{Head, Scope};
@@ -29,6 +30,8 @@ pub struct Identity {
     pub introspection: Option<Introspection>,
     /// What proves nobody any more.
     pub revoked: Revoked,
+    /// Whether a missing or bad credential is refused.
+    pub enforce: Enforce,
 }
 
 /// Signature algorithms of tokens (RFC 7518, RFC 8037).
@@ -124,9 +127,10 @@ impl Identity {
         let spiffe = map.list("spiffe", named("workload", "id", Workload::read));
         let introspection = map.optional("introspection", |item| Introspection::read(item, head.scope));
         let revoked = map.optional("revoked", |item| Revoked::read(head, item));
+        let enforce = Enforce::read_of(head, map);
         let (jwt, api_key_header, api_keys, spiffe) = (jwt?, api_key_header?, api_keys?, spiffe?);
-        let (introspection, revoked) = (introspection?, revoked?.unwrap_or_default());
-        let identity = Self { jwt, api_key_header, api_keys, spiffe, introspection, revoked };
+        let (introspection, revoked, enforce) = (introspection?, revoked?.unwrap_or_default(), enforce?);
+        let identity = Self { jwt, api_key_header, api_keys, spiffe, introspection, revoked, enforce };
         if identity.is_empty() {
             let fields = "`jwt`, `api_keys`, `spiffe`, `introspection`, `revoked` or `api_key_header`";
             let complaint = wrong("it declares nothing").expected(fields);
@@ -136,7 +140,7 @@ impl Identity {
     }
 
     fn is_empty(&self) -> bool {
-        let Self { jwt, api_key_header, api_keys, spiffe, introspection, revoked } = self;
+        let Self { jwt, api_key_header, api_keys, spiffe, introspection, revoked, enforce: _ } = self;
         let has_list = !jwt.is_empty() || !api_keys.is_empty() || !spiffe.is_empty();
         !has_list && api_key_header.is_none() && introspection.is_none() && revoked.is_empty()
     }
@@ -304,12 +308,14 @@ impl Identity {
             optional("spiffe", schema::list("Workloads of the tenant, known by their certificates.", Workload::schema())),
             optional("introspection", Introspection::schema()),
             optional("revoked", Revoked::schema()),
+            optional("enforce", Enforce::schema()),
         ];
         let filled = |key: &str| json!({ "required": [key], "properties": { key: { "minItems": 1 } } });
         let tenants = json!({ "properties": { "tenant_claim": false, "jwks": Jwks::schema_of_tenant() } });
         let mut more = schema::by_scope(
             Some(json!({ "properties": {
                 "api_key_header": false,
+                "enforce": Enforce::schema_of_tenant(),
                 "introspection": schema::without(&["tenant_claim"]),
                 "jwt": { "items": tenants },
             } })),

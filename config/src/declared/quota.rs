@@ -7,7 +7,6 @@ use super::schema::{self, Schema, optional, required};
 use super::value;
 use crate::diagnostic::Spanned;
 use crate::name::{LimitName, PlanName, RouteName, TenantId};
-use crate::text::Value;
 use crate::unit::{Limit, PerPeriod};
 use serde_json::json;
 use std::time::Duration;
@@ -82,19 +81,6 @@ pub enum Counted {
     },
 }
 
-impl Enforce {
-    /// `enforce`, a field of every policy.
-    pub(super) fn read(map: &mut Map<'_>) -> Outcome<Self> {
-        let read = map.optional("enforce", |item| match item.value() {
-            Value::Str(text) if &**text == "shadow" => {
-                Err(item.refuse(value::not_yet("`enforce: shadow`", "leave `enforce` out until it is")))
-            }
-            _ => value::word(item, &[("enforce", Enforce::Enforce)]),
-        });
-        Ok(read?.unwrap_or_default())
-    }
-}
-
 impl AppliesTo {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
         let read = map.optional("applies_to", |item| {
@@ -116,7 +102,7 @@ impl QuotaPolicy {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
         let applies_to = AppliesTo::read(head, map);
         let limits = map.some("limits", named("limit", "name", LimitRule::read));
-        let enforce = Enforce::read(map);
+        let enforce = Enforce::read_of(head, map);
         Ok(Self { applies_to: applies_to?, limits: limits?, enforce: enforce? })
     }
 }
@@ -168,12 +154,6 @@ fn window(item: &Item<'_>) -> Outcome<Duration> {
     }
 }
 
-impl Enforce {
-    pub(super) fn schema() -> Schema {
-        schema::word("Whether it refuses.", &["enforce"])
-    }
-}
-
 impl AppliesTo {
     pub(super) fn schema() -> Schema {
         let some = |description: &str| schema::some(schema::names(description));
@@ -198,7 +178,10 @@ impl QuotaPolicy {
             optional("applies_to", AppliesTo::schema()),
             required("limits", schema::some(schema::list("Its limits; a request must pass them all.", LimitRule::schema()))),
         ];
-        let more = schema::by_scope(Some(json!({ "properties": { "applies_to": AppliesTo::without_scope() } })), None);
+        let more = schema::by_scope(
+            Some(json!({ "properties": { "applies_to": AppliesTo::without_scope(), "enforce": Enforce::schema_of_tenant() } })),
+            None,
+        );
         ("How much of the service a tenant, a user, a key or an address may take. All policies that match stack.", fields, more)
     }
 }

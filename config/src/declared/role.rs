@@ -1,5 +1,6 @@
 //! Kinds `Role` and `RoleBinding`: what may be done, and by whom.
 
+use super::Enforce;
 use super::read::{Head, Scope};
 use super::reader::{Complaint, Item, Map, Outcome, spanned, wrong};
 use super::schema::{self, Schema, optional, required};
@@ -28,6 +29,8 @@ pub struct Role {
     pub allow: Vec<Spanned<Rule>>,
     /// What nobody who holds it may do, whatever else they hold.
     pub deny: Vec<Spanned<Rule>>,
+    /// Whether those who hold it are refused.
+    pub enforce: Enforce,
 }
 
 /// One rule: methods, paths and when. Short form `GET,HEAD /v1/items/{id}`.
@@ -91,6 +94,8 @@ pub struct RoleBinding {
     pub role: Spanned<RoleName>,
     /// Any one of them holds it.
     pub subjects: Vec<Spanned<Subject>>,
+    /// Whether those it binds are refused.
+    pub enforce: Enforce,
 }
 
 /// Whom a binding means.
@@ -122,7 +127,9 @@ impl Role {
         let inherits = map.optional("inherits", value::names).map(Option::unwrap_or_default);
         let allow = map.list("allow", spanned(rule));
         let deny = map.list("deny", spanned(rule));
-        Ok(Self { name: head.name()?, delegable: delegable?.unwrap_or_default(), inherits: inherits?, allow: allow?, deny: deny? })
+        let enforce = Enforce::read_of(head, map);
+        let (delegable, enforce) = (delegable?.unwrap_or_default(), enforce?);
+        Ok(Self { name: head.name()?, delegable, inherits: inherits?, allow: allow?, deny: deny?, enforce })
     }
 }
 
@@ -320,7 +327,8 @@ impl RoleBinding {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
         let role = map.required("role", spanned(value::name));
         let subjects = map.some("subjects", spanned(|item| Subject::read(item, head.scope)));
-        Ok(Self { role: role?, subjects: subjects? })
+        let enforce = Enforce::read_of(head, map);
+        Ok(Self { role: role?, subjects: subjects?, enforce: enforce? })
     }
 }
 
@@ -380,8 +388,10 @@ impl Role {
             optional("inherits", schema::names("Roles whose rules it has too.")),
             optional("allow", schema::list("What it may do.", rule_schema())),
             optional("deny", schema::list("What nobody who holds it may do, whatever else they hold.", rule_schema())),
+            optional("enforce", Enforce::schema()),
         ];
-        ("What may be done.", fields, schema::by_scope(Some(schema::without(&["delegable"])), None))
+        let tenant = json!({ "properties": { "delegable": false, "enforce": Enforce::schema_of_tenant() } });
+        ("What may be done.", fields, schema::by_scope(Some(tenant), None))
     }
 }
 
@@ -435,9 +445,11 @@ impl RoleBinding {
         let fields = vec![
             required("role", schema::name("The role: a tenant's binding looks in its tenant first, then among the platform's.")),
             required("subjects", schema::some(subjects)),
+            optional("enforce", Enforce::schema()),
         ];
+        let tenant = json!({ "properties": { "enforce": Enforce::schema_of_tenant() } });
         let platform = json!({ "properties": { "subjects": { "items": schema::without(&["api_key"]) } } });
-        ("Who holds a role.", fields, schema::by_scope(None, Some(platform)))
+        ("Who holds a role.", fields, schema::by_scope(Some(tenant), Some(platform)))
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Bounds on what a request may look like. Platform-wide: for all; within a tenant: only tighter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SecurityPolicy {
-    /// Whether it refuses.
+    /// It always refuses.
     pub enforce: Enforce,
     /// Bounds on a request; absent keys keep the default.
     pub request: RequestBounds,
@@ -41,7 +41,7 @@ pub struct RequestBounds {
 
 impl SecurityPolicy {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
-        let enforce = Enforce::read(map);
+        let enforce = Enforce::read_always(map);
         let request = map.optional("request", RequestBounds::read);
         let cors = map.optional("cors", Cors::read);
         let max_staleness = map.optional("max_staleness", value::some_duration);
@@ -88,7 +88,7 @@ impl SecurityPolicy {
     pub(super) fn schema() -> schema::Parts {
         let hops = "Peers whose `X-Forwarded-For` and `Forwarded` are believed; platform-wide only.";
         let fields = vec![
-            optional("enforce", Enforce::schema()),
+            optional("enforce", Enforce::schema_always()),
             optional("request", RequestBounds::schema()),
             optional("cors", Cors::schema()),
             optional("max_staleness", schema::some_duration("Longest time a sidecar that is cut off serves this policy.")),

@@ -1,5 +1,6 @@
 //! Kind `Service`: where requests come in, which paths exist, where they go.
 
+use super::Enforce;
 use super::header_rules::{HeaderRules, Side};
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, named, spanned, wrong};
@@ -26,6 +27,8 @@ pub struct Service {
     pub upstreams: Vec<Upstream>,
     /// Which paths exist.
     pub routes: Vec<Route>,
+    /// Whether its requests are refused.
+    pub enforce: Enforce,
 }
 
 /// An address requests come in on.
@@ -86,6 +89,8 @@ pub struct Route {
     pub request_headers: Option<HeaderRules>,
     /// And on the way down.
     pub response_headers: Option<HeaderRules>,
+    /// Whether its requests are refused.
+    pub enforce: Enforce,
 }
 
 impl Service {
@@ -100,12 +105,14 @@ impl Service {
         let listeners = map.some("listeners", named("listener", "name", Listener::read));
         let upstreams = map.some("upstreams", named("upstream", "name", Upstream::read));
         let routes = map.some("routes", named("route", "name", Route::read));
+        let enforce = Enforce::read(map);
         Ok(Self {
             name: head.name()?,
             shared_hosts: shared_hosts?.unwrap_or_default(),
             listeners: listeners?,
             upstreams: upstreams?,
             routes: routes?,
+            enforce: enforce?,
         })
     }
 }
@@ -157,6 +164,7 @@ impl Route {
         let response_tenant = map.optional("response_tenant", ResponseTenant::read);
         let request_headers = map.optional("request_headers", |item| HeaderRules::read(item, Side::Request));
         let response_headers = map.optional("response_headers", |item| HeaderRules::read(item, Side::Response));
+        let enforce = Enforce::read(&mut map);
         map.finish();
         Ok(Self {
             name: name?,
@@ -169,6 +177,7 @@ impl Route {
             response_tenant: response_tenant?,
             request_headers: request_headers?,
             response_headers: response_headers?,
+            enforce: enforce?,
         })
     }
 }
@@ -181,6 +190,7 @@ impl Service {
             required("listeners", schema::some(schema::list("Addresses it is served on.", Listener::schema()))),
             required("upstreams", schema::some(schema::list("Where requests go.", Upstream::schema()))),
             required("routes", schema::some(schema::list("Which paths exist; the most specific wins.", Route::schema()))),
+            optional("enforce", Enforce::schema()),
         ];
         ("Listeners, upstreams and routes of one service.", fields, Vec::new())
     }
@@ -215,6 +225,7 @@ impl Route {
             optional("response_tenant", ResponseTenant::schema()),
             optional("request_headers", HeaderRules::schema("What is done to header fields on the way to the upstream.")),
             optional("response_headers", HeaderRules::schema("What is done to header fields of the upstream's answers.")),
+            optional("enforce", Enforce::schema()),
         ];
         schema::object("One path of the service.", fields)
     }

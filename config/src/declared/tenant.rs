@@ -1,5 +1,6 @@
 //! Kinds `Tenant` and `Plan`.
 
+use super::Enforce;
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, spanned, wrong};
 use super::schema::{self, Field, Schema, optional, required};
@@ -45,6 +46,8 @@ pub struct Tenant {
     pub time_zone: Option<String>,
     /// Where it is in its life.
     pub state: TenantState,
+    /// Whether its requests are refused.
+    pub enforce: Enforce,
 }
 
 /// Defaults that tenants share.
@@ -60,6 +63,8 @@ pub struct Plan {
     pub storage_quota_gb: Option<Spanned<f64>>,
     /// What its tenants have.
     pub features: Vec<Spanned<Feature>>,
+    /// Whether its tenants are refused what takes a feature, and what is beyond their hourly quota.
+    pub enforce: Enforce,
 }
 
 /// Largest storage quota, in units of 10^9 bytes: an exabyte.
@@ -77,6 +82,7 @@ impl Tenant {
         let time_zone = map.optional("time_zone", value::zone);
         let states = [("active", TenantState::Active), ("suspended", TenantState::Suspended), ("offboarding", TenantState::Offboarding)];
         let state = map.optional("state", |item| value::word(item, &states));
+        let enforce = Enforce::read(map);
         Ok(Self {
             tenant_id: tenant_id?,
             name: name?,
@@ -89,6 +95,7 @@ impl Tenant {
             locale: locale?,
             time_zone: time_zone?.and_then(|zone| zone.iana_name().map(str::to_owned)),
             state: state?.unwrap_or_default(),
+            enforce: enforce?,
         })
     }
 }
@@ -97,12 +104,14 @@ impl Plan {
     pub(super) fn read(head: &Head<'_>, map: &mut Map<'_>) -> Outcome<Self> {
         let default = map.optional("default", value::truth);
         let (api_quota_per_hour, storage_quota_gb, features) = quotas(map);
+        let enforce = Enforce::read(map);
         Ok(Self {
             name: head.name()?,
             default: default?.unwrap_or_default(),
             api_quota_per_hour: api_quota_per_hour?,
             storage_quota_gb: storage_quota_gb?,
             features: features?,
+            enforce: enforce?,
         })
     }
 }
@@ -177,6 +186,7 @@ impl Tenant {
             optional("locale", locale_schema()),
             optional("time_zone", schema::text("IANA time zone.", "^[A-Za-z0-9_+/-]+$", &["Europe/Vienna", "UTC"])),
             optional("state", schema::word(state, &["active", "suspended", "offboarding"])),
+            optional("enforce", Enforce::schema()),
         ]);
         ("A customer of the service.", fields, Vec::new())
     }
@@ -186,6 +196,7 @@ impl Plan {
     pub(super) fn schema() -> schema::Parts {
         let mut fields = vec![optional("default", schema::truth("Whether it is the plan of tenants that name none."))];
         fields.extend(quota_fields("left out: no such limit"));
+        fields.push(optional("enforce", Enforce::schema()));
         ("Defaults that tenants share.", fields, Vec::new())
     }
 }

@@ -2,11 +2,11 @@
 
 use super::{Bound, Explanation, HeldRole, TenantFacts, Verdict};
 use crate::compile::binding;
-use crate::decide::{Denial, Facts, Miss, Misses, Permitted, Trace, decide};
+use crate::decide::{Denial, Facts, Miss, Misses, Permitted, Trace, decide, decide_in_shadow};
 use crate::declared::{Per, TenantState};
 use crate::diagnostic::nearest;
 use crate::path::Pattern;
-use crate::snapshot::{Access, Effect, Platform, Policy, Principal, RoleSet, Route, RuleId, Scope, Slice, SliceState, Snapshot};
+use crate::snapshot::{Access, Effect, Platform, Policy, Principal, RoleSet, Route, RuleId, Scope, Shadow, Slice, SliceState, Snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,13 +21,17 @@ pub(super) fn explain(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>) -> 
         Ok(permit) => {
             let because = match permit.ground() {
                 Permitted::Public => format!("route `{}` is public", permit.route().name),
-                Permitted::Rule => heard.allowed_by(),
+                Permitted::Rule | Permitted::Shadow => heard.allowed_by(),
             };
             let (rule, values) = heard.deciding(Effect::Allow);
             Explanation { rule, values, ..Explanation::new(snapshot, request, Verdict::Allowed, because) }
         }
-        Err(denial) => {
-            let (status, problem) = problem(denial);
+        Err(first) => {
+            let (denial, is_passed) = enforced(snapshot, slice, facts, first);
+            let (status, problem) = problem(&denial);
+            let verdict = Verdict::Refused { status, problem };
+            let verdict = if is_passed { verdict.in_shadow() } else { verdict };
+            let denial = &denial;
             let because = because(slice, facts, denial);
             let nearest = match denial {
                 Denial::NoRoute => nearest_routes(snapshot.platform(), facts.path),
@@ -38,7 +42,7 @@ pub(super) fn explain(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>) -> 
                 Denial::Denied(_) => heard.deciding(Effect::Deny),
                 _ => (None, Vec::new()),
             };
-            Explanation { rule, values, nearest, ..Explanation::new(snapshot, request, Verdict::Refused { status, problem }, because) }
+            Explanation { rule, values, nearest, ..Explanation::new(snapshot, request, verdict, because) }
         }
     };
     explanation.tenant = Some(tenant(slice));
@@ -47,11 +51,20 @@ pub(super) fn explain(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>) -> 
         explanation.roles = roles(slice.policy(), principal, held);
     }
     if let Some(route) = facts.route
-        && decided.is_ok()
+        && (decided.is_ok() || matches!(explanation.verdict, Verdict::Shadow { .. }))
     {
         add_limits(&mut explanation, slice, route, facts.principal.is_some());
     }
     explanation
+}
+
+/// The denial that a request is refused with, or else its first, which is in shadow; and whether it is passed.
+fn enforced(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>, first: &Denial) -> (Denial, bool) {
+    let shadow = Shadow::of(snapshot.platform(), slice, facts.route.map(|route| &**route));
+    match decide_in_shadow(slice, facts, shadow, |_| ()) {
+        Ok(_) => (first.clone(), true),
+        Err(enforced) => (enforced, false),
+    }
 }
 
 /// Every rule on the route, with what about the request it does not match.

@@ -5,7 +5,7 @@ use crate::condition::Kept;
 use crate::decide::Facts;
 use crate::diagnostic::nearest;
 use crate::path;
-use crate::snapshot::{Credential, Issuer, Principal, RoleInfo, RoleSet, Scope, Service, Slice, Snapshot};
+use crate::snapshot::{Credential, Issuer, Principal, RoleInfo, RoleSet, Route, Scope, Service, Shadow, Slice, Snapshot};
 use crate::text::{Budget, Node, Value, json};
 use crate::unit::UnixSeconds;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,13 +22,18 @@ pub(super) fn answer(snapshot: &Snapshot, question: &Question) -> Answer<Explana
     let (path, query) = question.path.split_once('?').map_or((&*question.path, None), |(path, query)| (path, Some(query)));
     let path = path::normalise(path).map_err(|why| asked.refused(400, "ambiguous_request", format!("the path {why}")))?;
     let slice = asked.tenant()?;
-    // Who it comes from matters only where anything is served; of a tenant on hold not even its roles are known.
-    let principal = if slice.state().is_served() { asked.principal(slice)? } else { None };
     let service = asked.service(&path)?;
+    let route = service.and_then(|service| service.route(&path));
+    // Who it comes from matters only where anything is served; of a tenant on hold not even its roles are known.
+    let principal = if slice.state().is_served() {
+        asked.principal(slice).map_err(|refused| asked.unless_passed(slice, route, refused))?
+    } else {
+        None
+    };
     let host = question.host.as_deref().map(bare_host).unwrap_or_default();
     let told = told(question, query);
     let facts = Facts {
-        route: service.and_then(|service| service.route(&path)),
+        route,
         method: &method,
         path: &path,
         // An address nobody can come from: outside every range that a rule may name but for all addresses.
@@ -158,6 +163,15 @@ impl<'a> Asked<'a> {
             held = held.union(self.supposed(slice, name)?);
         }
         Ok(Some((principal, held)))
+    }
+
+    /// A bad credential that is only recorded: the request goes on as one without any.
+    fn unless_passed(&self, slice: &Slice, route: Option<&Arc<Route>>, mut refused: Box<Explanation>) -> Box<Explanation> {
+        let shadow = Shadow::of(self.snapshot.platform(), slice, route.map(|route| &**route));
+        if route.is_some() && shadow.has(Shadow::CREDENTIAL) {
+            refused.verdict = refused.verdict.in_shadow();
+        }
+        refused
     }
 
     fn api_key(&self, slice: &Slice, id: &str) -> Answer<Principal> {

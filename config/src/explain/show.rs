@@ -13,6 +13,7 @@ impl fmt::Display for Explanation {
         match self.verdict {
             Verdict::Allowed => write!(f, "{}: allowed", self.request)?,
             Verdict::Refused { status, problem } => write!(f, "{}: {status} {problem}", self.request)?,
+            Verdict::Shadow { status, problem } => write!(f, "{}: would be refused (shadow) with {status} {problem}", self.request)?,
             Verdict::Unclear => write!(f, "{}: cannot be said", self.request)?,
         }
         line(f, "because", &self.because)?;
@@ -144,6 +145,7 @@ impl Explanation {
         let (verdict, status, problem) = match self.verdict {
             Verdict::Allowed => ("allowed", None, None),
             Verdict::Refused { status, problem } => ("refused", Some(status), Some(problem)),
+            Verdict::Shadow { status, problem } => ("shadow", Some(status), Some(problem)),
             Verdict::Unclear => ("unclear", None, None),
         };
         json!({

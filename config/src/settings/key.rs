@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Every key there is. Those above the line are a contract; MISSION says what they mean.
-pub(super) const KEYS: [&dyn Known; 13] = [
+pub(super) const KEYS: [&dyn Known; 14] = [
     &ENCRYPTION_KEY,
     &AUDIT_ENABLED,
     &REDIS_URL,
@@ -27,6 +27,7 @@ pub(super) const KEYS: [&dyn Known; 13] = [
     &WORKERS,
     &DRAIN_DEADLINE,
     &PROBATION,
+    &SHADOW,
 ];
 
 pub(super) const ENCRYPTION_KEY: Key<Secret<[u8; 32]>> = Key::new("core.security.encryption_key", encryption_key).secret().may_stay_unset();
@@ -44,6 +45,7 @@ pub(super) const LOG_LEVEL: Key<Level> = Key::new("core.logging.level", level);
 pub(super) const WORKERS: Key<Workers> = Key::new("core.sidecar.workers", workers);
 pub(super) const DRAIN_DEADLINE: Key<Duration> = Key::new("core.sidecar.drain_deadline", duration);
 pub(super) const PROBATION: Key<Duration> = Key::new("core.sidecar.probation", duration);
+pub(super) const SHADOW: Key<bool> = Key::new("core.sidecar.shadow", truth).not_quoted();
 
 /// One key and what it is read as.
 pub(super) struct Key<T> {

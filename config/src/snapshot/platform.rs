@@ -5,7 +5,7 @@
 use crate::declared::security::RequestBounds;
 use crate::name::{Feature, Host, ListenerName, RouteName, ServiceName, UpstreamName};
 use crate::path::{Pattern, Trie};
-use crate::snapshot::{Cors, Revoked, Scope};
+use crate::snapshot::{Cors, Revoked, Scope, Shadow};
 use crate::web_url::WebUrl;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +38,8 @@ pub struct Platform {
     pub(crate) trusted_hops: Vec<IpNet>,
     /// Where a tenant has none of its own, and where none is named.
     pub(crate) cors: Option<Arc<Cors>>,
+    /// What is in shadow for all tenants.
+    pub(crate) shadow: Shadow,
     /// Every route of every service, by [`RouteIndex`].
     pub(crate) routes: Vec<Arc<Route>>,
 }
@@ -176,6 +178,8 @@ pub struct Route {
     pub request_headers: Option<HeaderRules>,
     /// And on the way down.
     pub response_headers: Option<HeaderRules>,
+    /// Whether it, or its service, is in shadow.
+    pub in_shadow: bool,
 }
 
 /// An issuer of tokens, its keys named only. Two snapshots share it while its declaration does not change.

@@ -75,6 +75,8 @@ pub struct RoleInfo {
     pub scope: Scope,
     /// Itself and every role it inherits: whoever is bound to it holds these.
     pub(crate) carries: RoleSet,
+    /// Whether it is in shadow itself.
+    pub(crate) in_shadow: bool,
 }
 
 /// Whose declaration something is.
@@ -117,6 +119,8 @@ pub(crate) struct Binding {
     /// The bound role, by bit.
     pub(crate) role: usize,
     pub(crate) grants: RoleSet,
+    /// Whether what it grants is held in shadow.
+    pub(crate) in_shadow: bool,
 }
 
 /// One rule on one route.
@@ -227,6 +231,8 @@ pub struct LimitSpec {
     pub counted: Counted,
     /// Whether the policy names routes: a public route takes only from such limits, and from `per: client_address`.
     pub names_routes: bool,
+    /// Whether it only counts what it would refuse.
+    pub in_shadow: bool,
 }
 
 /// Which limit of which policy.
@@ -393,6 +399,15 @@ impl Policy {
     #[must_use]
     pub fn roles_of(&self, principal: &Principal) -> RoleSet {
         crate::compile::binding::roles_of(self, principal)
+    }
+
+    /// Roles that a principal holds in shadow, inherited ones included: because the role is, or a binding that gives it. Asked
+    /// when a request would be refused.
+    pub(crate) fn held_in_shadow(&self, principal: &Principal, held: RoleSet) -> RoleSet {
+        let roles = held.bits().filter_map(|bit| self.roles.get(bit)).filter(|role| role.in_shadow);
+        let by_role = roles.fold(RoleSet::EMPTY, |all, role| all.union(role.carries));
+        let bindings = self.bindings().filter(|binding| binding.in_shadow && crate::compile::binding::binds(binding, principal));
+        bindings.fold(by_role, |all, binding| all.union(binding.grants))
     }
 
     /// Every binding that acts within the tenant.

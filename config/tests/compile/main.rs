@@ -5,6 +5,7 @@ mod support;
 mod conditions;
 mod decisions;
 mod explanations;
+mod shadow;
 mod mistakes;
 mod quarantine;
 mod swaps;

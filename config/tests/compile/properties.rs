@@ -42,7 +42,7 @@ fn asked(snapshot: &Snapshot, tenant: &str, request: &Request) -> Explanation {
 fn code(explanation: &Explanation) -> &'static str {
     match explanation.verdict {
         Verdict::Allowed => "allowed",
-        Verdict::Refused { problem, .. } => problem,
+        Verdict::Refused { problem, .. } | Verdict::Shadow { problem, .. } => problem,
         Verdict::Unclear => "unclear",
     }
 }

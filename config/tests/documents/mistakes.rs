@@ -539,6 +539,12 @@ const ROLES: &[Row] = &[
 
 const BINDINGS: &[Row] = &[
     ("kind: RoleBinding\nname: b\nsubjects: [{ user: u }]\n", (1, 1), "`role` is missing", Sees),
+    (
+        "kind: RoleBinding\nname: b\ntenant: t\nenforce: shadow\nrole: r\nsubjects: [{ user: u }]\n",
+        (4, 10),
+        "stands only in platform-wide documents",
+        Sees,
+    ),
     ("kind: RoleBinding\nname: b\nrole: r\nsubjects: []\n", (4, 11), "`subjects` is empty", Sees),
     ("kind: RoleBinding\nname: b\nrole: r\nsubjects: [{}]\n", (4, 12), "exactly one of", Sees),
     ("kind: RoleBinding\nname: b\nrole: r\nsubjects: [{ user: u, claim: { a: b } }]\n", (4, 12), "exactly one of", Sees),
@@ -550,7 +556,13 @@ const BINDINGS: &[Row] = &[
 
 const QUOTAS: &[Row] = &[
     ("kind: QuotaPolicy\nname: q\nlimits: []\n", (3, 9), "`limits` is empty", Sees),
-    ("kind: QuotaPolicy\nname: q\nenforce: shadow\nlimits: [{ name: a, per: user, rate: 1/s }]\n", (3, 10), "not yet supported", Sees),
+    ("kind: QuotaPolicy\nname: q\nenforce: off\nlimits: [{ name: a, per: user, rate: 1/s }]\n", (3, 10), "`enforce`, `shadow`", Sees),
+    (
+        "kind: QuotaPolicy\nname: q\ntenant: t\nenforce: shadow\nlimits: [{ name: a, per: user, rate: 1/s }]\n",
+        (4, 10),
+        "in its Tenant document",
+        Sees,
+    ),
     ("kind: QuotaPolicy\nname: q\nlimits: [{ name: a, per: ip, rate: 1/s }]\n", (3, 26), "`client_address`", Sees),
     ("kind: QuotaPolicy\nname: q\nlimits: [{ name: a, per: user }]\n", (3, 10), "exactly one of", Sees),
     ("kind: QuotaPolicy\nname: q\nlimits: [{ name: a, per: user, rate: 1/s, concurrent: 1 }]\n", (3, 10), "exactly one of", Sees),
@@ -584,6 +596,7 @@ const QUOTAS: &[Row] = &[
 ];
 
 const SECURITY: &[Row] = &[
+    ("kind: SecurityPolicy\nname: s\nenforce: shadow\n", (3, 10), "cannot be in shadow", Sees),
     ("kind: SecurityPolicy\nname: s\nrequest: { header_bytes_max: 10 }\n", (3, 30), "write for example `10MiB`", Sees),
     ("kind: SecurityPolicy\nname: s\nrequest: { header_bytes_max: 10B }\n", (3, 30), "from 1KiB to 1MiB", Blind),
     ("kind: SecurityPolicy\nname: s\nrequest: { headers_max: 0 }\n", (3, 25), "from 1 to 1000", Sees),
@@ -605,6 +618,7 @@ const SECURITY: &[Row] = &[
 ];
 
 const CACHES: &[Row] = &[
+    ("kind: CachePolicy\nname: c\ntenant: t\nenforce: shadow\n", (4, 10), "stands only in platform-wide documents", Sees),
     ("kind: CachePolicy\nname: c\nttl: 60\n", (3, 6), "write for example `60s`", Sees),
     ("kind: CachePolicy\nname: c\ntenant: t\nshare: public\n", (4, 8), "must not reach another", Sees),
     ("kind: CachePolicy\nname: c\nkey: { headers: [Cookie] }\n", (3, 18), "write `share: user`", Sees),

@@ -62,6 +62,9 @@ pub(crate) struct Args {
     /// Threads that serve requests [default: the processors it may use, at most 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: Option<u16>,
+    /// Record what would be refused, and let it through
+    #[arg(long)]
+    shadow: bool,
     /// Where the demo, or the only Service, is served, in place of what its document says
     #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
     listen: Option<SocketAddr>,
@@ -149,12 +152,13 @@ pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, F
 /// Settings of every layer; their mistakes are shown as `validate` shows them.
 fn load(args: &Args, data_dir: PathBuf, out: &mut Out) -> Result<bulkhead_sidecar::Settings, Failure> {
     let workers = args.workers.map(|workers| format!("core.sidecar.workers={workers}"));
+    let shadow = args.shadow.then(|| "core.sidecar.shadow=true".to_owned());
     let source = SettingsSource {
         environment: args.env,
         file: args.settings.clone(),
         // A setting cannot be written in what is no text, so such a variable is none of ours.
         variables: env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect(),
-        flags: args.set.iter().cloned().chain(workers).collect(),
+        flags: args.set.iter().cloned().chain(workers).chain(shadow).collect(),
     };
     bulkhead_sidecar::Settings::load(data_dir, source).map_err(|error| {
         let SettingsError::Mistakes(mistakes) = error else { return Error::Settings(error).into() };

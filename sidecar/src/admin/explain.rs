@@ -45,6 +45,8 @@ pub struct Replay {
     pub refusal: Option<(&'static str, StatusCode)>,
     /// What was wrong, where the code alone does not say it.
     pub why: Option<String>,
+    /// Whether that was only recorded, and it went on.
+    pub is_passed: bool,
     /// How long it had been going on, where it was refused after it had begun.
     pub lasted: Option<Duration>,
     /// The policy it was decided under.
@@ -79,6 +81,9 @@ fn explanation(snapshot: &Snapshot, replay: &Replay) -> Explanation {
     let Some(slice) = &replay.slice else { return without_tenant(snapshot, replay) };
     let mut told = explain_facts(snapshot, slice, &facts(replay));
     told.epoch = replay.epoch;
+    if replay.is_passed {
+        return passed(told, replay);
+    }
     match (replay.refusal, told.verdict) {
         (None, Verdict::Allowed) => {}
         // The rules decided it, and the replay says which.
@@ -103,6 +108,19 @@ fn explanation(snapshot: &Snapshot, replay: &Replay) -> Explanation {
             told.verdict = Verdict::Allowed;
         }
     }
+    told
+}
+
+/// It went on, and would have been refused: by the rules, or by what comes before and after them.
+fn passed(mut told: Explanation, replay: &Replay) -> Explanation {
+    let Some((code, status)) = replay.refusal else { return told };
+    let by_rules = matches!(told.verdict, Verdict::Shadow { problem, .. } | Verdict::Refused { problem, .. } if problem == code);
+    if !by_rules || replay.why.is_some() {
+        let why = replay.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        told.because = format!("it would have been refused with `{code}`{why}");
+        told.nearest.clear();
+    }
+    told.verdict = Verdict::Refused { status: status.as_u16(), problem: code }.in_shadow();
     told
 }
 
@@ -149,7 +167,11 @@ fn asked(replay: &Replay) -> Value {
         "path": replay.path,
         "path_is_cut": replay.path_is_cut,
         "user": replay.principal.as_ref().map(|(principal, _)| &*principal.user),
-        "outcome": if replay.refusal.is_some() { "refused" } else { "allowed" },
+        "outcome": match replay.refusal {
+            Some(_) if replay.is_passed => "shadow",
+            Some(_) => "refused",
+            None => "allowed",
+        },
         "code": replay.refusal.map(|(code, _)| code),
         "lasted_ms": replay.lasted.map(|lasted| u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX)),
         "epoch": { "incarnation": replay.epoch.incarnation, "revision": replay.epoch.revision },

@@ -156,6 +156,7 @@ impl World {
             route: &self.route,
             proven: None,
             source: std::net::Ipv4Addr::LOCALHOST.into(),
+            is_passed_unproven: false,
             decision: DECISION.parse().unwrap(),
             trace: Trace::of(&head.headers, &self.random),
             wire,

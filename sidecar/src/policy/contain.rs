@@ -3,7 +3,7 @@
 //!
 //! Which part it is nobody says, so the parts of the change are held and released again by halves until the one is found.
 
-use bulkhead_config::compile::{Catalogue, Outcome};
+use bulkhead_config::compile::{Catalogue, Mode, Outcome};
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::protocol::{Offer, Part, Quarantined, Serving};
 use bulkhead_config::snapshot::{Epoch, Snapshot};
@@ -47,8 +47,8 @@ pub(super) struct Contained<C = Catalogue> {
 
 impl Contained {
     /// Nothing declared yet; revisions go on from here.
-    pub(super) fn since(epoch: Epoch) -> Self {
-        Self::new(Catalogue::since(epoch))
+    pub(super) fn since(epoch: Epoch, mode: Mode) -> Self {
+        Self::new(Catalogue::since(epoch).in_mode(mode))
     }
 }
 

@@ -10,7 +10,7 @@ use super::last_good::{LastGood, Text, Texts};
 use super::{KeyReader, Live, Policy};
 use crate::clock::Now;
 use crate::identity::{Kept, Wants};
-use bulkhead_config::compile::Outcome;
+use bulkhead_config::compile::{Mode, Outcome};
 use bulkhead_config::declared::DocumentId;
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::protocol::{Broken, Offer, Part, Put, Quarantined, Report, Serving};
@@ -51,10 +51,10 @@ pub(super) struct Change {
 
 impl Receiver {
     /// Goes on after the last revision that an earlier process served.
-    pub(super) fn new(live: Arc<Live>, last_good: LastGood, read_keys: KeyReader, keys: KeyFiles) -> Self {
+    pub(super) fn new(live: Arc<Live>, mode: Mode, last_good: LastGood, read_keys: KeyReader, keys: KeyFiles) -> Self {
         let epoch = Epoch { incarnation: 1, revision: last_good.revision() };
         Self {
-            catalogue: Contained::since(epoch),
+            catalogue: Contained::since(epoch, mode),
             last_good,
             declared: HashMap::new(),
             keys,

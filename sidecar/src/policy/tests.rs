@@ -9,6 +9,7 @@ use crate::clock::{Now, Origin};
 use crate::telemetry::log::{Level, Log};
 use crate::telemetry::metrics::{Counted, Metrics};
 use crate::telemetry::spool::Sink;
+use bulkhead_config::compile::Mode;
 use bulkhead_config::name::TenantId;
 use bulkhead_config::protocol::{Offer, Part};
 use bulkhead_config::snapshot::SliceState;
@@ -84,8 +85,13 @@ impl World {
         assert!(self.process.is_none());
         self.live = Arc::new(Live::from_pointee(Policy::empty()));
         let (last_good, _) = LastGood::open(self.data.path(), PROBATION, self.now);
-        self.process =
-            Some(Receiver::new(Arc::clone(&self.live), last_good, |name| fs::read(name).ok().map(Into::into), KeyFiles::default()));
+        self.process = Some(Receiver::new(
+            Arc::clone(&self.live),
+            Mode::AsDeclared,
+            last_good,
+            |name| fs::read(name).ok().map(Into::into),
+            KeyFiles::default(),
+        ));
         self.take();
     }
 
@@ -410,6 +416,7 @@ async fn a_folder_is_followed_from_edit_to_log_metric_and_status() {
         data_dir: data.path().to_owned(),
         probation: PROBATION,
         instead: None,
+        mode: Mode::AsDeclared,
     };
     let Surroundings { live, status, metrics, .. } = surroundings.clone();
     let keeper =

@@ -37,6 +37,8 @@ pub struct Sending<'a> {
     pub route: &'a Route,
     /// Its tenant and who was proved, if anybody was.
     pub proven: Option<(&'a Bound, &'a Rc<Verified>)>,
+    /// Whether it goes on although nobody was proved where somebody must be: then nothing is told of it.
+    pub is_passed_unproven: bool,
     /// Its decision.
     pub decision: DecisionId,
     /// Its client's address.
@@ -259,6 +261,9 @@ fn withhold_api_keys(fields: &mut Fields) {
 }
 
 fn tell_proven(out: &mut Vec<u8>, sending: &Sending<'_>) {
+    if sending.is_passed_unproven {
+        return;
+    }
     field(out, b"x-bulkhead-decision-id", &sending.decision.text());
     if let Some((tenant, proof)) = sending.proven {
         field(out, b"x-bulkhead-tenant", tenant.id.as_bytes());

@@ -24,11 +24,13 @@ use crate::clock::Now;
 use crate::connection::network::Network;
 use bulkhead_config::declared::Per;
 use bulkhead_config::name::NAME_BYTES_MAX;
-use bulkhead_config::snapshot::{Policy, RouteIndex, Slice};
+use bulkhead_config::snapshot::{Policy, RouteIndex, Shadow, Slice};
 use cell::Level;
+use foldhash::fast::FixedState;
 use in_flight::InFlight;
 use meter::{Charge, Meter, Taken};
 use std::cell::RefCell;
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -76,8 +78,38 @@ impl Handles {
     /// # Errors
     /// The first limit that is used up.
     pub fn take(&self, ask: &Ask<'_>, now: Now) -> Result<Receipts, Exceeded> {
+        self.take_unless(ask, now, |_, exceeded, _| Err(exceeded))
+    }
+
+    /// Takes one request that would be refused once more. What is in shadow is told to `passed`, with the number of the budget, takes
+    /// nothing and refuses nothing.
+    ///
+    /// # Errors
+    /// The first limit that is used up and not in shadow.
+    pub fn take_in_shadow(
+        &self,
+        ask: &Ask<'_>,
+        now: Now,
+        shadow: Shadow,
+        mut passed: impl FnMut(Exceeded, u64),
+    ) -> Result<Receipts, Exceeded> {
+        self.take_unless(ask, now, |meter, exceeded, key| {
+            if !meter.is_tried(shadow) {
+                return Err(exceeded);
+            }
+            passed(exceeded, FixedState::default().hash_one(key));
+            Ok(())
+        })
+    }
+
+    fn take_unless(
+        &self,
+        ask: &Ask<'_>,
+        now: Now,
+        pass: impl FnMut(&Meter, Exceeded, &[u8]) -> Result<(), Exceeded>,
+    ) -> Result<Receipts, Exceeded> {
         let mut taken = self.taken.take();
-        let charged = self.charge(ask, now, &mut taken);
+        let charged = self.charge(ask, now, &mut taken, pass);
         let receipts = match charged {
             Ok(shown) => Ok(Receipts::new(shown, taken.drain(..))),
             Err(exceeded) => {
@@ -89,8 +121,14 @@ impl Handles {
         receipts
     }
 
-    /// Takes from one limit after the other; `taken` holds what was taken until one refuses.
-    fn charge(&self, ask: &Ask<'_>, now: Now, taken: &mut Vec<Taken>) -> Result<Vec<(Arc<About>, Level)>, Exceeded> {
+    /// Takes from one limit after the other; `taken` holds what was taken until one refuses and is not passed.
+    fn charge(
+        &self,
+        ask: &Ask<'_>,
+        now: Now,
+        taken: &mut Vec<Taken>,
+        mut pass: impl FnMut(&Meter, Exceeded, &[u8]) -> Result<(), Exceeded>,
+    ) -> Result<Vec<(Arc<About>, Level)>, Exceeded> {
         let mut shown = Vec::new();
         let network = Network::of(ask.source).bytes();
         let mut space = [0; 1 + NAME_BYTES_MAX];
@@ -102,7 +140,13 @@ impl Handles {
                 Per::ClientAddress => Some(&network[..]),
             };
             let Some(key) = key else { continue };
-            let took = meter.take(key, now).map_err(|empty| Exceeded { about: Arc::clone(&meter.about), wait: empty.wait })?;
+            let took = match meter.take(key, now) {
+                Ok(took) => took,
+                Err(empty) => {
+                    pass(meter, Exceeded { about: Arc::clone(&meter.about), wait: empty.wait }, key)?;
+                    continue;
+                }
+            };
             if meter.is_shown {
                 shown.push((Arc::clone(&meter.about), took.level(now)));
             }

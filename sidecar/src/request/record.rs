@@ -12,6 +12,7 @@ use super::header_rules::Known;
 use super::host::Host;
 use super::leak::Leak;
 use super::quota::Receipts;
+use super::shadow::{Passed, Seen};
 use super::standing::{Lapsed, Standing};
 use super::trace::Trace;
 use super::upstream::Failed;
@@ -25,6 +26,7 @@ use crate::telemetry::decisions::{Asked, DecisionId, Verdict};
 use crate::telemetry::metrics::StatusClass;
 use crate::worker::{Bound, Decided, Stream, Worker};
 use bulkhead_config::condition::Kept;
+use bulkhead_config::decide::Denial;
 use bulkhead_config::snapshot::{Epoch, Route};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
@@ -51,6 +53,8 @@ pub struct Record {
     route: Option<Arc<Route>>,
     kept: Option<Arc<Kept>>,
     crossing: Option<Crossing>,
+    /// What would have refused it.
+    passed: Vec<Passed>,
     epoch: Epoch,
     upstream: Option<Rc<str>>,
     upload: Option<Rc<Progress>>,
@@ -93,6 +97,7 @@ impl Record {
             route: None,
             kept: None,
             crossing: None,
+            passed: Vec::new(),
             epoch: policy.snapshot.epoch(),
             upstream: None,
             upload: None,
@@ -143,9 +148,53 @@ impl Record {
     /// It may go on; what it took of limits is held until its last byte.
     pub fn admitted(&mut self, receipts: Receipts) {
         self.receipts = Some(receipts);
-        if self.worker.has_time_to_remember() {
-            self.remember(None, None);
+        if !self.passed.is_empty() {
+            self.tell_of_shadow();
+        } else if self.worker.has_time_to_remember() {
+            self.remember(Verdict::Allowed, None, None);
         }
+    }
+
+    /// Something would refuse it, and only records that.
+    pub fn passes(&mut self, passed: Passed) {
+        self.passed.push(passed);
+    }
+
+    /// Whether its credential is such a thing.
+    #[must_use]
+    pub fn has_passed_a_credential(&self) -> bool {
+        self.passed.iter().any(|passed| matches!(passed, Passed::Credential(_)))
+    }
+
+    /// It goes on, and would have been refused.
+    #[cold]
+    fn tell_of_shadow(&self) {
+        let Some(first) = self.passed.first().map(Passed::refusal) else { return };
+        let kind = first.code().kind();
+        self.worker.cells().passed_in_shadow(kind.slug);
+        self.remember(Verdict::Passed, Some((kind.slug, kind.status)), first.why());
+        // A request that goes on has both.
+        let (Some(tenant), Some(route)) = (&self.tenant, &self.route) else { return };
+        let seen = Seen {
+            tenant: tenant.slice.id(),
+            route,
+            method: &self.method,
+            host: self.host.as_ref().map_or("", Host::as_str),
+            path: self.path(),
+            source: self.source,
+            principal: self.proof.as_ref().map(|proof| proof.principal()),
+            kept: self.kept.as_ref(),
+            decision: self.decision,
+            now: self.begun,
+        };
+        self.worker.shadow().add(&seen, &self.passed);
+    }
+
+    /// Whether it goes on although nobody was proved where somebody must be.
+    #[must_use]
+    pub fn is_passed_unproven(&self) -> bool {
+        let is_of_credential = |passed: &Passed| matches!(passed, Passed::Credential(_) | Passed::Denied(Denial::NoCredential));
+        self.passed.iter().any(is_of_credential)
     }
 
     /// Its body is on its way.
@@ -179,7 +228,7 @@ impl Record {
         }
         self.worker.cells().refused(kind.slug);
         self.end = End::Refused(kind.status, kind.slug);
-        self.remember(Some((kind.slug, kind.status)), refusal.why());
+        self.remember(Verdict::Refused, Some((kind.slug, kind.status)), refusal.why());
     }
 
     /// A piece of the answer goes out, or the upstream broke off in its midst.
@@ -373,13 +422,13 @@ impl Record {
         self.worker.log().warn("core.sidecar", tenant, "an upstream failed", &more);
     }
 
-    fn remember(&self, refusal: Option<(&'static str, StatusCode)>, why: Option<Box<str>>) {
-        let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Allowed };
+    fn remember(&self, verdict: Verdict, refusal: Option<(&'static str, StatusCode)>, why: Option<Box<str>>) {
         let host = self.host.as_ref().map_or("", Host::as_str);
         let asked = Asked { at: self.decided, source: self.source, method: &self.method, host, path: self.path() };
         let (tenant, proof, route) = (self.tenant.clone(), self.proof.clone(), self.route.clone());
         let lasted = Some(self.decided.since(self.begun)).filter(|lasted| !lasted.is_zero());
-        let decided = Decided { tenant, proof, route, kept: self.kept.clone(), refusal, why, lasted, epoch: self.epoch };
+        let kept = self.kept.clone();
+        let decided = Decided { tenant, proof, route, kept, refusal, why, lasted, epoch: self.epoch };
         self.worker.decisions().remember(self.decision, verdict, &asked, decided);
     }
 }
@@ -394,7 +443,7 @@ impl Record {
         let kind = refusal.code().kind();
         self.worker.cells().stream_ended(kind.slug);
         self.end = End::Ended(status, kind.slug);
-        self.remember(Some((kind.slug, kind.status)), refusal.why());
+        self.remember(Verdict::Refused, Some((kind.slug, kind.status)), refusal.why());
     }
 }
 
@@ -424,6 +473,7 @@ impl Drop for Record {
             latency,
             tenant: self.tenant.as_ref().map(|tenant| tenant.slice.id()),
             outcome,
+            shadow: self.passed.first().filter(|_| self.receipts.is_some()).map(|first| first.refusal().code().kind().slug),
             method: self.method.as_str(),
             path: self.path(),
             host: self.host.as_ref().map(Host::as_str),

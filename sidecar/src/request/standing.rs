@@ -9,6 +9,7 @@ use super::Refusal;
 use super::authn::{Against, Verified};
 use super::host::Host;
 use super::record::Record;
+use super::shadow;
 use super::tenant::{self, Proved};
 use crate::clock::Now;
 use crate::connection::Entrance;
@@ -94,13 +95,21 @@ impl Standing {
         *found.1 = route;
         let named = claim.tenant().map(|tenant| &*tenant.slice);
         let is_held = named.is_some_and(|slice| slice.state() == SliceState::Held);
-        if let Some(proof) = self.proof.as_ref().filter(|_| !is_held) {
-            proof.stands(&Against { snapshot: &policy.snapshot, keys: &policy.keys, named, source: self.source, now })?;
+        let mut proof = self.proof.clone();
+        if let Some(standing) = self.proof.as_ref().filter(|_| !is_held) {
+            let stands = standing.stands(&Against { snapshot: &policy.snapshot, keys: &policy.keys, named, source: self.source, now });
+            if let Err(refused) = stands {
+                shadow::lapsed(policy, &claim, route, refused)?;
+                proof = None;
+            }
         }
-        let proved = tenant::bind(worker, policy, claim, self.proof.clone())?;
+        let proved = tenant::bind(worker, policy, claim, proof)?;
         *found.0 = Some(Rc::clone(proved.tenant()));
-        decide(proved.slice(), &self.facts(&proved, route, now), &mut NoTrace)?;
-        Ok(())
+        let facts = self.facts(&proved, route, now);
+        match decide(proved.slice(), &facts, &mut NoTrace) {
+            Ok(_) => Ok(()),
+            Err(_) => Ok(shadow::still_permitted(policy, &proved, &facts)?),
+        }
     }
 
     fn facts<'a>(&'a self, proved: &'a Proved, route: Option<&'a Arc<Route>>, now: Now) -> Facts<'a> {

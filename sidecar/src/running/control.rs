@@ -24,6 +24,7 @@ use crate::telemetry::spool::SpoolError;
 use crate::telemetry::system;
 use crate::worker::{Common, Mail, WorkerError};
 use arc_swap::ArcSwap;
+use bulkhead_config::compile::Mode;
 use bulkhead_config::snapshot::Scheme;
 use std::io;
 use std::net::SocketAddr;
@@ -270,7 +271,12 @@ impl Control {
             data_dir: data_dir.clone(),
             probation: core.probation(),
             instead,
+            mode: if core.shadow() { Mode::Shadow } else { Mode::AsDeclared },
         };
+        if core.shadow() {
+            let why = "everything is in shadow: credentials, permissions, features and quotas refuse nothing";
+            log.warn("core.sidecar", None, why, &[]);
+        }
         let keeper = policy::begin(surroundings, source, (key_asks, token_questions)).await?;
         let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, at_hand(taken), log.clone());
         let policy = live.load_full();

@@ -28,6 +28,8 @@ pub struct Entry<'a> {
     pub tenant: Option<&'a TenantId>,
     /// How it ended.
     pub outcome: Outcome<'a>,
+    /// Code of what would have refused it, where that was only recorded.
+    pub shadow: Option<&'static str>,
     /// Its method.
     pub method: &'a str,
     /// Its path as it was matched, without the query.
@@ -204,6 +206,10 @@ fn compose(line: &mut Vec<u8>, timestamp: &[u8], entry: &Entry<'_>) {
     if let Outcome::Refused(_, code) | Outcome::Ended(_, code) = entry.outcome {
         text(line, ",\"code\":", Some(code));
     }
+    if entry.shadow.is_some() {
+        bytes(line, ",\"shadow\":\"would refuse\"");
+        text(line, ",\"shadow_code\":", entry.shadow);
+    }
     text(line, ",\"user\":", entry.user);
     if let Some((policy, held)) = entry.roles {
         roles(line, policy.roles().iter().enumerate().filter(|(bit, _)| held.has(*bit)).map(|(_, role)| &role.name));
@@ -288,6 +294,7 @@ mod tests {
             latency: Duration::from_micros(2_500),
             tenant: None,
             outcome: Outcome::Served(200),
+            shadow: None,
             method: "GET",
             path: "/v1/items",
             host: None,

@@ -2,8 +2,8 @@
 //!
 //! Cost: per request; moves a few handles of the worker's own into a slot that is used again. No atomic, and no allocation once
 //! the rings are full and their texts have grown.
-//! Every refusal is kept until 1,024 later ones came; allowed requests have a ring of their own, so that good traffic never
-//! pushes out the refusal somebody asks about.
+//! Every refusal is kept until 1,024 later ones came, and so is what went on because of shadow only; allowed requests have a ring
+//! of their own, so that good traffic never pushes out the refusal somebody asks about.
 
 use crate::clock::Now;
 use std::fmt;
@@ -110,6 +110,8 @@ pub struct Asked<'a> {
 pub struct Decision<D> {
     /// Its name.
     pub id: DecisionId,
+    /// What it was.
+    pub verdict: Verdict,
     /// When it was made.
     pub at: Now,
     /// The client's address.
@@ -133,6 +135,7 @@ pub struct Decisions<D> {
     worker: u16,
     numbered: u64,
     refused: Ring<D>,
+    passed: Ring<D>,
     allowed: Ring<D>,
 }
 
@@ -141,8 +144,20 @@ pub struct Decisions<D> {
 pub enum Verdict {
     /// It was served or went on to the upstream.
     Allowed,
+    /// It went on, and would have been refused, were it not for shadow.
+    Passed,
     /// We answered it ourselves.
     Refused,
+}
+
+impl Verdict {
+    /// How many of them are remembered.
+    fn kept(self) -> usize {
+        match self {
+            Verdict::Allowed => ALLOWED_KEPT,
+            Verdict::Passed | Verdict::Refused => REFUSED_KEPT,
+        }
+    }
 }
 
 const REFUSED_KEPT: usize = 1_024;
@@ -155,7 +170,14 @@ impl<D> Decisions<D> {
     /// None yet. Workers of one process share `ids` and have different numbers.
     #[must_use]
     pub fn new(ids: Ids, worker: u16) -> Self {
-        Self { ids, worker, numbered: 0, refused: Ring::new(REFUSED_KEPT), allowed: Ring::new(ALLOWED_KEPT) }
+        Self {
+            ids,
+            worker,
+            numbered: 0,
+            refused: Ring::new(Verdict::Refused),
+            passed: Ring::new(Verdict::Passed),
+            allowed: Ring::new(Verdict::Allowed),
+        }
     }
 
     /// A name for the next decision.
@@ -168,6 +190,7 @@ impl<D> Decisions<D> {
     pub fn remember(&mut self, id: DecisionId, verdict: Verdict, asked: &Asked<'_>, decided: D) {
         let ring = match verdict {
             Verdict::Allowed => &mut self.allowed,
+            Verdict::Passed => &mut self.passed,
             Verdict::Refused => &mut self.refused,
         };
         ring.put(id, asked, decided);
@@ -176,7 +199,8 @@ impl<D> Decisions<D> {
     /// A decision of this worker that is still remembered.
     #[must_use]
     pub fn find(&self, id: DecisionId) -> Option<&Decision<D>> {
-        self.refused.find(id).or_else(|| self.allowed.find(id))
+        // What became of it at last comes first.
+        self.refused.find(id).or_else(|| self.passed.find(id)).or_else(|| self.allowed.find(id))
     }
 }
 
@@ -185,24 +209,25 @@ impl<D> Decisions<D> {
 struct Ring<D> {
     slots: Vec<Decision<D>>,
     oldest: usize,
-    most: usize,
+    verdict: Verdict,
 }
 
 impl<D> Ring<D> {
-    fn new(most: usize) -> Self {
-        Self { slots: Vec::new(), oldest: 0, most }
+    fn new(verdict: Verdict) -> Self {
+        Self { slots: Vec::new(), oldest: 0, verdict }
     }
 
     fn put(&mut self, id: DecisionId, asked: &Asked<'_>, decided: D) {
-        let full = self.slots.len() == self.most;
+        let most = self.verdict.kept();
+        let full = self.slots.len() == most;
         let Some(slot) = self.slots.get_mut(self.oldest).filter(|_| full) else {
-            self.slots.push(Decision::new(id, asked, decided));
+            self.slots.push(Decision::new(id, self.verdict, asked, decided));
             return;
         };
         slot.id = id;
         slot.decided = decided;
         slot.write(asked);
-        self.oldest = (self.oldest + 1) % self.most;
+        self.oldest = (self.oldest + 1) % most;
     }
 
     fn find(&self, id: DecisionId) -> Option<&Decision<D>> {
@@ -211,9 +236,9 @@ impl<D> Ring<D> {
 }
 
 impl<D> Decision<D> {
-    fn new(id: DecisionId, asked: &Asked<'_>, decided: D) -> Self {
+    fn new(id: DecisionId, verdict: Verdict, asked: &Asked<'_>, decided: D) -> Self {
         let (at, source, method) = (asked.at, asked.source, asked.method.clone());
-        let mut new = Self { id, at, source, method, host: String::new(), path: String::new(), path_is_cut: false, decided };
+        let mut new = Self { id, verdict, at, source, method, host: String::new(), path: String::new(), path_is_cut: false, decided };
         new.write(asked);
         new
     }

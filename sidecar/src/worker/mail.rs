@@ -5,7 +5,8 @@ use crate::admin::Replay;
 use crate::connection::Entrance;
 use crate::connection::accept::{Accepted, Listening};
 use crate::request::authn::Verified;
-use crate::telemetry::decisions::DecisionId;
+use crate::request::shadow::Findings;
+use crate::telemetry::decisions::{DecisionId, Verdict};
 use bulkhead_config::condition::Kept;
 use bulkhead_config::name::{KeyId, TenantId};
 use bulkhead_config::snapshot::{Epoch, Route};
@@ -35,6 +36,8 @@ pub enum Mail {
     Decision(DecisionId, oneshot::Sender<Option<Replay>>),
     /// Tell when the API keys of a tenant were used last here.
     ApiKeyUses(TenantId, oneshot::Sender<Vec<(KeyId, u64)>>),
+    /// Tell what passed here that would have been refused.
+    Shadow(oneshot::Sender<Findings>),
     /// Take no new requests, finish what is there, then tell.
     Drain(oneshot::Sender<()>),
     /// End now; tells how many connections were cut.
@@ -85,6 +88,7 @@ impl super::Worker {
             kept: decided.kept.clone(),
             refusal: decided.refusal,
             why: decided.why.as_deref().map(str::to_owned),
+            is_passed: found.verdict == Verdict::Passed,
             lasted: decided.lasted,
             epoch: decided.epoch,
         })

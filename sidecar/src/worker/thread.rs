@@ -102,6 +102,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             access_log: RefCell::new(common.access_log.buffer()),
             decisions: RefCell::new(Decisions::new(common.ids, number)),
             remembered: Cell::new((0, 0)),
+            shadow: RefCell::default(),
             cells,
             metrics: common.metrics,
             log: common.log,
@@ -146,6 +147,7 @@ async fn run(worker: Rc<Worker>, mut letters: mpsc::Receiver<Mail>) {
             // Who asked may have given up waiting.
             Mail::Decision(id, answer) => drop(answer.send(worker.replay(id))),
             Mail::ApiKeyUses(tenant, answer) => drop(answer.send(worker.memo().api_key_uses(&tenant))),
+            Mail::Shadow(answer) => drop(answer.send(worker.shadow().findings())),
             Mail::Drain(done) => {
                 worker.drain();
                 tokio::task::spawn_local(tell_when_empty(Rc::clone(&worker), done));

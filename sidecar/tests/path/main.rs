@@ -22,6 +22,7 @@ mod health;
 mod health_http2;
 mod upstream_alpn;
 mod retries;
+mod shadow;
 mod upstream_http2;
 mod upstream_limits;
 mod upstream_websocket;

@@ -34,12 +34,14 @@ pub(super) fn explanation(explanation: &Value) -> String {
 /// `GET /v1/items: 403 not_permitted`.
 fn headline(explanation: &Value) -> String {
     let request = paint(STRONG, printable(&text(explanation, "request").unwrap_or_default()));
+    let refusal = || {
+        let status = explanation.get("status").map(plain).unwrap_or_default();
+        format!("{status} {}", text(explanation, "code").unwrap_or_default())
+    };
     let verdict = match text(explanation, "verdict").as_deref() {
         Some("allowed") => paint(GOOD, "allowed"),
-        Some("refused") => {
-            let status = explanation.get("status").map(plain).unwrap_or_default();
-            paint(BAD, format_args!("{status} {}", text(explanation, "code").unwrap_or_default()))
-        }
+        Some("refused") => paint(BAD, refusal()),
+        Some("shadow") => paint(WARN, format_args!("would be refused (shadow) with {}", refusal())),
         _ => paint(WARN, "cannot be said"),
     };
     format!("{request}  {verdict}")

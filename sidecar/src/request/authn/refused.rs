@@ -309,6 +309,13 @@ impl Refused {
         matches!(self, Refused::TokenRevoked(_) | Refused::ApiKeyRevoked | Refused::CertificateRevoked)
     }
 
+    /// Whether a request with it may go on, as one without any credential, where credentials are in shadow: it could not be read in
+    /// two ways, and proves no other tenant.
+    #[must_use]
+    pub fn may_be_passed(&self) -> bool {
+        !matches!(self.about(), About::Form | About::Tenant)
+    }
+
     /// Its problem's slug.
     #[must_use]
     pub fn problem_type(&self) -> &'static str {

@@ -13,7 +13,7 @@ use super::sliding::{Sliding, Window};
 use super::table::{Found, Table};
 use crate::clock::Now;
 use bulkhead_config::declared::Per;
-use bulkhead_config::snapshot::{LimitSpec, Slice};
+use bulkhead_config::snapshot::{LimitSpec, Shadow, Slice};
 use quick_cache::unsync::Cache;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,6 +28,8 @@ pub(super) struct Meter {
     pub(super) counts_unproven: bool,
     /// Whether its level is told with an answer that it let through.
     pub(super) is_shown: bool,
+    /// Whether its policy only counts what it would refuse.
+    is_in_shadow: bool,
     gauge: Gauge,
 }
 
@@ -56,7 +58,9 @@ impl Meter {
         Some(Self {
             about: Arc::new(About { name: format!("{}.{}", spec.id.policy, spec.id.limit), per: spec.per, kind }),
             counts_unproven: spec.names_routes || spec.per == Per::ClientAddress,
-            is_shown: spec.names_routes && matches!(kind, Kind::Window { .. }),
+            // Nobody shall pace himself by what refuses nothing.
+            is_shown: spec.names_routes && matches!(kind, Kind::Window { .. }) && !spec.in_shadow,
+            is_in_shadow: spec.in_shadow,
             gauge,
         })
     }
@@ -69,8 +73,15 @@ impl Meter {
             about: Arc::new(About { name: "api_quota_per_hour".to_owned(), per: Per::Tenant, kind }),
             counts_unproven: false,
             is_shown: false,
+            is_in_shadow: false,
             gauge: Gauge::ClockHour(Source::new(quota, Cells::Whole(cell))),
         })
+    }
+
+    /// Whether it refuses nothing to a request of which this is in shadow.
+    pub(super) fn is_tried(&self, shadow: Shadow) -> bool {
+        let kind = if matches!(self.gauge, Gauge::ClockHour(_)) { Shadow::HOURLY_QUOTA } else { Shadow::LIMITS };
+        self.is_in_shadow || shadow.has(kind)
     }
 
     /// Takes one request; `key` is what the limit keeps a budget for, empty for the tenant's one.

@@ -55,6 +55,7 @@ pub struct WorkerCells {
     beat: Cell,
     memo: [Cell; MemoTally::LABELS.len()],
     refusals: Labelled,
+    passed: Labelled,
     upstream_failures: Labelled,
     streams: Cell,
     streams_ended: Labelled,
@@ -71,6 +72,7 @@ impl WorkerCells {
             beat: Cell::default(),
             memo: Default::default(),
             refusals: Labelled::new(refusals),
+            passed: Labelled::new(refusals),
             upstream_failures: Labelled::new(upstream_steps),
             streams: Cell::default(),
             streams_ended: Labelled::new(refusals),
@@ -93,6 +95,11 @@ impl WorkerCells {
     /// We answered a request ourselves, with this code.
     pub fn refused(&self, code: &str) {
         self.refusals.count(code);
+    }
+
+    /// A request went on that would have been refused with this code.
+    pub fn passed_in_shadow(&self, code: &str) {
+        self.passed.count(code);
     }
 
     /// An upstream failed at this step.
@@ -154,6 +161,10 @@ impl WorkerCells {
 
     pub(super) fn refusals(&self) -> &Labelled {
         &self.refusals
+    }
+
+    pub(super) fn passed_in_shadow_by_code(&self) -> &Labelled {
+        &self.passed
     }
 
     pub(super) fn open_streams(&self) -> u64 {

@@ -47,6 +47,12 @@ const FAMILIES: &[(&str, MetricType, &[&str], &str)] = &[
     ),
     ("bulkhead_connections", GAUGE, &[], "Connections of clients that are open."),
     ("bulkhead_refusals_total", COUNTER, &["code"], "Requests that the sidecar answered itself, by code of the problem."),
+    (
+        "bulkhead_shadow_refusals_total",
+        COUNTER,
+        &["code"],
+        "Requests that went on and would have been refused, were it not for shadow, by code of the problem.",
+    ),
     ("bulkhead_upstream_failures_total", COUNTER, &["step"], "Failures of upstreams, by the step that failed."),
     (
         "bulkhead_upstream_endpoints",
@@ -181,6 +187,7 @@ fn workers(facts: &Facts, samples: &mut Samples) {
         }
     };
     labelled("bulkhead_refusals_total", "code", &facts.refusals, super::WorkerCells::refusals);
+    labelled("bulkhead_shadow_refusals_total", "code", &facts.refusals, super::WorkerCells::passed_in_shadow_by_code);
     labelled("bulkhead_streams_ended_total", "code", &facts.refusals, super::WorkerCells::streams_ended);
     labelled("bulkhead_upstream_failures_total", "step", &facts.upstream_steps, super::WorkerCells::upstream_failures);
     labelled("bulkhead_proxy_header_refusals_total", "reason", &facts.proxy_headers, super::WorkerCells::proxy_headers);
