@@ -48,6 +48,7 @@ fn dev_starts_with_nothing_set() {
     assert_eq!(settings.smtp(), Some(("smtp.example.com", 587)));
     assert_eq!((settings.log_level(), settings.workers()), (Level::Info, Workers::Auto));
     assert_eq!((settings.drain_deadline(), settings.probation()), (Duration::from_secs(30), Duration::from_secs(60)));
+    assert!(!settings.shadow());
 }
 
 #[test]
@@ -94,6 +95,7 @@ fn programs_read_settings_as_the_values_they_are() {
         ("core.security.audit_enabled", json!(true)),
         ("core.sidecar.workers", json!(2)),
         ("core.sidecar.drain_deadline", json!("30s")),
+        ("core.sidecar.shadow", json!(false)),
         ("core.alerts.channels.email.smtp_host", json!("1e3")),
         ("core.cache.redis_url", json!("[redacted]")),
         ("core.security.encryption_key", json!(null)),

@@ -122,7 +122,7 @@ proptest! {
         let file = Some(("core.yaml", text.as_str()));
         let loaded = settings::load(&Sources { environment: Environment::Dev, file, variables: &variables, flags: &[] });
         // Every key is there, or something is wrong.
-        prop_assert!(loaded.map_or_else(|mistakes| !mistakes.is_empty(), |settings| settings.entries().len() == 13));
+        prop_assert!(loaded.map_or_else(|mistakes| !mistakes.is_empty(), |settings| settings.entries().len() == 14));
     }
 
     #[test]
