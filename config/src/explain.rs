@@ -87,6 +87,8 @@ pub struct Explanation {
     pub tenant: Option<TenantFacts>,
     /// Where it goes.
     pub route: Option<Arc<Route>>,
+    /// What becomes of it there, where it does not go up as it came.
+    pub becomes: Option<String>,
     /// What the principal holds.
     pub roles: Vec<HeldRole>,
     /// Limits that would count it.
@@ -205,6 +207,7 @@ impl Explanation {
             request,
             tenant: None,
             route: None,
+            becomes: None,
             roles: Vec::new(),
             limits: Vec::new(),
             api_quota_per_hour: None,

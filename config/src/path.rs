@@ -191,6 +191,19 @@ impl Pattern {
         path.next().is_none()
     }
 
+    /// What stands before a final `**`, if all of that is literal; without a slash at its end.
+    #[must_use]
+    pub fn before_rest(&self) -> Option<String> {
+        let (Segment::Rest, before) = self.segments.split_last()? else { return None };
+        let mut text = String::new();
+        for segment in before {
+            let Segment::Literal(literal) = segment else { return None };
+            text.push('/');
+            text.push_str(literal);
+        }
+        Some(text)
+    }
+
     /// How the paths of this pattern relate to those of a route's pattern.
     #[must_use]
     pub fn relation(&self, route: &Pattern) -> Relation {

@@ -14,6 +14,7 @@ pub mod authn;
 pub mod quota;
 pub mod grpc;
 pub mod websocket;
+pub mod answered;
 pub mod cors;
 pub mod header_rules;
 pub mod outgoing;
@@ -37,7 +38,7 @@ use crate::worker::{Current, Worker};
 use authn::{Presented, Refused};
 use body::{Body, Upload};
 use bulkhead_config::decide::{Facts, NoTrace, Permit, decide};
-use bulkhead_config::snapshot::{Bounds, Credential, Service};
+use bulkhead_config::snapshot::{Bounds, Credential, NewPath, Route, Service};
 use cors::Crossing;
 use head::{Found, Head, Received, Target};
 use http::Method;
@@ -283,10 +284,26 @@ fn admit(
     if body.length().is_some_and(|length| length > bounds.body_bytes_max) {
         return Err(Refusal::BodyTooLarge);
     }
+    if let (Some(new), Target::Path(target)) = (rewritten(permit.route()), &head.target)
+        && !new.fits(target)
+    {
+        return Err(Refusal::TargetTooLong);
+    }
     // After the decision: what is refused costs the tenant nothing.
     let receipts = take(policy, &proved, &permit, record)?;
     record.admitted(receipts);
+    if let Some(answered) = &permit.route().answered {
+        let scheme = forwarded::scheme(record.from(), policy.snapshot.platform().trusted_hops(), head.found, &head.headers);
+        if let Some(own) = answered::own(answered, head, scheme) {
+            return Ok(Passed::Answered(own));
+        }
+    }
     Ok(Passed::On(Admitted { proved, permit }))
+}
+
+/// What takes the place of its path at the upstream.
+fn rewritten(route: &Route) -> Option<&NewPath> {
+    route.rewrite.as_ref()?.path.as_ref()
 }
 
 /// A tenant may want smaller heads than the platform, whose bounds the engine keeps; HTTP/2's knows of bytes only.
@@ -352,7 +369,10 @@ fn compose(
         trace,
         wire,
     };
-    let request = outgoing::request(head, upload, &sending, worker.buffers().take_request());
+    let mut request = outgoing::request(head, upload, &sending, worker.buffers().take_request());
+    if let Some(rewrite) = &route.rewrite {
+        record.goes_as(answered::rewrite(rewrite, &mut request));
+    }
     Ready { admitted, wire, grpc_timeout, request }
 }
 

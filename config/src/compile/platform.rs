@@ -62,6 +62,7 @@ pub(super) fn compile(documents: &Documents, mode: Mode, before: &Ground) -> Res
     let bindings = binding::compile(documents, Scope::Platform, &roles, &[], &mut mistakes).into();
     let security = security::of_platform(documents, &mut mistakes);
     service::warn_of_unbelieved_headers(documents, &security.trusted_hops, &mut mistakes);
+    service::warn_of_endless_redirects(documents, &security.trusted_hops, &mut mistakes);
     let names = Names { plans: documents.plans().map(|(_, plan)| &plan.name).collect(), routes: &services.routes };
     let quotas = limit::compile(documents, &names, &mut mistakes);
     for (document, cache) in documents.caches() {

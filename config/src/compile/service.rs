@@ -1,5 +1,7 @@
 //! Services into listeners, upstreams and the route trie. Routes are numbered over all services, by service and name.
 
+mod edges;
+
 use super::documents::Documents;
 use super::identity::resolve;
 use super::mistake::{Count, Hinted, Mistakes, at};
@@ -9,7 +11,8 @@ use crate::diagnostic::Spanned;
 use crate::name::ListenerName;
 use crate::path::Trie;
 use crate::snapshot::{
-    CertifiedKey, ClientCertificates, Listener, ListenerTls, ProxyProtocol, Route, RouteIndex, Service, Upstream, UpstreamTls,
+    Answered, CertifiedKey, ClientCertificates, Listener, ListenerTls, ProxyProtocol, Route, RouteIndex, Scheme, Service, Upstream,
+    UpstreamTls,
 };
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -37,12 +40,29 @@ pub(super) fn compile(documents: &Documents, before: &[Arc<Service>], mistakes: 
         let listeners = listeners(document, declared, &mut taken, mistakes);
         let upstreams = upstreams(document, declared, &kept);
         let routes = routes(document, declared, &upstreams, &mut all.routes, mistakes);
+        edges::check(document, declared, &routes, mistakes);
         let mut shared_hosts: Vec<_> = declared.shared_hosts.iter().map(|host| host.value.clone()).collect();
         shared_hosts.sort();
         shared_hosts.dedup();
         all.services.push(Arc::new(Service { name: declared.name.clone(), listeners, upstreams, routes, shared_hosts }));
     }
     all
+}
+
+/// Routes that send clients to HTTPS where nobody says that a request came by it.
+pub(super) fn warn_of_endless_redirects(documents: &Documents, trusted_hops: &[IpNet], mistakes: &mut Mistakes) {
+    let sends_to_https =
+        |answered: &&Spanned<Answered>| matches!(&answered.value, Answered::Redirect(to) if to.scheme == Some(Scheme::Https));
+    for (document, service) in documents.services() {
+        if !trusted_hops.is_empty() || service.listeners.iter().any(|listener| listener.tls.is_some()) {
+            continue;
+        }
+        for place in service.routes.iter().filter_map(|route| route.answered.as_ref()).filter(sends_to_https) {
+            let warning = at(document, place, "every request is sent to HTTPS, also those that come by it: nobody says so");
+            let hint = "give a listener `tls`, or name the balancer that speaks HTTPS in `trusted_hops` of a platform-wide SecurityPolicy";
+            mistakes.warn(warning.hint(hint));
+        }
+    }
 }
 
 /// A listener that asks for PROXY headers where nobody's are believed.
@@ -167,6 +187,8 @@ fn routes(
             request_headers: route.request_headers.clone(),
             response_headers: route.response_headers.clone(),
             in_shadow: service.enforce.is_shadow() || route.enforce.is_shadow(),
+            rewrite: route.rewrite.clone(),
+            answered: route.answered.as_ref().map(|answered| answered.value.clone()),
         });
         match trie.insert(&route.path, Arc::clone(&compiled)) {
             Ok(()) => all.push(compiled),
@@ -198,6 +220,7 @@ fn upstream<'a>(
             found
         }
         (None, [only]) => Some(only),
+        (None, [any, ..]) if route.answered.as_ref().is_some_and(|answered| answered.value.is_always()) => Some(any),
         (None, _) => {
             let mistake = at(document, &route.name, format!("route `{}` must name one of several upstreams", route.name.value));
             mistakes.push(mistake.hint(format!("add `upstream:` with one of {}", names().collect::<Vec<_>>().join(", "))));

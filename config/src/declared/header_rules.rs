@@ -163,32 +163,42 @@ impl HeaderRules {
         map.finish();
         let (set, add, removed) = (set?.unwrap_or_default(), add?.unwrap_or_default(), remove?);
         let drop = FieldNames::of(set.iter().map(|line| line.name.clone()).chain(removed));
-        let rules = Self { drop, write: set.into_iter().chain(add).collect() };
-        if rules.drop.len() + rules.write.len() > Self::FIELDS_MAX {
+        Self { drop, write: set.into_iter().chain(add).collect() }.bounded(item)
+    }
+
+    /// Fields of an answer that has no others.
+    pub(super) fn of_answer(item: &Item<'_>) -> Outcome<Self> {
+        Self { drop: FieldNames::default(), write: lines(item, Side::Response)? }.bounded(item)
+    }
+
+    fn bounded(self, item: &Item<'_>) -> Outcome<Self> {
+        if self.drop.len() + self.write.len() > Self::FIELDS_MAX {
             let complaint = wrong(format!("{} touches more than {} fields", item.label(), Self::FIELDS_MAX));
             return Err(item.refuse(complaint.hint("leave out what the service can do itself")));
         }
-        Ok(rules)
+        Ok(self)
     }
 
     pub(super) fn schema(description: &str) -> Schema {
-        let values = |description: &str| {
-            let value = json!({ "type": "string", "minLength": 1, "maxLength": Self::VALUE_BYTES_MAX });
-            let names = json!({ "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
-            json!({ "type": "object", "description": description, "additionalProperties": value, "propertyNames": names })
-        };
         let fields = vec![
             optional(
                 "set",
-                values(
+                Self::schema_of_answer(
                     "Fields that replace what came under their names. `${tenant}`, `${user}`, `${route}`, `${decision_id}` and \
                      `${source}` stand for what is known of the request.",
                 ),
             ),
-            optional("add", values("Fields that come beside what is there.")),
+            optional("add", Self::schema_of_answer("Fields that come beside what is there.")),
             optional("remove", schema::set_of("Names of fields that go.", schema::header("A field name."))),
         ];
         schema::object(description, fields)
+    }
+
+    /// Fields with their values.
+    pub(super) fn schema_of_answer(description: &str) -> Schema {
+        let value = json!({ "type": "string", "minLength": 1, "maxLength": Self::VALUE_BYTES_MAX });
+        let names = json!({ "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$" });
+        json!({ "type": "object", "description": description, "additionalProperties": value, "propertyNames": names })
     }
 }
 

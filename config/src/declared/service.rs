@@ -1,10 +1,12 @@
 //! Kind `Service`: where requests come in, which paths exist, where they go.
 
 use super::Enforce;
+use super::answered::Answered;
 use super::header_rules::{HeaderRules, Side};
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, named, spanned, wrong};
 use super::response_tenant::ResponseTenant;
+use super::rewrite::Rewrite;
 use super::schema::{self, Schema, optional, required};
 use super::tls::ListenerTls;
 use super::upstream::Upstream;
@@ -91,6 +93,10 @@ pub struct Route {
     pub response_headers: Option<HeaderRules>,
     /// Whether its requests are refused.
     pub enforce: Enforce,
+    /// What is other at the upstream than the client asked for.
+    pub rewrite: Option<Rewrite>,
+    /// How it is answered here.
+    pub answered: Option<Spanned<Answered>>,
 }
 
 impl Service {
@@ -165,6 +171,10 @@ impl Route {
         let request_headers = map.optional("request_headers", |item| HeaderRules::read(item, Side::Request));
         let response_headers = map.optional("response_headers", |item| HeaderRules::read(item, Side::Response));
         let enforce = Enforce::read(&mut map);
+        let pattern = path.as_ref().ok().map(|path| &path.value);
+        let rewrite = map.optional("rewrite", |item| Rewrite::read(item, pattern));
+        let answered = Answered::read(&mut map, pattern);
+        let at = map.peek("redirect").or(map.peek("respond")).unwrap_or_else(|| map.item().clone());
         map.finish();
         Ok(Self {
             name: name?,
@@ -178,6 +188,8 @@ impl Route {
             request_headers: request_headers?,
             response_headers: response_headers?,
             enforce: enforce?,
+            rewrite: rewrite?,
+            answered: answered?.map(|answered| at.spanned(answered)),
         })
     }
 }
@@ -226,7 +238,9 @@ impl Route {
             optional("request_headers", HeaderRules::schema("What is done to header fields on the way to the upstream.")),
             optional("response_headers", HeaderRules::schema("What is done to header fields of the upstream's answers.")),
             optional("enforce", Enforce::schema()),
+            optional("rewrite", Rewrite::schema()),
         ];
-        schema::object("One path of the service.", fields)
+        let fields = fields.into_iter().chain(Answered::fields()).collect();
+        schema::with(schema::object("One path of the service.", fields), "allOf", Answered::rules())
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn explain(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>) -> 
     if let Some(route) = facts.route
         && (decided.is_ok() || matches!(explanation.verdict, Verdict::Shadow { .. }))
     {
+        explanation.becomes = becomes(route, facts.path);
         add_limits(&mut explanation, slice, route, facts.principal.is_some());
     }
     explanation
@@ -65,6 +66,12 @@ fn enforced(snapshot: &Snapshot, slice: &Slice, facts: &Facts<'_>, first: &Denia
         Ok(_) => (first.clone(), true),
         Err(enforced) => (enforced, false),
     }
+}
+
+/// What becomes of a request that is admitted, where it does not go up as it came.
+fn becomes(route: &Route, path: &str) -> Option<String> {
+    let answered = route.answered.as_ref().map(|answered| answered.show(path));
+    answered.or_else(|| Some(format!("goes up as {}", route.rewrite.as_ref()?.show(path))))
 }
 
 /// Every rule on the route, with what about the request it does not match.

@@ -3,7 +3,7 @@
 use super::decision::scope;
 use super::{Bound, Explanation, HeldRole, TenantFacts, Verdict};
 use crate::declared::{Counted, Per, TenantState};
-use crate::snapshot::{Access, Effect, LimitSpec, Route, RuleId, SliceState};
+use crate::snapshot::{Access, Answered, Effect, LimitSpec, Route, RuleId, SliceState};
 use crate::unit::{Limit, show_duration};
 use serde_json::{Value as Json, json};
 use std::fmt;
@@ -28,6 +28,9 @@ impl fmt::Display for Explanation {
         }
         if let Some(route) = &self.route {
             line(f, "route", Shown(&**route))?;
+        }
+        if let Some(becomes) = &self.becomes {
+            line(f, "then", becomes)?;
         }
         for role in &self.roles {
             line(f, "role", role)?;
@@ -89,7 +92,11 @@ struct Shown<'a, T>(&'a T);
 impl fmt::Display for Shown<'_, Route> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = self.0;
-        write!(f, "`{}` of service `{}`: {} to upstream `{}`", route.name, route.upstream.service, route.pattern, route.upstream.name)
+        write!(f, "`{}` of service `{}`: {}", route.name, route.upstream.service, route.pattern)?;
+        match &route.answered {
+            Some(answered) if answered.is_always() => f.write_str(", answered here"),
+            _ => write!(f, " to upstream `{}`", route.upstream.name),
+        }
     }
 }
 
@@ -168,9 +175,10 @@ impl Explanation {
                 "name": route.name.as_str(),
                 "path": route.pattern.to_string(),
                 "access": if route.access == Access::Public { "public" } else { "authenticated" },
-                "upstream": route.upstream.name.as_str(),
+                "upstream": (!route.answered.as_ref().is_some_and(Answered::is_always)).then(|| route.upstream.name.as_str()),
                 "requires_feature": route.requires_feature.as_ref().map(|feature| feature.as_str()),
             })),
+            "becomes": self.becomes,
             "roles": self.roles.iter().map(|role| json!({
                 "name": role.name.as_str(),
                 "scope": scope(role.scope),

@@ -12,10 +12,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::declared::answered::{Answered, Came, Redirect, Respond};
 pub use crate::declared::header_rules::{FieldNames, FieldValue, HeaderLine, HeaderRules, Piece, Variable};
 pub use crate::declared::identity::Algorithm;
 pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Question, Reason, Retry};
 pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};
+pub use crate::declared::rewrite::{NewPath, Rewrite};
 pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};
 pub use crate::declared::upstream::{Endpoint, Protocol, Scheme};
@@ -164,7 +166,7 @@ pub struct Route {
     pub pattern: Pattern,
     /// Whether it asks for a credential.
     pub access: Access,
-    /// Where it goes.
+    /// Where it goes; of a route that is always answered here, any of its service.
     pub upstream: Arc<Upstream>,
     /// A feature the tenant must have.
     pub requires_feature: Option<Feature>,
@@ -180,6 +182,10 @@ pub struct Route {
     pub response_headers: Option<HeaderRules>,
     /// Whether it, or its service, is in shadow.
     pub in_shadow: bool,
+    /// What is other at the upstream than the client asked for.
+    pub rewrite: Option<Rewrite>,
+    /// How it is answered here.
+    pub answered: Option<Answered>,
 }
 
 /// An issuer of tokens, its keys named only. Two snapshots share it while its declaration does not change.

@@ -8,6 +8,7 @@ use super::head::{Ambiguous, Found, is_read_as_forwarding};
 use crate::connection::Downstream;
 use crate::fields::{Fields, Name};
 use crate::http1::write;
+use bulkhead_config::snapshot::Scheme;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -27,6 +28,25 @@ pub fn source(peer: IpAddr, trusted: &[IpNet], found: Found, headers: &Fields) -
         (Way::Ends(client), _) | (_, Way::Ends(client)) => Ok(client),
         (Way::LeadsOn(hop), Way::LeadsOn(other)) => Ok(if hop == peer { other } else { hop }),
     }
+}
+
+/// How the client asks: as it speaks to us, or as it speaks to a trusted hop that says so.
+#[must_use]
+pub fn scheme(from: &Downstream, trusted: &[IpNet], found: Found, headers: &Fields) -> Scheme {
+    if trusted.is_empty() || !found.any(Found::FORWARDED) || !is_in(trusted, from.peer().ip()) {
+        return from.scheme;
+    }
+    told_scheme(headers).unwrap_or(from.scheme)
+}
+
+/// The first entry is of the hop that the client speaks to.
+fn told_scheme(headers: &Fields) -> Option<Scheme> {
+    let first = list(headers, Name::ForwardedProto).first().copied();
+    let told = first.or_else(|| {
+        let mut pairs = list(headers, Name::Forwarded).first()?.split(';').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("proto")).map(|(_, value)| value.trim().trim_matches('"'))
+    })?;
+    [("http", Scheme::Http), ("https", Scheme::Https)].into_iter().find(|(name, _)| told.eq_ignore_ascii_case(name)).map(|(_, known)| known)
 }
 
 fn is_in(ranges: &[IpNet], ip: IpAddr) -> bool {
@@ -116,6 +136,21 @@ mod tests {
         assert_eq!(client("192.0.2.9", &[("x-forwarded-for", "198.51.100.1")]), "192.0.2.9");
         assert_eq!(client("10.0.0.1", &[("x-forwarded-for", "198.51.100.1")]), "198.51.100.1");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_hop_says_how_its_client_asks() {
+        for (fields, told) in [
+            (&[("x-forwarded-proto", "https")][..], Some(Scheme::Https)),
+            (&[("x-forwarded-proto", "HTTPS, http")], Some(Scheme::Https)),
+            (&[("x-forwarded-proto", "http")], Some(Scheme::Http)),
+            (&[("forwarded", "for=192.0.2.1; Proto=\"https\", for=10.0.0.1;proto=http")], Some(Scheme::Https)),
+            (&[("x-forwarded-proto", "wss")], None),
+            (&[("x-forwarded-for", "192.0.2.1")], None),
+        ] {
+            let headers = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+            assert_eq!(told_scheme(&Fields::from(&headers)), told, "{fields:?}");
+        }
     }
 
     #[test]

@@ -79,6 +79,12 @@ impl Host {
         &self.value
     }
 
+    /// The port, if it is named.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        std::str::from_utf8(self.digits()).ok()?.parse().ok()
+    }
+
     /// Whether both mean one place: the same name, and the same port where both name one.
     #[must_use]
     pub fn same_place(&self, other: &Host) -> bool {

@@ -4,6 +4,7 @@
 //! counted too.
 
 use super::Refusal;
+use super::answered::SentAs;
 use super::authn::Verified;
 use super::body::{Progress, Stage};
 use super::cors::Crossing;
@@ -55,6 +56,7 @@ pub struct Record {
     crossing: Option<Crossing>,
     /// What would have refused it.
     passed: Vec<Passed>,
+    sent_as: Option<Box<SentAs>>,
     epoch: Epoch,
     upstream: Option<Rc<str>>,
     upload: Option<Rc<Progress>>,
@@ -98,6 +100,7 @@ impl Record {
             kept: None,
             crossing: None,
             passed: Vec::new(),
+            sent_as: None,
             epoch: policy.snapshot.epoch(),
             upstream: None,
             upload: None,
@@ -195,6 +198,11 @@ impl Record {
     pub fn is_passed_unproven(&self) -> bool {
         let is_of_credential = |passed: &Passed| matches!(passed, Passed::Credential(_) | Passed::Denied(Denial::NoCredential));
         self.passed.iter().any(is_of_credential)
+    }
+
+    /// Its route rewrites it.
+    pub fn goes_as(&mut self, sent: SentAs) {
+        self.sent_as = Some(Box::new(sent));
     }
 
     /// Its body is on its way.
@@ -484,6 +492,8 @@ impl Drop for Record {
             trace_id: self.trace.as_ref().map(Trace::id),
             source: self.source,
             upstream: self.upstream.as_deref(),
+            upstream_path: self.sent_as.as_ref().and_then(|sent| sent.path()),
+            upstream_host: self.sent_as.as_ref().and_then(|sent| sent.host()),
             bytes_in: self.tunnelled.0 + self.upload.as_ref().map_or(0, |upload| upload.bytes()),
             bytes_out: self.tunnelled.1 + self.sent,
             epoch: self.epoch,

@@ -29,6 +29,8 @@ pub enum Refusal {
     Expectation,
     /// Its head is larger than the tenant's policy allows.
     HeadTooLarge,
+    /// Its target is longer than the upstream can be asked for.
+    TargetTooLong,
     /// Its host is nobody's.
     UnknownTenant,
     /// Its host names nobody, and nothing is proved.
@@ -92,6 +94,7 @@ impl Refusal {
             Refusal::Ambiguous(_) => Code::AmbiguousRequest,
             Refusal::Expectation => Code::ExpectationFailed,
             Refusal::HeadTooLarge => Code::HeadTooLarge,
+            Refusal::TargetTooLong => Code::TargetTooLong,
             Refusal::UnknownTenant => Code::UnknownTenant,
             Refusal::MissingCredential => Code::MissingCredential,
             Refusal::Credential(refused) => known(refused.problem_type()),
@@ -138,6 +141,7 @@ impl Refusal {
             Refusal::Ambiguous(ambiguous) => problem.detail(sentence(ambiguous)).place(ambiguous.place()).fix(ambiguous.fix()),
             Refusal::Expectation => problem.place("header Expect"),
             Refusal::HeadTooLarge => problem.place("the request's header fields"),
+            Refusal::TargetTooLong => problem.place("the request's target"),
             Refusal::UnknownTenant => problem.place("header Host"),
             Refusal::MissingCredential => problem.place("header Authorization").header(header::WWW_AUTHENTICATE, CHALLENGE),
             Refusal::Credential(refused) => credential(problem, refused),

@@ -5,6 +5,7 @@
 
 use super::body::{Content, Reply};
 use super::cors::Crossing;
+use super::quota::{self, Receipts};
 use super::record::Record;
 use super::refusal::{RATE_LIMIT, RATE_LIMIT_POLICY};
 use super::upstream::{Arrived, Opened, Rest};
@@ -14,8 +15,10 @@ use crate::connection::tunnel::{Speaks, Tunnel};
 use crate::fields::{Fields, Name};
 use crate::http1::write;
 use crate::problem::Form;
+use bulkhead_config::snapshot::Respond;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use std::sync::Arc;
 
 /// Methods that `OPTIONS *` names: all that a route may allow.
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -37,6 +40,10 @@ pub enum Own {
     Options,
     /// What a page of another origin may ask.
     Preflight,
+    /// Where to go instead, and how.
+    Redirect(Box<(StatusCode, HeaderValue)>),
+    /// What its route says.
+    Respond(Arc<Respond>),
 }
 
 /// An answer as it leaves, whatever engine sends it.
@@ -80,8 +87,7 @@ impl Response {
 pub fn finish(outcome: Result<Answer, Refusal>, from: &Downstream, form: Form, record: Box<Record>) -> Response {
     match outcome {
         Ok(Answer::Arrived(arrived)) => of_upstream(arrived, from, record),
-        Ok(Answer::Own(Own::Options)) => no_content(record, HeaderMap::from_iter([(header::ALLOW, ALLOW)])),
-        Ok(Answer::Own(Own::Preflight)) => preflight(record),
+        Ok(Answer::Own(own)) => ours(own, record),
         Err(refusal) => refused(&refusal, form, record),
     }
 }
@@ -92,12 +98,10 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
     let protocol = if status == StatusCode::SWITCHING_PROTOCOLS { passed.share(Name::Upgrade) } else { None };
     outgoing::end_answer_hop(&mut passed);
     let mut own: Option<Box<HeaderMap>> = None;
-    if let Some(fields) = record.receipts().and_then(super::quota::Receipts::fields) {
+    if let Some(fields) = record.receipts().and_then(Receipts::fields) {
         // What the upstream says of limits of its own is of another limit under the same name.
         passed.drop_if(|field| [RATE_LIMIT, RATE_LIMIT_POLICY].iter().any(|name| name.as_str().as_bytes() == field.name));
-        let own = own.get_or_insert_default();
-        own.insert(RATE_LIMIT, fields.rate_limit);
-        own.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
+        tell_limits(fields, own.get_or_insert_default());
     }
     if let Some(rules) = record.route().and_then(|route| route.response_headers.as_ref()) {
         header_rules::drop(rules, &mut passed);
@@ -130,14 +134,43 @@ pub fn inform(client: &Downstream, status: StatusCode, mut fields: Fields) {
     }
 }
 
-fn preflight(record: Box<Record>) -> Response {
-    let headers = record.crossing().map(Crossing::preflight_answer).unwrap_or_default();
-    no_content(record, headers)
+/// Tells of limits that counted it.
+fn tell_limits(fields: quota::Fields, own: &mut HeaderMap) {
+    own.insert(RATE_LIMIT, fields.rate_limit);
+    own.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
 }
 
-fn no_content(mut record: Box<Record>, headers: HeaderMap) -> Response {
-    record.answered(StatusCode::NO_CONTENT);
-    response(StatusCode::NO_CONTENT, headers, Reply::new(Content::Own(Bytes::new()), record))
+fn ours(own: Own, mut record: Box<Record>) -> Response {
+    let mut headers = HeaderMap::new();
+    if let Some(fields) = record.receipts().and_then(Receipts::fields) {
+        tell_limits(fields, &mut headers);
+    }
+    // The answer to a preflight says it in fields of its own.
+    let crosses = !matches!(own, Own::Preflight);
+    let (status, text) = match own {
+        Own::Preflight => {
+            headers = record.crossing().map(Crossing::preflight_answer).unwrap_or_default();
+            (StatusCode::NO_CONTENT, Bytes::new())
+        }
+        Own::Options => {
+            headers.insert(header::ALLOW, ALLOW);
+            (StatusCode::NO_CONTENT, Bytes::new())
+        }
+        Own::Redirect(to) => {
+            let (status, location) = *to;
+            headers.insert(header::LOCATION, location);
+            (status, Bytes::new())
+        }
+        Own::Respond(respond) => {
+            header_rules::enter(&respond.headers, &record.known(), &mut headers);
+            (respond.status, respond.body.clone())
+        }
+    };
+    record.answered(status);
+    if let Some(crossing) = record.crossing().filter(|_| crosses) {
+        crossing.tell(&mut Fields::default(), &mut headers);
+    }
+    whole(status, headers, text, record)
 }
 
 fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response {
@@ -146,14 +179,19 @@ fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response {
     if let Some(crossing) = record.crossing() {
         crossing.tell(&mut Fields::default(), &mut head.headers);
     }
+    whole(head.status, head.headers, text, record)
+}
+
+/// An answer whose text is there.
+fn whole(status: StatusCode, mut own: HeaderMap, text: Bytes, record: Box<Record>) -> Response {
     // HEAD is told how long the text is that GET would be given (RFC 9110 section 9.3.2).
-    let text = if record.method() == Method::HEAD {
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+    let text = if record.method() == Method::HEAD && status != StatusCode::NO_CONTENT {
+        own.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
         Bytes::new()
     } else {
         text
     };
-    response(head.status, head.headers, Reply::new(Content::Own(text), record))
+    response(status, own, Reply::new(Content::Own(text), record))
 }
 
 fn response(status: StatusCode, own: HeaderMap, reply: Reply) -> Response {

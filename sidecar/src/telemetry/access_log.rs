@@ -50,6 +50,10 @@ pub struct Entry<'a> {
     pub source: IpAddr,
     /// Where it went: the endpoint as declared.
     pub upstream: Option<&'a str>,
+    /// The path it went up with, where its route rewrites it.
+    pub upstream_path: Option<&'a str>,
+    /// The host, likewise.
+    pub upstream_host: Option<&'a str>,
     /// Bytes of its body.
     pub bytes_in: u64,
     /// Bytes of the answer's body.
@@ -223,6 +227,8 @@ fn compose(line: &mut Vec<u8>, timestamp: &[u8], entry: &Entry<'_>) {
     bytes(line, "\"");
     text(line, ",\"host\":", entry.host);
     text(line, ",\"upstream\":", entry.upstream);
+    text(line, ",\"upstream_path\":", entry.upstream_path);
+    text(line, ",\"upstream_host\":", entry.upstream_host);
     number(line, ",\"bytes_in\":", entry.bytes_in);
     number(line, ",\"bytes_out\":", entry.bytes_out);
     number(line, ",\"epoch\":", entry.epoch.revision);
@@ -305,6 +311,8 @@ mod tests {
             trace_id: None,
             source: [192, 0, 2, 1].into(),
             upstream: None,
+            upstream_path: None,
+            upstream_host: None,
             bytes_in: 0,
             bytes_out: 17,
             epoch: Epoch { incarnation: 1, revision: 42 },
@@ -368,6 +376,8 @@ mod tests {
                 trace_id: Some(&trace),
                 source,
                 upstream: Some(&host),
+                upstream_path: Some(&path),
+                upstream_host: Some(&host),
                 bytes_in,
                 bytes_out,
                 epoch: Epoch { incarnation: 1, revision },
@@ -381,7 +391,7 @@ mod tests {
                 "component": "core.access", "tenant_id": null, "message": "request refused", "latency_ms": 2.5,
                 "method": method, "path": path, "status": status, "code": code, "user": user,
                 "decision_id": decision.to_string(), "trace_id": trace, "source": source.to_string(), "host": host,
-                "upstream": host, "bytes_in": bytes_in, "bytes_out": bytes_out, "epoch": revision,
+                "upstream": host, "upstream_path": path, "upstream_host": host, "bytes_in": bytes_in, "bytes_out": bytes_out, "epoch": revision,
             }));
         }
     }

@@ -12,6 +12,7 @@ mod interim;
 mod leak;
 mod header_rules;
 mod cors;
+mod rewrite;
 mod bodies;
 mod against_hyper;
 mod ending;
