@@ -19,6 +19,7 @@ pub(super) fn explanation(explanation: &Value) -> String {
     }
     lines.add("tenant", explanation.get("tenant").and_then(tenant));
     lines.add("route", explanation.get("route").and_then(route));
+    lines.add("then", text(explanation, "becomes"));
     for role in list(explanation, "roles") {
         lines.add("role", Some(held(role)));
     }
@@ -81,7 +82,8 @@ fn tenant(tenant: &Value) -> Option<String> {
 fn route(route: &Value) -> Option<String> {
     let feature = text(route, "requires_feature").map(|feature| format!(", asks for feature {feature}")).unwrap_or_default();
     let (service, name, path) = (text(route, "service")?, text(route, "name")?, text(route, "path")?);
-    Some(format!("{name} of service {service}: {path}, {}{feature}, to upstream {}", text(route, "access")?, text(route, "upstream")?))
+    let goes = text(route, "upstream").map_or_else(|| "answered here".to_owned(), |upstream| format!("to upstream {upstream}"));
+    Some(format!("{name} of service {service}: {path}, {}{feature}, {goes}", text(route, "access")?))
 }
 
 fn held(role: &Value) -> String {
