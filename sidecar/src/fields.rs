@@ -317,6 +317,14 @@ impl Fields {
     }
 }
 
+/// Whether a value begins with this media type, which is written in lower case: types have no case (RFC 9110 section 8.3.1). The
+/// last byte is compared first, because most types begin alike.
+#[must_use]
+pub fn begins_with_type(value: &[u8], kind: &[u8]) -> bool {
+    let last = |text: &[u8]| text.last().map(u8::to_ascii_lowercase);
+    value.get(..kind.len()).is_some_and(|start| last(start) == last(kind) && start.eq_ignore_ascii_case(kind))
+}
+
 /// A value as text, if it is visible ASCII.
 #[must_use]
 pub fn visible(value: &[u8]) -> Option<&str> {

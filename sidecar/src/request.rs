@@ -128,12 +128,13 @@ fn prepare(
     worker: &Worker,
     from: &Rc<Downstream>,
     policy: &Policy,
-    received: Received,
+    mut received: Received,
     body: Body,
     record: &mut Record,
 ) -> Result<Prepared, Refusal> {
     let is_http1 = received.version < http::Version::HTTP_2;
-    let head = Head::normal(received).map_err(|ambiguous| {
+    let head = Head::normal(&mut received).map_err(|ambiguous| {
+        record.written(received.path.take());
         // Somebody before us may have read a body where we would read the next request.
         if is_http1 && ambiguous.is_of_framing() {
             from.close_soon();

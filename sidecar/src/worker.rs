@@ -253,10 +253,9 @@ impl Worker {
         &self.departures
     }
 
-    /// The value of `Date`, now.
-    #[must_use]
-    pub fn date(&self) -> http::HeaderValue {
-        self.date.at(self.wheel.turn(), || self.now().unix_ms)
+    /// Appends the field `Date`.
+    pub fn write_date(&self, out: &mut Vec<u8>) {
+        self.date.write(out, self.wheel.turn(), || self.now().unix_ms);
     }
 
     /// A defect was caught while it served `whom`.

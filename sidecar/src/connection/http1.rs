@@ -8,6 +8,7 @@ use super::limits::{LINGER, LINGER_BYTES, REQUESTS_MAX, REST_MAX};
 use super::wire::{Heard, Wire};
 use super::{Downstream, Phase, tunnel};
 use crate::fields::{Fields, Name};
+use crate::http1::lane::Lane;
 use crate::http1::request::{Bounds, Head, Reader, Unreadable};
 use crate::http1::write::{self, Framing};
 use crate::problem::{Code, Form, Problem};
@@ -33,7 +34,7 @@ pub async fn run(worker: &Rc<Worker>, from: &Rc<Downstream>, socket: Socket, inp
     let bounds = *worker.policy().snapshot.platform().bounds();
     let whole = |number| usize::try_from(number).unwrap_or(usize::MAX);
     let bounds = Bounds { bytes: whole(bounds.header_bytes_max), fields: whole(u64::from(bounds.headers_max)) };
-    let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: Fields::default() };
+    let mut client = Client { worker, from, wire: &wire, bounds, reader: Reader::default(), fields: Fields::default(), is_silent: false };
     let end = client.serve().await;
     // Behind an answer that was cut nothing may be said: it would be read as the rest of it.
     let end = if client.flush().await || matches!(end, End::CutOff) { end } else { End::Gone };
@@ -84,6 +85,8 @@ struct Client<'a> {
     reader: Reader,
     /// Used for the fields of each message in turn.
     fields: Fields,
+    /// It was answered, and nobody has looked for more.
+    is_silent: bool,
 }
 
 /// What an answer must know of its request.
@@ -183,15 +186,26 @@ impl Client<'_> {
         })
     }
 
-    fn poll_read(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<usize>> {
+        let is_silent = std::mem::replace(&mut self.is_silent, false);
+        let rest = |lane: &mut Lane| {
+            if lane.input.is_empty() && lane.input.capacity() > 0 {
+                self.worker.buffers().give_back(std::mem::take(&mut lane.input));
+                lane.shrink();
+            }
+        };
         self.wire.with(|lane| {
+            // Behind an answer most clients are silent for a while, and asking costs less than trying; who is woken need not ask.
+            if is_silent && lane.socket.poll_readable(cx)?.is_pending() {
+                rest(lane);
+                return Poll::Pending;
+            }
             if lane.input.capacity() == 0 {
                 lane.input = self.worker.buffers().take();
             }
             let read = lane.poll_read(cx);
-            if read.is_pending() && lane.input.is_empty() {
-                self.worker.buffers().give_back(std::mem::take(&mut lane.input));
-                lane.shrink();
+            if read.is_pending() {
+                rest(lane);
             }
             read
         })
@@ -258,7 +272,7 @@ impl Client<'_> {
             write::answer(out, status, &passed, own.as_deref(), if is_told_by_end { Some(Framing::Nothing) } else { framing });
             if status != StatusCode::SWITCHING_PROTOCOLS {
                 if passed.get(Name::Date).is_none() {
-                    write::field(out, b"date", self.worker.date().as_bytes());
+                    self.worker.write_date(out);
                 }
                 match (keeps, asked.version) {
                     (false, _) => write::field(out, b"connection", b"close"),
@@ -271,6 +285,7 @@ impl Client<'_> {
         let is_chunked = framing == Some(Framing::Chunked) && !is_told_by_end;
         // What has no length is read piece by piece.
         let is_copied = matches!(framing, Some(Framing::Length(_))) && self.wire.with(|lane| reply.copy_whole(&mut lane.output));
+        self.is_silent = true;
         self.fields = passed;
         // Kept for its memory only: what it was a list of would be held for as long as the client is silent.
         self.fields.clear();

@@ -54,9 +54,9 @@ const ENDED: [&str; 6] = ["keep-alive", "proxy-connection", "proxy-authenticate"
 const RESERVED: [&str; 2] = ["x-forwarded-", "x-bulkhead-"];
 
 /// Whether the request has a form in which it goes up at all.
-pub(super) fn check(received: Received, framing: Framing) -> bool {
+pub(super) fn check(mut received: Received, framing: Framing) -> bool {
     let came = received.headers.clone();
-    let Ok(head) = Head::normal(received) else { return false };
+    let Ok(head) = Head::normal(&mut received) else { return false };
     let (method, host) = (head.method.clone(), head.host.value().clone());
     let path = match &head.target {
         Target::Path(path) => path.clone(),
@@ -104,14 +104,14 @@ fn is_of_trace(name: &str) -> bool {
 fn goes_up_alike_from_there(wire: &[u8], framing: Framing, (method, path, host): (&Method, &str, &[u8])) {
     let mut input = BytesMut::from(wire);
     let read = Reader::default().head(&mut input, &mut Fields::default(), BOUNDS);
-    let read = read.expect("what goes up can be read").expect("and is whole");
+    let mut read = read.expect("what goes up can be read").expect("and is whole");
     let expected = match framing {
         Framing::Nothing | Framing::Length(0) => request::Framing::Nothing,
         Framing::Length(length) => request::Framing::Length(length),
         Framing::Chunked => request::Framing::Chunked,
     };
     assert_eq!((read.framing, input.len()), (expected, 0));
-    let head = Head::normal(read.received).expect("what goes up leaves no second reading");
+    let head = Head::normal(&mut read.received).expect("what goes up leaves no second reading");
     let Target::Path(target) = &head.target else { panic!("a path goes up") };
     assert_eq!((&head.method, target.as_str(), &head.host.value()[..]), (method, path, host));
     let mut outgoing = WORLD.with(|world| world.outgoing(head, Wire::Http2));

@@ -4,7 +4,7 @@
 //! gRPC is HTTP/2 with messages in the body and its outcome in the trailers, so what a proxy says to its clients must be said that
 //! way too: see `problem`.
 
-use crate::fields::{Fields, Name, visible};
+use crate::fields::{Fields, Name, begins_with_type, visible};
 use crate::problem::Code;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
@@ -22,9 +22,7 @@ const PREFIX_BYTES: u8 = 5;
 #[must_use]
 pub fn is_grpc(headers: &Fields) -> bool {
     let Some(value) = headers.get(Name::ContentType) else { return false };
-    // Media types have no case (RFC 9110 section 8.3.1).
-    let Some((kind, rest)) = value.split_at_checked(GRPC.len()) else { return false };
-    kind.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    begins_with_type(value, GRPC) && matches!(value.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
 }
 
 /// The time its client gives a call, if it is one and has one.

@@ -223,22 +223,23 @@ impl Ambiguous {
 }
 
 impl Head {
-    /// Brings what an engine read into its one form.
+    /// Brings what an engine read into its one form, and takes it out of there.
     ///
     /// # Errors
-    /// What makes it ambiguous.
-    pub fn normal(received: Received) -> Result<Head, Ambiguous> {
-        let Received { method, authority, path, version, headers, fault } = received;
-        if let Some(fault) = fault {
+    /// What makes it ambiguous; its path stays.
+    pub fn normal(received: &mut Received) -> Result<Head, Ambiguous> {
+        if let Some(fault) = received.fault.take() {
             return Err(fault);
         }
-        if method == Method::CONNECT {
+        if received.method == Method::CONNECT {
             return Err(Ambiguous::Connect);
         }
-        let found = survey(&headers)?;
-        let host = host(authority, version, &headers)?;
-        let target = target(&method, path)?;
-        Ok(Head { method, target, host, version, headers, found })
+        let found = survey(&received.headers)?;
+        let host = host(received.authority.take(), received.version, &received.headers)?;
+        let other = other_target(&received.method, received.path.as_ref())?;
+        let target = other.unwrap_or_else(|| received.path.take().map_or(Target::Service, Target::Path));
+        let (method, headers) = (std::mem::take(&mut received.method), std::mem::take(&mut received.headers));
+        Ok(Head { method, target, host, version: received.version, headers, found })
     }
 
     /// The path, or `*`.
@@ -416,14 +417,15 @@ fn host(authority: Option<Bytes>, version: Version, headers: &Fields) -> Result<
     }
 }
 
-fn target(method: &Method, written: Option<PathAndQuery>) -> Result<Target, Ambiguous> {
+/// What is asked for, where that is not the path as it is written.
+fn other_target(method: &Method, written: Option<&PathAndQuery>) -> Result<Option<Target>, Ambiguous> {
     let Some(written) = written else {
         // Absolute form without a path (RFC 9112 section 3.2.4): OPTIONS means the server, every other method `/`.
         let root = PathAndQuery::from_static("/");
-        return Ok(if method == Method::OPTIONS { Target::Service } else { Target::Path(root) });
+        return Ok(Some(if method == Method::OPTIONS { Target::Service } else { Target::Path(root) }));
     };
     if written.as_str() == "*" {
-        return if method == Method::OPTIONS { Ok(Target::Service) } else { Err(Ambiguous::Asterisk) };
+        return if method == Method::OPTIONS { Ok(Some(Target::Service)) } else { Err(Ambiguous::Asterisk) };
     }
     // `?a` alone has the path `/` to who asks for it, and goes up without one.
     if !written.as_str().starts_with('/') {
@@ -434,13 +436,13 @@ fn target(method: &Method, written: Option<PathAndQuery>) -> Result<Target, Ambi
         return Err(Ambiguous::Query);
     }
     match path::normalise(written.path())? {
-        Cow::Borrowed(_) => Ok(Target::Path(written)),
+        Cow::Borrowed(_) => Ok(None),
         Cow::Owned(path) => {
             let normal = match query {
                 Some(query) => format!("{path}?{query}"),
                 None => path,
             };
-            PathAndQuery::try_from(normal).map(Target::Path).map_err(|_| Ambiguous::Query)
+            PathAndQuery::try_from(normal).map(|path| Some(Target::Path(path))).map_err(|_| Ambiguous::Query)
         }
     }
 }
@@ -455,7 +457,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Head::normal(request.body(()).unwrap().into_parts().0.into())
+        Head::normal(&mut request.body(()).unwrap().into_parts().0.into())
     }
 
     #[test]
@@ -530,7 +532,7 @@ mod tests {
             let request = http::Uri::try_from(uri.as_bytes());
             // What no engine can even represent never gets here.
             if let Ok(uri) = request {
-                assert!(target(&Method::GET, uri.path_and_query().cloned()).is_err(), "{uri}");
+                assert!(other_target(&Method::GET, uri.path_and_query()).is_err(), "{uri}");
             }
         }
     }
@@ -538,7 +540,7 @@ mod tests {
     #[test]
     fn a_query_without_a_path_is_refused() {
         let written = PathAndQuery::from_static("?a");
-        assert_eq!(target(&Method::GET, Some(written)), Err(Ambiguous::Path(path::Ambiguous::NotAbsolute)));
+        assert_eq!(other_target(&Method::GET, Some(&written)), Err(Ambiguous::Path(path::Ambiguous::NotAbsolute)));
     }
 
     #[test]

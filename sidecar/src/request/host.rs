@@ -85,6 +85,12 @@ impl Host {
         std::str::from_utf8(self.digits()).ok()?.parse().ok()
     }
 
+    /// The same, where nothing else of it is needed.
+    #[must_use]
+    pub fn into_value(self) -> Bytes {
+        self.value
+    }
+
     /// Whether both mean one place: the same name, and the same port where both name one.
     #[must_use]
     pub fn same_place(&self, other: &Host) -> bool {

@@ -162,7 +162,7 @@ pub fn request(head: Head, upload: Upload, sending: &Sending<'_>, mut request: B
     tell_hop(out, wants_trailers, upgrade.as_deref().filter(|_| sending.wire != Wire::Http2), sending.wire);
     request.method = method;
     request.path = path;
-    request.host = host.value().clone();
+    request.host = host.into_value();
     request.fields = fields;
     request.upgrades = upgrade.is_some();
     request.upload = upload;

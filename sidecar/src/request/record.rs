@@ -90,7 +90,7 @@ impl Record {
             begun: now,
             decided: now,
             method: received.method.clone(),
-            path: received.path.clone(),
+            path: None,
             host: None,
             source: from.peer().ip(),
             trace: None,
@@ -111,6 +111,11 @@ impl Record {
             stream: None,
             in_flight: from.begin(head_timeout),
         })
+    }
+
+    /// Its head has no normal form; this is its path as it was written.
+    pub fn written(&mut self, path: Option<PathAndQuery>) {
+        self.path = path;
     }
 
     /// Its head is in normal form, and its client is known.

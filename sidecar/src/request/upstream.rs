@@ -37,7 +37,7 @@ pub use target::{Target, Targets};
 
 use super::grpc;
 use super::leak::Held;
-use crate::fields::{Fields, Name};
+use crate::fields::{Fields, Name, begins_with_type};
 use crate::problem::Code;
 use crate::socket::Socket;
 use bulkhead_config::snapshot::{Protocol, Upstream};
@@ -310,9 +310,7 @@ impl Download {
 
 /// Longest silence within an answer with these fields. Events are silent by nature, and so is gRPC.
 fn idle_timeout(upstream: &Upstream, headers: &Fields) -> Duration {
-    // Media types have no case (RFC 9110 section 8.3.1).
-    let is_events = |value: &[u8]| value.get(..EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(EVENTS));
-    if headers.get(Name::ContentType).is_some_and(is_events) || grpc::is_grpc(headers) {
+    if headers.get(Name::ContentType).is_some_and(|value| begins_with_type(value, EVENTS)) || grpc::is_grpc(headers) {
         upstream.stream_idle_timeout
     } else {
         upstream.idle_timeout

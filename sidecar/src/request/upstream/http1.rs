@@ -194,6 +194,8 @@ struct Exchange<'a> {
     outflow: Outflow,
     /// With whom it may leave.
     departures: &'a Departures,
+    /// Somebody looked whether something came back.
+    has_asked: bool,
     /// Something came back.
     has_heard: bool,
 }
@@ -236,7 +238,7 @@ pub(super) async fn exchange(
     let outflow = Outflow::new(std::mem::replace(&mut request.upload, Upload::Nothing));
     write::head(&mut link.lane.borrow_mut().output, &request.head(), outflow.framing);
     link.client = Some(Rc::clone(from));
-    let mut exchange = Exchange { link, request, outflow, departures, has_heard: false };
+    let mut exchange = Exchange { link, request, outflow, departures, has_asked: false, has_heard: false };
     match waits.until(|cx| exchange.poll(cx)).await {
         Ok(Ok(head)) => {
             let rest = if exchange.outflow.is_over { None } else { Some(exchange.outflow) };
@@ -289,6 +291,10 @@ impl Exchange<'_> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, Fault>> {
         let lane = &mut *self.link.lane.borrow_mut();
+        if !std::mem::replace(&mut self.has_asked, true) {
+            // Nobody answers at once, and asking costs less than trying.
+            ready!(lane.socket.poll_readable(cx))?;
+        }
         loop {
             if ready!(lane.poll_read(cx))? == 0 {
                 return Poll::Ready(Err(Fault::Ended));

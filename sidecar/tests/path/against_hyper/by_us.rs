@@ -18,7 +18,7 @@ pub(super) fn request(wire: &[u8]) -> Reading {
     let mut input = BytesMut::from(wire);
     let bounds = request::Bounds { bytes: 1 << 16, fields: 100 };
     let head = request::Reader::default().head(&mut input, &mut Fields::default(), bounds);
-    let head = head.map_err(|unreadable| name(&unreadable))?.ok_or("Unfinished")?;
+    let mut head = head.map_err(|unreadable| name(&unreadable))?.ok_or("Unfinished")?;
     let end = match head.framing {
         request::Framing::Nothing => End::After(0),
         request::Framing::Length(length) => End::After(length),
@@ -30,7 +30,7 @@ pub(super) fn request(wire: &[u8]) -> Reading {
     let start = vec![received.method.to_string(), authority.unwrap_or_default(), path.to_owned(), format!("{:?}", received.version)];
     let fields = map(&received.headers);
     // What is whole and leaves a second reading is refused here.
-    Head::normal(head.received).map_err(|ambiguous| name(&ambiguous))?;
+    Head::normal(&mut head.received).map_err(|ambiguous| name(&ambiguous))?;
     message(start, &fields, &end, input)
 }
 
