@@ -1,10 +1,11 @@
 //! Admin: what an operator asks a running sidecar and tells it, as JSON over HTTP/1.1.
 //!
 //! On `DIR/admin.sock` (mode 0600), because loopback is shared with the application in the pod; `--admin-port` opens the same on
-//! loopback, behind a token. `GET /status`, `GET /api-keys?tenant=ID`, `GET /config[?tenant=ID][&origin=true]`,
+//! loopback, behind a token. `GET /status`, `GET /api-keys?tenant=ID`, `GET /shadow`, `GET /config[?tenant=ID][&origin=true]`,
 //! `GET /explain?decision=ID`, `POST /explain` with a question, `POST /drain`. No secret is ever answered: a snapshot holds none, and settings show theirs redacted.
 
 mod explain;
+mod shadow;
 mod socket;
 mod token;
 
@@ -16,6 +17,7 @@ pub use token::{Token, TokenError};
 use crate::clock::{Clock, Origin};
 use crate::operator_http::{Answer, Handler, Problem, Request, parameters, serve};
 use crate::probes::Health;
+use crate::request::shadow::Findings;
 use crate::telemetry::decisions::DecisionId;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
@@ -42,6 +44,8 @@ pub trait Sidecar: Send + Sync + 'static {
     fn decision(&self, id: DecisionId) -> impl Future<Output = Option<Replay>> + Send;
     /// When the API keys of a tenant were used last, in milliseconds since 1970-01-01 UTC.
     fn api_key_uses(&self, tenant: TenantId) -> impl Future<Output = HashMap<KeyId, u64>> + Send;
+    /// What went on that would have been refused, as far as the workers remember it.
+    fn shadow(&self) -> impl Future<Output = Findings> + Send;
     /// Begins to drain; answers at once.
     fn drain(&self);
 }
@@ -110,18 +114,19 @@ pub async fn run<S: Sidecar>(socket: Socket, loopback: Option<Loopback>, admin: 
     }
 }
 
-const PATHS: &str = "/status, /api-keys, /config, /explain, /drain";
+const PATHS: &str = "/status, /api-keys, /shadow, /config, /explain, /drain";
 
 impl<S: Sidecar> Handler for Admin<S> {
     async fn answer(&self, request: Request) -> Answer {
         let outcome = match (&request.method, request.path.as_str()) {
             (&Method::GET, "/status") => self.status(&request),
             (&Method::GET, "/api-keys") => self.api_keys(&request).await,
+            (&Method::GET, "/shadow") => self.shadow(&request).await,
             (&Method::GET, "/config") => self.config(&request),
             (&Method::GET, "/explain") => self.explain_decision(&request).await,
             (&Method::POST, "/explain") => self.explain_question(&request),
             (&Method::POST, "/drain") => self.drain(&request),
-            (method, "/status" | "/api-keys" | "/config") => return Answer::method_not_allowed(method, "GET"),
+            (method, "/status" | "/api-keys" | "/shadow" | "/config") => return Answer::method_not_allowed(method, "GET"),
             (method, "/explain") => return Answer::method_not_allowed(method, "GET, POST"),
             (method, "/drain") => return Answer::method_not_allowed(method, "POST"),
             (_, path) => return Answer::unknown_path(path, PATHS),
@@ -186,6 +191,13 @@ impl<S: Sidecar> Admin<S> {
             "uses_are_known_for_seconds": now.mono_ns / 1_000_000_000,
         });
         Ok(Answer::json(StatusCode::OK, &told))
+    }
+
+    async fn shadow(&self, request: &Request) -> Result<Answer, Problem> {
+        let [] = parameters(&request.query, [])?;
+        let known_for = Clock::new(self.origin).now().mono_ns / 1_000_000_000;
+        let report = shadow::report(&self.sidecar.shadow().await);
+        Ok(Answer::json(StatusCode::OK, &shadow::with(report, "known_for_seconds", known_for.into())))
     }
 
     async fn explain_decision(&self, request: &Request) -> Result<Answer, Problem> {
@@ -305,6 +317,9 @@ mod tests {
         async fn api_key_uses(&self, tenant: TenantId) -> HashMap<KeyId, u64> {
             assert_eq!(tenant.as_str(), "acme_corp");
             HashMap::new()
+        }
+        async fn shadow(&self) -> Findings {
+            Findings::default()
         }
         fn drain(&self) {
             self.drained.store(true, Ordering::Relaxed);

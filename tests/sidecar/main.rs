@@ -23,6 +23,7 @@ mod observed;
 mod proxy_protocol;
 mod quotas;
 mod security;
+mod shadow;
 mod streams;
 mod tls;
 mod up;

@@ -1,7 +1,7 @@
 //! The command line: what every command shares, and the list of commands. Each command's own arguments stand in its file.
 
 use crate::output::Format;
-use crate::{api_key, completion, config, exit, explain, schema, status, token, up, validate};
+use crate::{api_key, completion, config, exit, explain, schema, shadow, status, token, up, validate};
 use std::path::PathBuf;
 
 /// Keep the tenants of a service apart: run the sidecar, check documents, explain decisions.
@@ -36,6 +36,7 @@ pub(crate) enum Command {
     Validate(validate::Args),
     Explain(explain::Args),
     Status(status::Args),
+    Shadow(shadow::Args),
     Config(config::Args),
     Schema(schema::Args),
     Token(token::Args),

@@ -27,6 +27,7 @@ mod token;
 mod explain;
 mod config;
 mod status;
+mod shadow;
 mod api_key;
 mod completion;
 
@@ -54,6 +55,7 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(args, global, out),
         Command::Config(args) => config::run(args, global, out),
         Command::Status(args) => status::run(args, global, out),
+        Command::Shadow(args) => shadow::run(args, global, out),
         Command::Schema(args) => schema::run(args, out),
         Command::ApiKey(args) => api_key::run(args, global, out),
         Command::Token(args) => token::run(args, global, out),

@@ -6,6 +6,7 @@ use crate::clock::{Clock, Origin};
 use crate::connection::listeners::Shown;
 use crate::policy::settings_watch::Current;
 use crate::policy::{Live, Status};
+use crate::request::shadow::Findings;
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::{Mail, Mailbox};
 use arc_swap::ArcSwap;
@@ -79,6 +80,19 @@ impl Sidecar for ForAdmin {
             }
         }
         last
+    }
+
+    async fn shadow(&self) -> Findings {
+        let mut all = Findings::default();
+        for worker in &self.workers {
+            let (answer, found) = oneshot::channel();
+            let asked = async {
+                worker.send(Mail::Shadow(answer)).await.ok()?;
+                found.await.ok()
+            };
+            all.join(tokio::time::timeout(ANSWER_WITHIN, asked).await.ok().flatten().unwrap_or_default());
+        }
+        all
     }
 
     fn drain(&self) {

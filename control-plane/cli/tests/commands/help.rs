@@ -9,6 +9,8 @@ const COMMANDS: &[&[&str]] = &[
     &["validate"],
     &["explain"],
     &["status"],
+    &["shadow"],
+    &["shadow", "report"],
     &["config"],
     &["config", "show"],
     &["schema"],

@@ -153,6 +153,22 @@ pub struct Findings {
     pub has_unmeasured: bool,
 }
 
+impl Findings {
+    /// Takes in what another worker found.
+    pub fn join(&mut self, other: Findings) {
+        self.requests += other.requests;
+        self.uncounted += other.uncounted;
+        self.has_unmeasured |= other.has_unmeasured;
+        self.beyond.extend(other.beyond);
+        for finding in other.findings {
+            match self.findings.iter_mut().find(|known| known.is_of(&finding)) {
+                Some(known) => known.join(finding),
+                None => self.findings.push(finding),
+            }
+        }
+    }
+}
+
 /// What one worker saw pass.
 #[derive(Debug, Default)]
 pub struct Tally {
