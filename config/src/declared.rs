@@ -28,6 +28,7 @@ pub mod rewrite;
 mod matcher;
 pub mod role;
 pub mod security;
+pub mod security_headers;
 pub mod service;
 pub mod tenant;
 pub mod tls;

@@ -24,7 +24,7 @@ pub use platform::{
     Access, Algorithm, Alpn, Answered, Bounds, Came, CertifiedKey, ClientCertificates, Endpoint, FieldNames, FieldValue, HeaderLine,
     HeaderRules, HealthCheck, Introspection, IntrospectionUrl, Issuer, JsonPointer, KeySource, KeyUrl, Limits, Listener, ListenerTls,
     NewPath, Outlier, Piece, Platform, Protocol, ProxyProtocol, Question, Reason, Redirect, Respond, ResponseTenant, Retry, Rewrite, Route,
-    RouteIndex, SaidIn, Scheme, Service, Step, TlsVersion, Unseen, Upstream, UpstreamTls, Variable,
+    RouteIndex, SaidIn, Scheme, SecurityHeaders, Service, Step, TlsVersion, Unseen, Upstream, UpstreamTls, Variable,
 };
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
 pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};

@@ -145,6 +145,7 @@ fn prepare(
     let trusted = policy.snapshot.platform().trusted_hops();
     let source = forwarded::source(from.peer().ip(), trusted, head.found, &head.headers);
     record.normal(&head, *source.as_ref().unwrap_or(&from.peer().ip()), trace.0);
+    record.asked_by(|| forwarded::scheme(from, trusted, head.found, &head.headers));
     source.map_err(Refusal::Ambiguous)?;
     if head.found.any(Found::HOP) && !expects_what_we_know(&head) {
         return Err(Refusal::Expectation);

@@ -86,6 +86,7 @@ pub(super) fn compile(documents: &Documents, mode: Mode, before: &Ground) -> Res
             max_staleness: security.max_staleness,
             trusted_hops: security.trusted_hops.clone(),
             cors: security.cors.clone(),
+            security_headers: security.security_headers.clone(),
             shadow: mode.shadow().and(identity::shadow(documents)),
             routes: services.routes,
         }),
@@ -144,6 +145,7 @@ impl Ground {
             max_staleness: security.max_staleness,
             trusted_hops: Vec::new(),
             cors: None,
+            security_headers: None,
             shadow: Shadow::NONE,
             routes: Vec::new(),
         };

@@ -4,7 +4,7 @@ use super::documents::Documents;
 use super::mistake::{Hinted, Mistakes, in_document};
 use crate::declared::security::RequestBounds;
 use crate::declared::{Document, SecurityPolicy};
-use crate::snapshot::{Bounds, Cors};
+use crate::snapshot::{Bounds, Cors, SecurityHeaders};
 use crate::unit::show_duration;
 use ipnet::IpNet;
 use std::fmt::Display;
@@ -21,6 +21,7 @@ pub(super) struct Security {
     /// Sorted.
     pub(super) trusted_hops: Vec<IpNet>,
     pub(super) cors: Option<Arc<Cors>>,
+    pub(super) security_headers: Option<Arc<SecurityHeaders>>,
 }
 
 /// The platform's bounds: where no policy says otherwise, the default.
@@ -50,6 +51,7 @@ pub(super) fn of_platform(documents: &Documents, mistakes: &mut Mistakes) -> Sec
         max_staleness: shortest(|policy| policy.max_staleness),
         trusted_hops,
         cors: cors(documents, mistakes),
+        security_headers: once(documents, "security_headers", |policy| policy.security_headers.as_ref(), mistakes).cloned().map(Arc::new),
     }
 }
 
@@ -81,13 +83,23 @@ pub(super) fn of_tenant(platform: &Security, documents: &Documents, mistakes: &m
 
 /// The cross-origin rules of a scope. They stand once: which of two should hold, nobody says.
 fn cors(documents: &Documents, mistakes: &mut Mistakes) -> Option<Arc<Cors>> {
-    let mut all = documents.securities().filter_map(|(document, policy)| Some((document, policy.cors.as_ref()?)));
-    let (first, cors) = all.next()?;
+    once(documents, "cors", |policy| policy.cors.as_ref(), mistakes).map(|cors| Arc::new(Cors::of(cors)))
+}
+
+/// What may stand in one policy of a scope only.
+fn once<'a, T>(
+    documents: &'a Documents,
+    key: &str,
+    part: impl Fn(&'a SecurityPolicy) -> Option<&'a T>,
+    mistakes: &mut Mistakes,
+) -> Option<&'a T> {
+    let mut all = documents.securities().filter_map(|(document, policy)| Some((document, part(policy)?)));
+    let (first, value) = all.next()?;
     for (document, _) in all {
-        let message = format!("`cors` stands in {} already", first.id);
-        mistakes.push(in_document(document, "/cors", message).hint("keep the cross-origin rules in one SecurityPolicy"));
+        let message = format!("`{key}` stands in {} already", first.id);
+        mistakes.push(in_document(document, &format!("/{key}"), message).hint("keep it in one SecurityPolicy"));
     }
-    Some(Arc::new(Cors::of(cors)))
+    Some(value)
 }
 
 /// One policy of a tenant, tightening one value after the other.

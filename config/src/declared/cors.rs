@@ -129,7 +129,7 @@ fn origin(item: &Item<'_>) -> Outcome<String> {
 }
 
 /// An origin as browsers send it (RFC 6454 section 6.2): scheme, host, and the port where it is not the scheme's own.
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let Some(own) = own_port(scheme) else { return false };
     let (host, port) = match rest.rsplit_once(':') {

@@ -121,6 +121,11 @@ impl FieldNames {
         Self { names, lengths }
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &HeaderName> {
+        self.names.iter()
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -166,9 +171,10 @@ impl HeaderRules {
         Self { drop, write: set.into_iter().chain(add).collect() }.bounded(item)
     }
 
-    /// Fields of an answer that has no others.
+    /// Fields of an answer of our own, in place of what we say under their names.
     pub(super) fn of_answer(item: &Item<'_>) -> Outcome<Self> {
-        Self { drop: FieldNames::default(), write: lines(item, Side::Response)? }.bounded(item)
+        let write = lines(item, Side::Response)?;
+        Self { drop: FieldNames::of(write.iter().map(|line| line.name.clone())), write }.bounded(item)
     }
 
     fn bounded(self, item: &Item<'_>) -> Outcome<Self> {

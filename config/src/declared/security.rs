@@ -5,6 +5,7 @@ use super::cors::Cors;
 use super::read::Head;
 use super::reader::{Item, Map, Outcome, wrong};
 use super::schema::{self, Schema, optional};
+use super::security_headers::SecurityHeaders;
 use super::value;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct SecurityPolicy {
     pub max_staleness: Option<Duration>,
     /// Peers whose `X-Forwarded-For` and `Forwarded` are believed; platform-wide only.
     pub trusted_hops: Vec<ipnet::IpNet>,
+    /// What every answer tells browsers to be careful about; platform-wide only.
+    pub security_headers: Option<SecurityHeaders>,
 }
 
 /// Bounds on a request.
@@ -47,12 +50,15 @@ impl SecurityPolicy {
         let max_staleness = map.optional("max_staleness", value::some_duration);
         head.platform_only(map, "trusted_hops", "a tenant cannot say whom the platform believes");
         let trusted_hops = map.optional("trusted_hops", |item| value::set(item, "block", value::network));
+        head.platform_only(map, "security_headers", "they are of the service, which all tenants share");
+        let security_headers = map.optional("security_headers", SecurityHeaders::read);
         Ok(Self {
             enforce: enforce?,
             request: request?.unwrap_or_default(),
             cors: cors?,
             max_staleness: max_staleness?,
             trusted_hops: value::bare(trusted_hops?.unwrap_or_default()),
+            security_headers: security_headers?,
         })
     }
 }
@@ -93,8 +99,9 @@ impl SecurityPolicy {
             optional("cors", Cors::schema()),
             optional("max_staleness", schema::some_duration("Longest time a sidecar that is cut off serves this policy.")),
             optional("trusted_hops", schema::set_of(hops, schema::network("A block of addresses."))),
+            optional("security_headers", SecurityHeaders::schema()),
         ];
-        let more = schema::by_scope(Some(schema::without(&["trusted_hops"])), None);
+        let more = schema::by_scope(Some(schema::without(&["trusted_hops", "security_headers"])), None);
         ("Bounds on requests, cross-origin rules, staleness. Platform-wide: for all; within a tenant: only tighter.", fields, more)
     }
 }

@@ -18,6 +18,7 @@ pub use crate::declared::identity::Algorithm;
 pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Question, Reason, Retry};
 pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};
 pub use crate::declared::rewrite::{NewPath, Rewrite};
+pub use crate::declared::security_headers::SecurityHeaders;
 pub use crate::declared::service::{Access, ProxyProtocol};
 pub use crate::declared::tls::{Alpn, TlsVersion};
 pub use crate::declared::upstream::{Endpoint, Protocol, Scheme};
@@ -40,6 +41,7 @@ pub struct Platform {
     pub(crate) trusted_hops: Vec<IpNet>,
     /// Where a tenant has none of its own, and where none is named.
     pub(crate) cors: Option<Arc<Cors>>,
+    pub(crate) security_headers: Option<Arc<SecurityHeaders>>,
     /// What is in shadow for all tenants.
     pub(crate) shadow: Shadow,
     /// Every route of every service, by [`RouteIndex`].
@@ -342,6 +344,12 @@ impl Platform {
     #[must_use]
     pub fn cors(&self) -> Option<&Arc<Cors>> {
         self.cors.as_ref()
+    }
+
+    /// What every answer tells browsers to be careful about.
+    #[must_use]
+    pub fn security_headers(&self) -> Option<&Arc<SecurityHeaders>> {
+        self.security_headers.as_ref()
     }
 
     /// Peers whose forwarding headers are believed.

@@ -137,7 +137,7 @@ fn each_mistake_of_a_tenant_is_named_in_its_place() {
                 "---\nkind: SecurityPolicy\ntenant: t\nname: x\ncors: { origins: [https://a.b] }\n---\nkind: SecurityPolicy\ntenant: t\nname: y\n\
                  cors: { origins: [https://c.d] }\n",
             ),
-            &["t:12:1: SecurityPolicy t/y: `cors` stands in SecurityPolicy t/x already; keep the cross-origin rules in one SecurityPolicy"],
+            &["t:12:1: SecurityPolicy t/y: `cors` stands in SecurityPolicy t/x already; keep it in one SecurityPolicy"],
         ),
         (
             "kind: Role\ntenant: ghost\nname: r\n".to_owned(),

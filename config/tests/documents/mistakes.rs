@@ -648,6 +648,35 @@ const SECURITY: &[Row] = &[
     ("kind: SecurityPolicy\nname: s\ncors: { origins: [https://A.b/] }\n", (3, 19), "browsers send `https://a.b`", Sees),
     ("kind: SecurityPolicy\nname: s\ncors: { origins: ['https://a.b:443'] }\n", (3, 19), "browsers send `https://a.b`", Sees),
     ("kind: SecurityPolicy\nname: s\ncors: { origins: [https://a.b], methods: ['*'] }\n", (3, 43), "name the methods", Sees),
+    ("kind: SecurityPolicy\nname: s\ntenant: t\nsecurity_headers: {}\n", (4, 19), "which all tenants share", Sees),
+    ("kind: SecurityPolicy\nname: s\nsecurity_headers: { referrer_policy: unsafe-url }\n", (3, 38), "one of `no-referrer`", Sees),
+    ("kind: SecurityPolicy\nname: s\nsecurity_headers: { frame_ancestors: all }\n", (3, 38), "`none`, `self`, or a list", Sees),
+    ("kind: SecurityPolicy\nname: s\nsecurity_headers: { frame_ancestors: [a.b] }\n", (3, 39), "an origin such as", Sees),
+    (
+        "kind: SecurityPolicy\nname: s\nsecurity_headers: { content_security_policy: \"default-src 'self', x\" }\n",
+        (3, 46),
+        "begin another policy",
+        Blind,
+    ),
+    (
+        "kind: SecurityPolicy\nname: s\nsecurity_headers: { content_security_policy: img-src a; img-src b }\n",
+        (3, 46),
+        "`img-src` stands twice",
+        Blind,
+    ),
+    (
+        "kind: SecurityPolicy\nname: s\nsecurity_headers: { content_security_policy: frame-ancestors a, frame_ancestors: none }\n",
+        (3, 46),
+        "say it in `frame_ancestors` alone",
+        Blind,
+    ),
+    ("kind: SecurityPolicy\nname: s\nsecurity_headers: { permissions_policy: 'camera none' }\n", (3, 41), "features such as", Blind),
+    (
+        "kind: SecurityPolicy\nname: s\nsecurity_headers: { strict_transport_security: { preload: true } }\n",
+        (3, 59),
+        "add `include_subdomains: true`",
+        Blind,
+    ),
     ("kind: SecurityPolicy\nname: s\ntenant: t\ntrusted_hops: [10.0.0.0/8]\n", (4, 15), "whom the platform believes", Sees),
 ];
 

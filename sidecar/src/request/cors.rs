@@ -121,11 +121,9 @@ impl Crossing {
         }
     }
 
-    /// The fields of the answer to a preflight that gets what it asks for.
-    #[must_use]
-    pub fn preflight_answer(&self) -> HeaderMap {
-        let mut own = HeaderMap::new();
-        self.admit(&mut own);
+    /// Tells a preflight that it gets what it asks for.
+    pub fn answer_preflight(&self, own: &mut HeaderMap) {
+        self.admit(own);
         own.insert(header::VARY, PREFLIGHT_VARY);
         own.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.cors.methods_value.clone());
         let headers = self.cors.headers_value.iter().map(|value| (header::ACCESS_CONTROL_ALLOW_HEADERS, value.clone()));
@@ -133,7 +131,6 @@ impl Crossing {
         if self.cors.private_network {
             own.insert(ALLOW_PRIVATE_NETWORK, TRUE);
         }
-        own
     }
 
     /// Lets the page read the answer, if it may.

@@ -81,8 +81,13 @@ pub fn write(rules: &HeaderRules, known: &Known<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Enters what comes into a map.
+/// Enters what comes into a map, where what goes is no longer.
 pub fn enter(rules: &HeaderRules, known: &Known<'_>, map: &mut HeaderMap) {
+    if !map.is_empty() {
+        for name in rules.drop.iter() {
+            map.remove(name);
+        }
+    }
     map.reserve(rules.write.len());
     let mut made = Vec::new();
     for line in &rules.write {

@@ -28,7 +28,7 @@ use crate::telemetry::metrics::StatusClass;
 use crate::worker::{Bound, Decided, Stream, Worker};
 use bulkhead_config::condition::Kept;
 use bulkhead_config::decide::Denial;
-use bulkhead_config::snapshot::{Epoch, Route};
+use bulkhead_config::snapshot::{Epoch, Route, Scheme, SecurityHeaders};
 use http::uri::PathAndQuery;
 use http::{Method, StatusCode};
 use std::net::IpAddr;
@@ -57,6 +57,8 @@ pub struct Record {
     /// What would have refused it.
     passed: Vec<Passed>,
     sent_as: Option<Box<SentAs>>,
+    /// What its answer tells browsers, and whether it goes over TLS.
+    secured: Option<(Arc<SecurityHeaders>, Scheme)>,
     epoch: Epoch,
     upstream: Option<Rc<str>>,
     upload: Option<Rc<Progress>>,
@@ -101,6 +103,7 @@ impl Record {
             crossing: None,
             passed: Vec::new(),
             sent_as: None,
+            secured: policy.snapshot.platform().security_headers().map(|headers| (Arc::clone(headers), from.scheme)),
             epoch: policy.snapshot.epoch(),
             upstream: None,
             upload: None,
@@ -126,6 +129,13 @@ impl Record {
         self.host = Some(head.host.clone());
         self.source = source;
         self.trace = Some(trace);
+    }
+
+    /// How its client asks, where that must be known.
+    pub fn asked_by(&mut self, scheme: impl FnOnce() -> Scheme) {
+        if let Some((_, by)) = &mut self.secured {
+            *by = scheme();
+        }
     }
 
     /// It names this tenant, or is proved to be of it.
@@ -390,6 +400,12 @@ impl Record {
             decision: self.decision.text(),
             source: self.source,
         }
+    }
+
+    /// What its answer tells browsers, and whether it goes over TLS.
+    #[must_use]
+    pub fn secured(&self) -> Option<&(Arc<SecurityHeaders>, Scheme)> {
+        self.secured.as_ref()
     }
 
     /// The cross-origin rules that its answer follows.

@@ -4,7 +4,6 @@
 //! them.
 
 use super::body::{Content, Reply};
-use super::cors::Crossing;
 use super::quota::{self, Receipts};
 use super::record::Record;
 use super::refusal::{RATE_LIMIT, RATE_LIMIT_POLICY};
@@ -15,7 +14,7 @@ use crate::connection::tunnel::{Speaks, Tunnel};
 use crate::fields::{Fields, Name};
 use crate::http1::write;
 use crate::problem::Form;
-use bulkhead_config::snapshot::Respond;
+use bulkhead_config::snapshot::{Respond, Scheme, SecurityHeaders};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use std::sync::Arc;
@@ -103,6 +102,10 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
         passed.drop_if(|field| [RATE_LIMIT, RATE_LIMIT_POLICY].iter().any(|name| name.as_str().as_bytes() == field.name));
         tell_limits(fields, own.get_or_insert_default());
     }
+    if let Some((headers, scheme)) = record.secured() {
+        header_rules::drop(&headers.rules, &mut passed);
+        secure(headers, *scheme, &record, own.get_or_insert_default());
+    }
     if let Some(rules) = record.route().and_then(|route| route.response_headers.as_ref()) {
         header_rules::drop(rules, &mut passed);
         header_rules::enter(rules, &record.known(), own.get_or_insert_default());
@@ -134,6 +137,14 @@ pub fn inform(client: &Downstream, status: StatusCode, mut fields: Fields) {
     }
 }
 
+/// Tells a browser what to be careful about.
+fn secure(headers: &SecurityHeaders, scheme: Scheme, record: &Record, own: &mut HeaderMap) {
+    header_rules::enter(&headers.rules, &record.known(), own);
+    if let Some(transport) = headers.transport.as_ref().filter(|_| scheme == Scheme::Https) {
+        own.insert(header::STRICT_TRANSPORT_SECURITY, transport.clone());
+    }
+}
+
 /// Tells of limits that counted it.
 fn tell_limits(fields: quota::Fields, own: &mut HeaderMap) {
     own.insert(RATE_LIMIT, fields.rate_limit);
@@ -142,6 +153,9 @@ fn tell_limits(fields: quota::Fields, own: &mut HeaderMap) {
 
 fn ours(own: Own, mut record: Box<Record>) -> Response {
     let mut headers = HeaderMap::new();
+    if let Some((all, scheme)) = record.secured() {
+        secure(all, *scheme, &record, &mut headers);
+    }
     if let Some(fields) = record.receipts().and_then(Receipts::fields) {
         tell_limits(fields, &mut headers);
     }
@@ -149,7 +163,9 @@ fn ours(own: Own, mut record: Box<Record>) -> Response {
     let crosses = !matches!(own, Own::Preflight);
     let (status, text) = match own {
         Own::Preflight => {
-            headers = record.crossing().map(Crossing::preflight_answer).unwrap_or_default();
+            if let Some(crossing) = record.crossing() {
+                crossing.answer_preflight(&mut headers);
+            }
             (StatusCode::NO_CONTENT, Bytes::new())
         }
         Own::Options => {
@@ -176,6 +192,9 @@ fn ours(own: Own, mut record: Box<Record>) -> Response {
 fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response {
     record.refused(refusal);
     let (mut head, text) = refusal.problem(&record).answer(form).into_parts();
+    if let Some((headers, scheme)) = record.secured() {
+        secure(headers, *scheme, &record, &mut head.headers);
+    }
     if let Some(crossing) = record.crossing() {
         crossing.tell(&mut Fields::default(), &mut head.headers);
     }

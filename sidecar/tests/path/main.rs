@@ -13,6 +13,7 @@ mod leak;
 mod header_rules;
 mod cors;
 mod rewrite;
+mod security_headers;
 mod bodies;
 mod against_hyper;
 mod ending;
