@@ -109,6 +109,24 @@ fn apply(world: &World, told: &Value) {
 }
 
 #[test]
+fn a_role_is_proposed_for_one_tenant_and_never_for_any_path() {
+    let world = mistaken();
+    let clerk = user(&world, "carla", &["clerk"]);
+    assert_eq!(clerk.get("/v1/items").verdict(), "200");
+    for number in 0..6 {
+        assert_eq!(clerk.get(&format!("/v1/admin/{number}")).verdict(), "200");
+    }
+    let told = json(&world);
+    let proposed = told["proposals"].as_array().unwrap();
+    let documents = proposed[0]["documents"].as_str().unwrap();
+    assert!(proposed.len() == 1 && documents.starts_with("kind: Role\ntenant: globex\n"), "{documents}");
+    assert!(documents.contains("GET /v1/items\n") && !documents.contains("admin") && !documents.contains("delegable"), "{documents}");
+    let left = &told["not_proposed"][0];
+    assert_eq!((&left["route"], &left["requests"]), (&"admin".into(), &6.into()), "{left}");
+    assert!(left["because"].as_str().unwrap().contains("takes any path"), "{left}");
+}
+
+#[test]
 fn what_would_open_a_door_to_strangers_is_named_and_not_proposed() {
     let world = mistaken();
     assert_eq!(world.client("globex.localhost").get("/v1/items").verdict(), "200");

@@ -89,6 +89,7 @@ impl Proposals {
             let tenant = &finding.tenant;
             match &finding.cause {
                 Cause::NotPermitted => match subject(&finding.who) {
+                    Some(_) if is_boundless(finding) => proposals.leave(finding, BOUNDLESS),
                     Some(subject) if finding.method.is_some() => permissions.entry((tenant, subject)).or_default().push(finding),
                     _ => proposals.leave(finding, "nobody is named whom a binding could name"),
                 },
@@ -144,7 +145,7 @@ impl Proposals {
         });
         let name = name(tenant, subject, &rules);
         let documents = format!(
-            "kind: Role\nname: {name}\ndelegable: true\nallow:\n{rules}---\nkind: RoleBinding\ntenant: {tenant}\nname: {name}\n\
+            "kind: Role\ntenant: {tenant}\nname: {name}\nallow:\n{rules}---\nkind: RoleBinding\ntenant: {tenant}\nname: {name}\n\
              role: {name}\nsubjects:\n  - {subject}\n",
             tenant = quoted(tenant.as_str()),
         );
@@ -157,7 +158,8 @@ impl Proposals {
     /// A number under which none of the requests would have been refused.
     fn raise(&mut self, tenant: &TenantId, limit: &str, requests: u64, finding: &Finding, found: &Findings) {
         let Some(about) = &finding.limit else { return self.leave(finding, "the limit is not known") };
-        let Some(beyond) = beyond(&found.beyond, tenant, limit) else {
+        // A number that some budget does not keep to would be taken at its word.
+        let Some(beyond) = beyond(&found.beyond, tenant, limit).filter(|_| !found.has_unmeasured) else {
             return self.leave(finding, "more budgets were over their limits than are measured: look at its metrics");
         };
         let (field, from, to) = match about.kind {
@@ -165,7 +167,7 @@ impl Proposals {
             Kind::Window { requests, .. } | Kind::ClockHour { requests } => ("requests", requests, u64::from(requests) + beyond),
             Kind::InFlight { .. } => return self.leave(finding, "nobody knows how many would have been in flight at once"),
         };
-        let steady = if field == "burst" { "; raise `rate` by as much" } else { "" };
+        let steady = if field == "burst" { "; raise `rate` in the same proportion" } else { "" };
         let because = format!("tenant `{tenant}` went {beyond} requests beyond limit `{limit}`{steady}");
         let change = match limit.split_once('.') {
             Some((policy, limit)) => {
@@ -207,11 +209,22 @@ fn quoted(text: &str) -> String {
     }
 }
 
+/// Why a rule for all paths below some place is not proposed.
+const BOUNDLESS: &str = "more paths were asked for than are remembered, and the route takes any path: write the rule, or give them routes";
+
+/// Whether a rule for what was asked for would allow any path below some place.
+fn is_boundless(finding: &Finding) -> bool {
+    !are_known(finding) && finding.route.pattern.to_string().ends_with("**")
+}
+
+/// Whether the paths that were asked for can be named one by one; what would read as a pattern cannot.
+fn are_known(finding: &Finding) -> bool {
+    !finding.has_more_paths && finding.paths.iter().all(|path| !path.contains(['{', '}', '*']))
+}
+
 /// Patterns that match the paths that were asked for.
 fn paths(finding: &Finding, is_wider: &mut bool) -> Vec<String> {
-    // What would read as a pattern is none.
-    let is_literal = |path: &str| !path.contains(['{', '}', '*']);
-    if finding.has_more_paths || !finding.paths.iter().all(|path| is_literal(path)) {
+    if !are_known(finding) {
         *is_wider = true;
         return vec![finding.route.pattern.to_string()];
     }
