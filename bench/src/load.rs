@@ -4,9 +4,12 @@
 //! whoever needs more starts several.
 
 mod answer;
+mod churn;
 pub(crate) mod compare;
 mod connection;
 mod engine;
+mod issuer;
+mod mix;
 mod null;
 mod options;
 mod pace;
@@ -23,6 +26,7 @@ mod tls;
 use crate::sidecar::unusable;
 use crate::versus::Ended;
 use crate::versus::step::Error;
+use churn::Churning;
 use engine::Shape;
 pub(crate) use options::Options;
 use pace::Pace;
@@ -49,17 +53,34 @@ fn load(options: &Options, target: &Target) -> Result<Ended, Error> {
     let plan = Plan::of(options, target)?;
     let shape = shape(options);
     let samples = options.samples.as_deref().map(Samples::create).transpose()?;
+    let churning = churning(options)?;
     let (mut tally, cpu) = timed(&plan, shape, samples)?;
+    let changes = churning.map(Churning::end);
     print!("{}", result::table(&plan, &shape, &tally));
+    changes.iter().for_each(|changes| println!("{changes}"));
     let missed = options.slo.as_ref().map(|slo| promised(slo, &shape, &tally)).unwrap_or_default();
-    write(options, &result::json(&plan, &shape, &tally, cpu))?;
+    let mut result = result::json(&plan, &shape, &tally, cpu);
+    add(&mut result, "policy_changes", changes.as_ref().map(|changes| changes.json(tally.began)));
+    write(options, &result)?;
     tally.samples.take().map(Samples::finish).transpose()?;
     if tally.of_all.asked == 0 {
         return Err(Error::Usage("nothing was asked after the warm-up: give a longer --duration or a higher --rate".to_owned()));
     }
     // What may fail is the promise's to say, where there is one. A leak may never be.
     let failed = if options.slo.is_some() { missed } else { tally.of_all.failed() > 0 };
-    Ok(if failed || tally.of_all.leaked > 0 { Ended::TargetMissed } else { Ended::Done })
+    let unchanged = changes.is_some_and(|changes| changes.failed());
+    Ok(if failed || unchanged || tally.of_all.leaked > 0 { Ended::TargetMissed } else { Ended::Done })
+}
+
+fn churning(options: &Options) -> Result<Option<Churning>, Error> {
+    options.policy_churn.clone().map(|churn| Churning::start(churn, options.every)).transpose()
+}
+
+/// Adds what not every result has.
+fn add(result: &mut Value, name: &str, part: Option<Value>) {
+    if let (Some(result), Some(part)) = (result.as_object_mut(), part) {
+        result.insert(name.to_owned(), part);
+    }
 }
 
 fn write(options: &Options, result: &Value) -> Result<(), Error> {
@@ -85,20 +106,25 @@ fn find_max(options: &Options, target: &Target, slo: &Slo) -> Result<Ended, Erro
     let plan = Plan::of(options, target)?;
     let at = |rate| Shape { pace: Pace::Rate(rate), ..shape(options) };
     println!("promised: {slo}");
+    let churning = churning(options)?;
     let (search, best) = search::search(options.rate.unwrap_or(FIRST_RATE), slo, |rate| {
         let (tally, cpu) = timed(&plan, at(rate), None)?;
         Ok(((cpu, rate), tally))
     })?;
+    let changes = churning.map(Churning::end);
+    changes.iter().for_each(|changes| println!("{changes}"));
     if let Some(((cpu, rate), tally)) = &best {
         let mut result = result::json(&plan, &at(*rate), tally, *cpu);
-        if let Some(result) = result.as_object_mut() {
-            result.insert("search".to_owned(), search.json(slo));
-        }
+        add(&mut result, "search", Some(search.json(slo)));
+        add(&mut result, "policy_changes", changes.as_ref().map(|changes| changes.json(tally.began)));
         print!("\n{}", result::table(&plan, &at(*rate), tally));
         write(options, &result)?;
         if tally.of_all.leaked > 0 {
             return Ok(Ended::TargetMissed);
         }
+    }
+    if changes.is_some_and(|changes| changes.failed()) {
+        return Ok(Ended::TargetMissed);
     }
     let Some(highest) = search.highest() else {
         println!("\nthe promise holds at no rate, not even the lowest that was tried");

@@ -1,10 +1,12 @@
 //! The command line of `load`.
 
 use super::answer::Names;
+use super::churn::Churn;
 use super::pace::Ramp;
 use super::plan::{Header, Message, Share, Target};
 use super::slo::Slo;
 use clap::Args;
+use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -91,9 +93,34 @@ pub(crate) struct Options {
     #[arg(long, value_name = "EXPONENT", default_value_t = 0.0, value_parser = skew)]
     pub(super) zipf: f64,
 
+    /// File of tenants and requests with their weights, instead of the options that describe one kind of request
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["tenants", "zipf", "method", "path", "body", "body_size", "expect", "grpc", "message"])]
+    pub(super) mix: Option<PathBuf>,
+
     /// File of lines `TENANT TOKEN`, sent as bearer tokens
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+
+    /// Make each tenant's token, signed with this Ed25519 key in PEM; that of `bulkhead up` is issuer.key.pem in its data directory
+    #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
+    pub(super) issuer_key: Option<PathBuf>,
+
+    /// Roles of made tokens
+    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "issuer_key")]
+    pub(super) role: Vec<String>,
+
+    /// Claims of made tokens to add or override, a JSON object; `null` takes one away, `{tenant}` is the tenant's name
+    #[arg(long, value_name = "JSON", value_parser = object, requires = "issuer_key")]
+    pub(super) claims: Option<Map<String, Value>>,
+
+    /// Change policy during the load: a folder of documents that a sidecar watches, or a command for the shell
+    #[arg(long, value_name = "DIR|CMD", conflicts_with = "self_test")]
+    pub(super) policy_churn: Option<Churn>,
+
+    /// Time between two changes of policy
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "1s", requires = "policy_churn")]
+    pub(super) every: Duration,
 
     /// Method
     #[arg(long, value_name = "NAME", default_value = "GET", value_parser = method)]
@@ -116,7 +143,7 @@ pub(crate) struct Options {
     pub(super) body_size: Option<usize>,
 
     /// Statuses that are as expected [default: every 2xx]
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = status)]
     pub(super) expect: Vec<u16>,
 
     /// Where an answer names its tenant: a header's name, or a JSON pointer into its body such as /told/tenant
@@ -153,7 +180,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "it is not a number above zero, of at most ten million".to_owned())
 }
 
-fn skew(text: &str) -> Result<f64, String> {
+pub(super) fn skew(text: &str) -> Result<f64, String> {
     let skew = text.parse().ok().filter(|skew: &f64| (0.0..=10.0).contains(skew));
     skew.ok_or_else(|| "it is not a number from 0 to 10".to_owned())
 }
@@ -172,12 +199,26 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| "it is not a time from 0 to a day, as 30s".to_owned())
 }
 
-fn method(text: &str) -> Result<String, String> {
+pub(super) fn method(text: &str) -> Result<String, String> {
     let fits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_uppercase());
     fits.then(|| text.to_owned()).ok_or_else(|| "it is not a method such as GET".to_owned())
 }
 
-fn path(text: &str) -> Result<String, String> {
+pub(super) fn path(text: &str) -> Result<String, String> {
     let fits = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| text.to_owned()).ok_or_else(|| "it does not begin with / or has other than printable ASCII".to_owned())
+}
+
+/// A status of HTTP, or of gRPC.
+pub(super) fn status(text: &str) -> Result<u16, String> {
+    let status = text.parse().ok().filter(|status: &u16| matches!(status, 0..=16 | 100..=599));
+    status.ok_or_else(|| "it is neither a status of HTTP, 100 to 599, nor of gRPC, 0 to 16".to_owned())
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(claims)) => Ok(claims),
+        Ok(_) => Err("it is not a JSON object like {\"mfa\": true}".to_owned()),
+        Err(cause) => Err(format!("it is not JSON: {cause}")),
+    }
 }

@@ -4,12 +4,15 @@ mod request;
 mod target;
 
 use super::answer::Names;
+use super::issuer::Issuer;
+use super::mix::Mix;
 use super::options::Options;
 use crate::versus::step::Error;
 use bytes::Bytes;
 use request::Asker;
 pub(crate) use request::{Header, Kind, Message, Request};
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -33,11 +36,19 @@ pub(crate) struct Tenant {
 }
 
 /// A tenant as written: `NAME[@HOST][=WEIGHT]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Share {
-    name: String,
-    host: Option<String>,
-    weight: f64,
+    pub(super) name: String,
+    pub(super) host: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) weight: f64,
+}
+
+// Without its token.
+impl fmt::Debug for Share {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}@{:?}={}", self.name, self.host, self.weight)
+    }
 }
 
 impl FromStr for Share {
@@ -45,44 +56,44 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (who, weight) = match text.split_once('=') {
-            Some((who, weight)) => (who, weight.parse().map_err(|_| format!("`{weight}` is no weight: a number above zero, like 2.5"))?),
+            Some((who, written)) => (who, weight(written)?),
             None => (text, 1.0),
         };
         let (name, host) = who.split_once('@').map_or((who, None), |(name, host)| (name, Some(host.to_owned())));
-        match weight {
-            _ if name.is_empty() => Err("it has no name: NAME[@HOST][=WEIGHT]".to_owned()),
-            weight if !(f64::is_finite(weight) && weight > 0.0) => Err("its weight is not a number above zero".to_owned()),
-            weight => Ok(Self { name: name.to_owned(), host, weight }),
+        match name {
+            "" => Err("it has no name: NAME[@HOST][=WEIGHT]".to_owned()),
+            name => Ok(Self { name: name.to_owned(), host, token: None, weight }),
         }
     }
 }
 
+pub(super) fn weight(text: &str) -> Result<f64, String> {
+    let weight = text.parse().ok().filter(|weight: &f64| weight.is_finite() && *weight > 0.0);
+    weight.ok_or_else(|| format!("`{text}` is no weight: a number above zero, like 2.5"))
+}
+
 impl Plan {
     pub(crate) fn of(options: &Options, target: &Target) -> Result<Self, Error> {
-        if options.answer_tenant.is_some() && options.tenants.is_empty() {
-            return Err(Error::Usage("--answer-tenant needs --tenants: without them no answer can be another's".to_owned()));
-        }
-        if options.grpc && options.answer_tenant.as_ref().is_some_and(Names::reads_body) {
-            return Err(Error::Usage("a gRPC message is no JSON: give --answer-tenant the name of a header or of metadata".to_owned()));
-        }
         let peer = target.peer(options)?;
-        let tokens = options.token_file.as_deref().map(tokens).transpose()?.unwrap_or_default();
-        let anonymous = [Share { name: "-".to_owned(), host: None, weight: 1.0 }];
-        let shares = if options.tenants.is_empty() { anonymous.as_slice() } else { options.tenants.as_slice() };
-        let tenants = tenants(shares, options.zipf)?;
-        let kinds = [kind(options, target)];
-        let mut requests = Vec::with_capacity(shares.len() * kinds.len());
+        let mix = match &options.mix {
+            Some(file) => Mix::read(file)?,
+            None => written(options, target),
+        };
+        let names = options.answer_tenant.as_ref().or(mix.answer_tenant.as_ref());
+        refuse_blind(&mix, names, peer.protocol)?;
+        let tokens = Tokens::of(options)?;
+        let anonymous = [Share { name: "-".to_owned(), host: None, token: None, weight: 1.0 }];
+        let shares = if mix.tenants.is_empty() { anonymous.as_slice() } else { mix.tenants.as_slice() };
+        let tenants = tenants(shares, mix.zipf)?;
+        let mut requests = Vec::with_capacity(shares.len() * mix.requests.len());
         for (tenant, share) in shares.iter().enumerate() {
-            let token = tokens.get(&share.name).map(String::as_str);
-            if token.is_none() && !tokens.is_empty() {
-                return Err(Error::Usage(format!("the token file has no line for tenant `{}`", share.name)));
-            }
-            let asker = Asker { tenant, name: &share.name, host: share.host.as_deref(), token };
-            for kind in &kinds {
-                requests.push(Rc::new(kind.request(target, peer.protocol, &asker, options.answer_tenant.as_ref())?));
+            let token = tokens.of_tenant(share)?;
+            let asker = Asker { tenant, name: &share.name, host: share.host.as_deref(), token: token.as_deref(), headers: &options.header };
+            for kind in &mix.requests {
+                requests.push(Rc::new(kind.request(target, peer.protocol, &asker, names)?));
             }
         }
-        let kinds_up_to = shares_up_to(kinds.iter().map(|kind| kind.weight));
+        let kinds_up_to = shares_up_to(mix.requests.iter().map(|kind| kind.weight));
         Ok(Self { peer, tenants, kinds_up_to, requests })
     }
 
@@ -118,21 +129,64 @@ fn shares_up_to(weights: impl Iterator<Item = f64>) -> Vec<f64> {
         .collect()
 }
 
-/// The one kind of request that the options describe.
-fn kind(options: &Options, target: &Target) -> Kind {
+/// The mix that the options describe: one kind of request.
+fn written(options: &Options, target: &Target) -> Mix {
     let body = match (&options.message, &options.body) {
         (Some(message), _) => message.framed(),
         (None, Some(text)) => text.clone().into(),
         (None, None) => Bytes::from(vec![b'x'; options.body_size.unwrap_or(0)]),
     };
-    Kind {
+    let kind = Kind {
         weight: 1.0,
         method: if options.grpc { "POST".to_owned() } else { options.method.clone() },
         path: options.path.as_ref().unwrap_or(&target.path).clone(),
-        headers: options.header.clone(),
+        headers: Vec::new(),
         body,
         grpc: options.grpc,
         expected: options.expect.as_slice().into(),
+    };
+    Mix { tenants: options.tenants.clone(), zipf: options.zipf, answer_tenant: None, requests: vec![kind] }
+}
+
+/// A check that can find nothing is worse than none.
+fn refuse_blind(mix: &Mix, names: Option<&Names>, protocol: Protocol) -> Result<(), Error> {
+    let calls = mix.requests.iter().any(|kind| kind.grpc);
+    let why = match names {
+        _ if calls && protocol == Protocol::Http1 => "gRPC is spoken over HTTP/2: add --http2",
+        Some(_) if mix.tenants.is_empty() => "--answer-tenant needs --tenants: without them no answer can be another's",
+        Some(names) if calls && names.reads_body() => "a gRPC message is no JSON: give --answer-tenant the name of a header or of metadata",
+        _ => return Ok(()),
+    };
+    Err(Error::Usage(why.to_owned()))
+}
+
+/// Where tenants have their tokens from.
+enum Tokens {
+    None,
+    File(HashMap<String, String>),
+    Made(Box<Issuer>),
+}
+
+impl Tokens {
+    fn of(options: &Options) -> Result<Self, Error> {
+        match (&options.token_file, &options.issuer_key) {
+            (Some(file), _) => tokens(file).map(Self::File),
+            (None, Some(key)) => Issuer::of(options, key).map(|issuer| Self::Made(Box::new(issuer))),
+            (None, None) => Ok(Self::None),
+        }
+    }
+
+    /// A token that stands in the mix goes before others.
+    fn of_tenant(&self, share: &Share) -> Result<Option<String>, Error> {
+        match self {
+            _ if share.token.is_some() => Ok(share.token.clone()),
+            Self::None => Ok(None),
+            Self::Made(issuer) => Ok(Some(issuer.token(&share.name))),
+            Self::File(tokens) => {
+                let none = || Error::Usage(format!("the token file has no line for tenant `{}`", share.name));
+                tokens.get(&share.name).cloned().map(Some).ok_or_else(none)
+            }
+        }
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> 
         "shape": shape_json(shape),
         "answers_per_second": tally.rate(shape.duration),
         "all": counts(&tally.of_all),
+        "distribution": distribution(&tally.of_all),
         "lag": durations(&tally.lag),
         "late": durations(&tally.late),
         "own_cpu_micros_per_request": micros(cpu) / tally.of_all.asked.max(1) as f64,
@@ -71,6 +72,18 @@ fn durations(sketch: &Sketch) -> Value {
     told.insert("max".to_owned(), micros(sketch.max()).into());
     told.insert("mean".to_owned(), micros(sketch.mean()).into());
     told.into()
+}
+
+/// Steps of the distribution for each further nine.
+pub(crate) const STEPS_OF_NINE: usize = 8;
+
+/// Quantiles for a plot, evenly spaced in how rare what lies above them is, up to the last that single answers make.
+fn distribution(of: &Of) -> Vec<Value> {
+    let rarer = (0..).map(|step: u32| 10_f64.powf(f64::from(step) / STEPS_OF_NINE as f64));
+    let shares = rarer.take_while(|rarer| *rarer <= of.latency.samples() as f64).map(|rarer| 1.0 - 1.0 / rarer);
+    let at =
+        |share| json!({ "share": share, "latency": micros(of.latency.quantile(share)), "service": micros(of.service.quantile(share)) });
+    shares.map(at).collect()
 }
 
 fn micros(duration: Duration) -> f64 {

@@ -5,6 +5,7 @@ mod compared;
 mod http1;
 mod http2;
 mod limits;
+mod many;
 mod peer;
 mod percentiles;
 

@@ -58,6 +58,8 @@ pub(super) struct Asker<'a> {
     pub(super) name: &'a str,
     pub(super) host: Option<&'a str>,
     pub(super) token: Option<&'a str>,
+    /// Those of every request.
+    pub(super) headers: &'a [Header],
 }
 
 impl Kind {
@@ -85,7 +87,8 @@ impl Kind {
 
     fn fields(&self, asker: &Asker<'_>, body: &Bytes) -> Vec<(String, String)> {
         let field = |name: &str, value: String| (name.to_owned(), value);
-        let mut fields: Vec<_> = self.headers.iter().map(|header| field(&header.name, filled(&header.value, asker.name))).collect();
+        let headers = self.headers.iter().chain(asker.headers);
+        let mut fields: Vec<_> = headers.map(|header| field(&header.name, filled(&header.value, asker.name))).collect();
         fields.extend(asker.token.map(|token| field("authorization", format!("Bearer {token}"))));
         if self.grpc {
             fields.extend([field("content-type", "application/grpc".to_owned()), field("te", "trailers".to_owned())]);
@@ -165,7 +168,7 @@ pub(crate) struct Message(Bytes);
 
 impl Message {
     /// With the prefix that says that it is not compressed, and how long it is.
-    pub(super) fn framed(&self) -> Bytes {
+    pub(crate) fn framed(&self) -> Bytes {
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         [&[0][..], &length.to_be_bytes(), &self.0].concat().into()
     }
