@@ -176,7 +176,7 @@ fn answers_that_nobody_takes_hold_a_bounded_part_of_them() {
 fn impatient() -> World {
     World::with(origin(), |folder| {
         let text = std::fs::read_to_string(folder.join("platform.yaml")).unwrap();
-        let policy = "---\nkind: SecurityPolicy\nname: impatient\nrequest: { head_timeout: 1s }\n";
+        let policy = "---\nkind: SecurityPolicy\nname: impatient\nrequest: { head_timeout: 2s }\n";
         std::fs::write(folder.join("platform.yaml"), format!("{text}\n{policy}")).unwrap();
     })
 }
