@@ -20,7 +20,7 @@ const PATTERN_WORK_BYTES_MAX: usize = 512 << 10;
 /// Bytes of a written pattern.
 const PATTERN_TEXT_BYTES_MAX: usize = 256;
 
-const MACROS: [(&str, Quantifier); 3] = [("all", Quantifier::All), ("exists", Quantifier::Exists), ("exists_one", Quantifier::ExistsOne)];
+const MACROS: [&str; 5] = ["all", "exists", "exists_one", "filter", "map"];
 const CONVERSIONS: [(&str, Into, Type); 6] = [
     ("int", Into::Int, Type::Int),
     ("uint", Into::Uint, Type::Uint),
@@ -33,14 +33,21 @@ const WITHIN: [(&str, Within); 3] = [("startsWith", Within::Start), ("endsWith",
 /// What is called as `f(x)` beside conversions, and as `x.f()` beside macros, `WITHIN` and parts of moments.
 const FUNCTIONS: [&str; 4] = ["has", "size", "matches", "in_cidr"];
 const METHODS: [&str; 2] = ["size", "matches"];
+/// What CEL has and conditions do not, and what is written instead.
+const LEFT_OUT: [(&str, &str); 3] = [
+    ("type", "compare with a value of the type that is meant: `claims.level == 7`; a conversion such as `int(x)` takes what fits"),
+    ("dyn", "claims are of any type as they are; make another value fit with a conversion, such as `double(x)`"),
+    ("bytes", "write a string"),
+];
 
 impl Checker {
     pub(super) fn call(&mut self, at: &At, of: Option<&Expr>, name: &str, args: &[Expr]) -> Part {
         match (of, name, args) {
-            (Some(over), _, args) if macro_of(name).is_some() => {
-                let quantifier = macro_of(name).unwrap_or(Quantifier::All);
-                self.each(at, over, quantifier, args)
-            }
+            (Some(over), "all", args) => self.each(at, over, Quantifier::All, args),
+            (Some(over), "exists", args) => self.each(at, over, Quantifier::Exists, args),
+            (Some(over), "exists_one", args) => self.each(at, over, Quantifier::ExistsOne, args),
+            (Some(over), "filter", args) => self.filter(at, over, args),
+            (Some(over), "map", args) => self.map_macro(at, over, args),
             (None, "has", [field]) => self.has(at, field),
             (None, "size", [of]) | (Some(of), "size", []) => self.size(at, of),
             (None, "matches", [of, pattern]) | (Some(of), "matches", [pattern]) => self.matches(at, of, pattern),
@@ -59,7 +66,7 @@ impl Checker {
     }
 
     fn unknown(&mut self, at: &At, is_method: bool, name: &str, args: usize) -> Part {
-        let methods = METHODS.into_iter().chain(MACROS.iter().map(|(name, _)| *name));
+        let methods = METHODS.into_iter().chain(MACROS);
         let methods = methods.chain(WITHIN.iter().map(|(name, _)| *name)).chain(PARTS.iter().map(|(name, _)| *name));
         let functions = FUNCTIONS.into_iter().chain(CONVERSIONS.iter().map(|(name, ..)| *name));
         let (methods, functions): (Vec<_>, Vec<_>) = (methods.collect(), functions.collect());
@@ -71,6 +78,9 @@ impl Checker {
         if others.contains(&name) {
             let hint = if is_method { format!("write `{name}(x)`") } else { format!("write `x.{name}(…)`") };
             return self.wrong(at, format!("`{name}` is not called like this"), hint);
+        }
+        if let Some((_, hint)) = LEFT_OUT.iter().find(|(known, _)| *known == name) {
+            return self.wrong(at, format!("`{name}` is no part of conditions"), *hint);
         }
         let hint = nearest(name, own.iter().copied()).map(|near| format!("did you mean `{near}`?"));
         self.wrong(at, format!("there is no function `{name}`"), hint.unwrap_or_else(|| format!("there are: {}", own.join(", "))))
@@ -92,7 +102,7 @@ impl Checker {
                 let named = *named;
                 self.has_named(at, named, name)
             }
-            Type::Any | Type::Claims => {
+            Type::Any | Type::Claims | Type::Map(_) => {
                 let cost = of.cost.saturating_add(price::CLAIM);
                 self.make(at, Op::HasEntry(Box::new(of.tree), (&**name).into()), Type::Bool, cost)
             }
@@ -105,9 +115,9 @@ impl Checker {
 
     fn size(&mut self, at: &At, of: &Expr) -> Part {
         let of = self.part(of);
-        if !matches!(of.kind, Type::Any | Type::Text | Type::List(_) | Type::Claims) {
+        if !matches!(of.kind, Type::Any | Type::Text | Type::List(_) | Type::Map(_) | Type::Claims) {
             let message = format!("{} has no size", of.kind);
-            return self.wrong(at, message, "strings, lists and claims have one");
+            return self.wrong(at, message, "strings, lists, maps and claims have one");
         }
         let cost = of.cost.saturating_add(price::SCAN);
         self.make(at, Op::Size(Box::new(of.tree)), Type::Int, cost)
@@ -115,8 +125,8 @@ impl Checker {
 
     fn within(&mut self, at: &At, name: &str, two: [&Expr; 2], within: Within) -> Part {
         let [text, part] = two.map(|expr| self.part(expr));
-        self.expect(&text, &Type::Text, &format!("what `{name}` looks at"));
-        self.expect(&part, &Type::Text, &format!("what `{name}` looks for"));
+        self.must_be(&text, &Type::Text, &format!("what `{name}` looks at"));
+        self.must_be(&part, &Type::Text, &format!("what `{name}` looks for"));
         let own = if within == Within::Anywhere { price::SCAN } else { price::PREFIX };
         let cost = sum(&[&text, &part]).saturating_add(own);
         let [text, part] = [text, part].map(|part| part.tree);
@@ -125,7 +135,7 @@ impl Checker {
 
     fn matches(&mut self, at: &At, of: &Expr, pattern: &Expr) -> Part {
         let of = self.part(of);
-        self.expect(&of, &Type::Text, "what a pattern is matched with");
+        self.must_be(&of, &Type::Text, "what a pattern is matched with");
         let Kind::Text(written) = &pattern.kind else {
             return self.wrong(&pattern.at, "a pattern is written there, not computed", "write it in quotes");
         };
@@ -207,10 +217,6 @@ impl Checker {
         let cost = of.cost.saturating_add(if zone.is_some() { price::ZONE } else { price::MOMENT });
         self.make(at, Op::Moment(Box::new(of.tree), part, zone), Type::Int, cost)
     }
-}
-
-fn macro_of(name: &str) -> Option<Quantifier> {
-    MACROS.iter().find(|(known, _)| *known == name).map(|(_, quantifier)| *quantifier)
 }
 
 fn within_of(name: &str) -> Option<Within> {

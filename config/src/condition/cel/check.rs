@@ -2,7 +2,7 @@
 
 use super::name::{Field, Group, Named, ROOTS, Type};
 use super::parse::{Expr, Kind};
-use super::tree::{Arithmetic, Known, Op, Order, Quantifier, Tree};
+use super::tree::{Arithmetic, Known, Op, Order, Tree};
 use super::value::Value;
 use super::{At, COST_MAX, Compiled, FAULTS_MAX, Fault};
 use crate::declared::header_is_good;
@@ -11,15 +11,12 @@ use std::borrow::Cow;
 
 /// Items that a list of a token, or the features of a tenant, are reckoned with: what a token may hold at the most.
 const ITEMS_RECKONED: u32 = 300;
-/// Items that may be written in one list.
-const ITEMS_WRITTEN_MAX: usize = 64;
-/// Macros within each other.
-const MACROS_MAX: usize = 4;
 
 /// What each part costs; the table in `CONDITIONS.md` says the same.
 pub(super) mod price {
     pub(in super::super) const PART: u32 = 1;
     pub(in super::super) const CLAIM: u32 = 2;
+    pub(in super::super) const MADE: u32 = 2;
     pub(in super::super) const HEADER: u32 = 4;
     pub(in super::super) const PARAMETER: u32 = 10;
     pub(in super::super) const PREFIX: u32 = 1;
@@ -35,8 +32,17 @@ pub(super) struct Part {
     pub(super) tree: Tree,
     pub(super) kind: Type,
     pub(super) cost: u32,
-    /// How many items it has, where it is a list.
+    /// How many items it has at the most, where it is a list or a map.
     pub(super) items: u32,
+    /// How many values it is at the most, with those in it and in these.
+    pub(super) weight: u32,
+}
+
+impl Part {
+    /// The same part, taken out of something of this weight.
+    pub(super) fn out_of(self, weight: u32) -> Self {
+        if self.kind.is_plain() { self } else { Part { items: weight, weight, ..self } }
+    }
 }
 
 /// Checks a whole condition.
@@ -44,7 +50,7 @@ pub(super) fn check(expr: &Expr) -> Result<Compiled, (Fault, Vec<Fault>)> {
     let mut checker =
         Checker { faults: Vec::new(), items: Vec::new(), named: Vec::new(), headers: Vec::new(), reads: false, is_dear: false };
     let part = checker.part(expr);
-    checker.expect(&part, &Type::Bool, "a condition");
+    checker.must_be(&part, &Type::Bool, "a condition");
     let Checker { mut faults, named, headers, reads, .. } = checker;
     faults.sort_by_key(|fault| fault.at);
     let mut faults = faults.into_iter();
@@ -56,8 +62,8 @@ pub(super) fn check(expr: &Expr) -> Result<Compiled, (Fault, Vec<Fault>)> {
 
 pub(super) struct Checker {
     faults: Vec<Fault>,
-    /// Names and types of the items of the macros around.
-    pub(super) items: Vec<(String, Type)>,
+    /// The items of the macros around.
+    pub(super) items: Vec<Item>,
     named: Vec<Tree>,
     headers: Vec<Box<str>>,
     reads: bool,
@@ -70,7 +76,7 @@ impl Checker {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(Fault { at: at.start as usize, message: message.into(), hint: hint.into() });
         }
-        Part { tree: Tree { at: at.clone(), op: Op::Const(Value::Null) }, kind: Type::Any, cost: 0, items: 0 }
+        Part { tree: Tree { at: at.clone(), op: Op::Const(Value::Null) }, kind: Type::Any, cost: 0, items: 0, weight: 0 }
     }
 
     /// A part is made; whether the whole became too dear with it is told once, where it happened.
@@ -80,10 +86,11 @@ impl Checker {
             let message = format!("this costs up to {cost}, more than the {COST_MAX} that a condition may cost");
             self.wrong(at, message, "ask less of each item of a list; CONDITIONS.md tells what everything costs");
         }
-        Part { tree: Tree { at: at.clone(), op }, kind, cost, items: ITEMS_RECKONED }
+        let weight = if kind.is_plain() { 1 } else { ITEMS_RECKONED };
+        Part { tree: Tree { at: at.clone(), op }, kind, cost, items: weight, weight }
     }
 
-    pub(super) fn expect(&mut self, part: &Part, wanted: &Type, whose: &str) -> bool {
+    pub(super) fn must_be(&mut self, part: &Part, wanted: &Type, whose: &str) -> bool {
         let fits = part.kind.fits(wanted);
         if !fits {
             let hint = match (&part.kind, wanted) {
@@ -108,6 +115,7 @@ impl Checker {
             Kind::Double(number) => constant(Value::Double(*number), Type::Double),
             Kind::Text(text) => constant(Value::Text(Cow::Owned(text.clone())), Type::Text),
             Kind::List(items) => return self.list(at, items),
+            Kind::Map(entries) => return self.map(at, entries),
             Kind::Name(name) => return self.name(at, name),
             Kind::Field(of, name) => return self.field(at, of, name),
             Kind::Index(of, key) => return self.index(at, of, key),
@@ -119,36 +127,10 @@ impl Checker {
         self.make(at, op, kind, price::PART)
     }
 
-    /// A list of written values of one type.
-    fn list(&mut self, at: &At, items: &[Expr]) -> Part {
-        if items.len() > ITEMS_WRITTEN_MAX {
-            let message = format!("a list of {} items, more than the {ITEMS_WRITTEN_MAX} that may be written", items.len());
-            return self.wrong(at, message, "bind roles by claims instead");
-        }
-        let mut values = Vec::with_capacity(items.len());
-        let mut kind: Option<Type> = None;
-        for item in items {
-            let part = self.part(item);
-            let Op::Const(value) = part.tree.op else {
-                return self.wrong(&item.at, "an item of a written list is no plain value", "write it apart: `a == b || a == c`");
-            };
-            let known = kind.get_or_insert_with(|| part.kind.clone());
-            if *known != part.kind {
-                let message = format!("an item is {}, and those before it are of another type: {known}", part.kind);
-                return self.wrong(&item.at, message, "items of one list have one type");
-            }
-            values.push(value);
-        }
-        let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
-        let kind = Type::List(Box::new(kind.unwrap_or(Type::Any)));
-        let made = self.make(at, Op::List(values.into()), kind, price::PART);
-        Part { items: count, ..made }
-    }
-
     fn name(&mut self, at: &At, name: &str) -> Part {
-        let out = self.items.iter().rev().position(|(known, _)| known == name);
-        if let Some((out, kind)) = out.and_then(|out| Some((out, self.items.iter().rev().nth(out)?.1.clone()))) {
-            return self.make(at, Op::Item(u8::try_from(out).unwrap_or(u8::MAX)), kind, price::PART);
+        if let Some((out, item)) = self.items.iter().rev().enumerate().find(|(_, item)| item.name == name) {
+            let (kind, weight) = (item.kind.clone(), item.weight);
+            return self.make(at, Op::Item(u8::try_from(out).unwrap_or(u8::MAX)), kind, price::PART).out_of(weight);
         }
         let group = |group| (Op::Const(Value::Null), Type::Group(group));
         let (op, kind) = match name {
@@ -158,7 +140,7 @@ impl Checker {
             "claims" => (Op::Claims, Type::Claims),
             "now" => return self.known(at, Known::Now),
             unknown => {
-                let known = ROOTS.iter().copied().chain(self.items.iter().map(|(name, _)| &**name));
+                let known = ROOTS.iter().copied().chain(self.items.iter().map(|item| &*item.name));
                 let hint = nearest(unknown, known).map(|near| format!("did you mean `{near}`?"));
                 let hint = hint.unwrap_or_else(|| format!("known: {}", ROOTS.join(", ")));
                 return self.wrong(at, format!("`{unknown}` is no name here"), hint);
@@ -203,7 +185,7 @@ impl Checker {
                 let named = *named;
                 self.named_value(at, named, name)
             }
-            Type::Any | Type::Claims => self.entry(at, of, name),
+            Type::Any | Type::Claims | Type::Map(_) => self.entry(at, of, name),
             kind => {
                 let message = format!("{kind} has no fields, so no `{name}`");
                 self.wrong(at, message, "only maps have fields; a function wants brackets: `f()`")
@@ -213,7 +195,10 @@ impl Checker {
 
     fn entry(&mut self, at: &At, of: Part, name: &str) -> Part {
         let cost = of.cost.saturating_add(price::CLAIM);
-        let part = self.make(at, Op::Entry(Box::new(of.tree), name.into()), Type::Any, cost);
+        if let Type::Map(kind) = of.kind {
+            return self.make(at, Op::Entry(Box::new(of.tree), name.into()), *kind, cost).out_of(of.weight);
+        }
+        let part = self.make(at, Op::Entry(Box::new(of.tree), name.into()), Type::Any, cost).out_of(of.weight);
         self.told(&part);
         part
     }
@@ -275,20 +260,21 @@ impl Checker {
                 "the name of a header or parameter is written there",
                 "write it in quotes: `request.headers[\"x-env\"]`",
             ),
-            (Type::Any | Type::Claims, Kind::Text(name)) => self.entry(at, of, name),
-            (Type::Any | Type::Claims | Type::List(_), _) => {
+            (Type::Any | Type::Claims | Type::Map(_), Kind::Text(name)) => self.entry(at, of, name),
+            (Type::Any | Type::Claims | Type::List(_) | Type::Map(_), _) => {
                 let kind = match &of.kind {
-                    Type::List(item) => (**item).clone(),
+                    Type::List(item) | Type::Map(item) => (**item).clone(),
                     _ => Type::Any,
                 };
                 let key = self.part(key);
                 match of.kind {
-                    Type::List(_) => self.expect(&key, &Type::Int, "the place in a list"),
-                    Type::Claims => self.expect(&key, &Type::Text, "the name of a claim"),
+                    Type::List(_) => self.must_be(&key, &Type::Int, "the place in a list"),
+                    Type::Claims => self.must_be(&key, &Type::Text, "the name of a claim"),
+                    Type::Map(_) => self.must_be(&key, &Type::Text, "the name of an entry"),
                     _ => true,
                 };
                 let cost = sum(&[&of, &key]).saturating_add(price::CLAIM);
-                self.make(at, Op::Index(Box::new([of.tree, key.tree])), kind, cost)
+                self.make(at, Op::Index(Box::new([of.tree, key.tree])), kind, cost).out_of(of.weight)
             }
             (kind, _) => {
                 let message = format!("{kind} has no entries");
@@ -301,26 +287,31 @@ impl Checker {
         let of = self.part(of);
         let cost = of.cost.saturating_add(price::PART);
         if operator == "!" {
-            self.expect(&of, &Type::Bool, "what `!` turns around");
+            self.must_be(&of, &Type::Bool, "what `!` turns around");
             return self.make(at, Op::Not(Box::new(of.tree)), Type::Bool, cost);
         }
         if !matches!(of.kind, Type::Int | Type::Double | Type::Any) {
             let message = format!("`-` has no meaning for {}", of.kind);
             return self.wrong(at, message, "only an int or a double can be negative");
         }
-        self.make(at, Op::Minus(Box::new(of.tree)), of.kind, cost)
+        match of.tree.op {
+            Op::Const(Value::Double(number)) => self.make(at, Op::Const(Value::Double(-number)), of.kind, price::PART),
+            _ => self.make(at, Op::Minus(Box::new(of.tree)), of.kind, cost),
+        }
     }
 
     fn choice(&mut self, at: &At, three: &[Expr; 3]) -> Part {
         let [condition, then, otherwise] = three.each_ref().map(|expr| self.part(expr));
-        self.expect(&condition, &Type::Bool, "what stands before `?`");
+        self.must_be(&condition, &Type::Bool, "what stands before `?`");
         let kind = if then.kind == otherwise.kind { then.kind.clone() } else { Type::Any };
         if !then.kind.fits(&otherwise.kind) {
             let message = format!("one side of `:` is {}, the other {}", then.kind, otherwise.kind);
             return self.wrong(at, message, "both sides have one type");
         }
         let cost = sum(&[&condition, &then, &otherwise]).saturating_add(price::PART);
-        self.make(at, Op::Choice(Box::new([condition.tree, then.tree, otherwise.tree])), kind, cost)
+        let (items, weight) = (then.items.max(otherwise.items), then.weight.max(otherwise.weight));
+        let made = self.make(at, Op::Choice(Box::new([condition.tree, then.tree, otherwise.tree])), kind, cost);
+        Part { items, weight, ..made }
     }
 
     fn binary(&mut self, at: &At, operator: &'static str, two: &[Expr; 2]) -> Part {
@@ -340,8 +331,8 @@ impl Checker {
         match operator {
             "&&" | "||" => {
                 let whose = if operator == "&&" { "a side of `&&`" } else { "a side of `||`" };
-                self.expect(&a, &Type::Bool, whose);
-                self.expect(&b, &Type::Bool, whose);
+                self.must_be(&a, &Type::Bool, whose);
+                self.must_be(&b, &Type::Bool, whose);
                 let cost = sum(&[&a, &b]).saturating_add(price::PART);
                 let two = Box::new([a.tree, b.tree]);
                 self.make(at, if operator == "&&" { Op::And(two) } else { Op::Or(two) }, Type::Bool, cost)
@@ -368,10 +359,8 @@ impl Checker {
             let message = format!("{} is compared with {}", a.kind, b.kind);
             return self.wrong(at, message, hint);
         }
-        // Only lists and maps of a token can be long on both sides.
-        let is_long = |part: &Part| matches!(part.kind, Type::Any | Type::List(_) | Type::Claims);
-        let deep = if is_long(&a) && is_long(&b) { ITEMS_RECKONED } else { price::PART };
-        let cost = sum(&[&a, &b]).saturating_add(deep);
+        // Where one ends, nothing more is compared.
+        let cost = sum(&[&a, &b]).saturating_add(a.weight.min(b.weight).max(price::PART));
         self.make(at, Op::Equal(Box::new([a.tree, b.tree]), is_equal), Type::Bool, cost)
     }
 
@@ -388,9 +377,10 @@ impl Checker {
 
     fn is_in(&mut self, at: &At, a: Part, b: Part) -> Part {
         let (fits, items) = match &b.kind {
-            Type::List(item) => (a.kind.fits(item), b.items),
-            Type::Claims => (a.kind.fits(&Type::Text), ITEMS_RECKONED),
-            Type::Any => (a.kind.fits(&Type::Any), ITEMS_RECKONED),
+            // The items of a list are compared as far as they and `a` reach.
+            Type::List(item) => (a.kind.fits(item), b.items.saturating_mul(a.weight).min(b.weight)),
+            Type::Claims | Type::Map(_) => (a.kind.fits(&Type::Text), b.items),
+            Type::Any => (a.kind.fits(&Type::Any), b.weight),
             kind => {
                 let message = format!("nothing is in {kind}");
                 let hint = "`in` looks into a list or a map; of headers it takes a written name: `\"x-env\" in request.headers`";
@@ -436,36 +426,14 @@ impl Checker {
         let cost = sum(&[&a, &b]).saturating_add(own);
         self.make(at, Op::Arithmetic(Box::new([a.tree, b.tree]), how), kind, cost)
     }
+}
 
-    /// `list.all(item, condition)` and its like.
-    pub(super) fn each(&mut self, at: &At, over: &Expr, quantifier: Quantifier, args: &[Expr]) -> Part {
-        let [Expr { kind: Kind::Name(item), at: item_at }, body] = args else {
-            return self.wrong(at, "a macro takes a name and a condition", "write `list.exists(x, x == \"a\")`");
-        };
-        let over = self.part(over);
-        let kind = match &over.kind {
-            Type::List(item) => (**item).clone(),
-            Type::Claims => Type::Text,
-            Type::Any => Type::Any,
-            kind => {
-                let message = format!("{kind} has no items to go through");
-                return self.wrong(&over.tree.at, message, "macros go through lists, and through the names of claims");
-            }
-        };
-        if ROOTS.contains(&&**item) || self.items.iter().any(|(known, _)| known == item) {
-            return self.wrong(item_at, format!("`{item}` has a meaning already"), "take another name for the item");
-        }
-        if self.items.len() == MACROS_MAX {
-            return self.wrong(at, format!("more than {MACROS_MAX} macros within each other"), "take it apart");
-        }
-        self.items.push((item.clone(), kind));
-        let body = self.part(body);
-        self.items.pop();
-        self.expect(&body, &Type::Bool, "what is asked of each item");
-        let turns = body.cost.saturating_add(price::PART).saturating_mul(over.items);
-        let cost = over.cost.saturating_add(turns).saturating_add(price::PART);
-        self.make(at, Op::Each(Box::new([over.tree, body.tree]), quantifier), Type::Bool, cost)
-    }
+/// The item of a macro.
+pub(super) struct Item {
+    pub(super) name: String,
+    pub(super) kind: Type,
+    /// What it can be at the most: one item may be nearly all of the list.
+    pub(super) weight: u32,
 }
 
 /// What parts cost together.

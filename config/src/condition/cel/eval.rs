@@ -4,7 +4,7 @@
 
 use super::convert::convert;
 use super::tree::{Arithmetic, Known, Op, Order, Quantifier, Tree, Within};
-use super::value::{List, Outcome, Value, fail};
+use super::value::{List, Map, Outcome, Value, fail};
 use crate::condition::{Found, decoded, parameter};
 use crate::decide::Facts;
 use crate::snapshot::Slice;
@@ -17,6 +17,8 @@ use std::cmp::Ordering;
 const NOT_THERE: &str = "not there";
 const WRONG_TYPE: &str = "of a type that does not fit there";
 const OVERFLOW: &str = "out of range";
+/// Bytes of joined strings: `map` after `map` could double one until no memory is left.
+const JOINED_BYTES_MAX: usize = 4 << 10;
 
 /// What a condition is asked about.
 pub(crate) struct Inquiry<'a> {
@@ -51,9 +53,8 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
     };
     Ok(match &tree.op {
         Op::Const(value) => value.lent(),
-        Op::List(values) => Value::List(List::Written(values)),
         Op::Known(known) => return known_value(*known, tree, scope),
-        Op::Claims => Value::Map(scope.claims),
+        Op::Claims => Value::Map(Map::Claim(scope.claims)),
         Op::Header(name) => return field(scope.facts.asked.fields.find(name), tree, Cow::Borrowed),
         Op::Parameter(name) => return query(name, tree, scope),
         Op::HasHeader(name) => Value::Bool(scope.facts.asked.fields.find(name) != Found::Absent),
@@ -61,7 +62,7 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
         Op::Item(out) => return item(items, *out, tree),
         Op::Entry(of, name) => return entry(&eval(of, scope, items)?, name, tree),
         Op::HasEntry(of, name) => match eval(of, scope, items)? {
-            Value::Map(entries) => Value::Bool(entries.iter().any(|(key, _)| *key.text == **name)),
+            Value::Map(map) => Value::Bool(map.has(name)),
             _ => return fail(&of.at, "no map"),
         },
         Op::Index(two) => match both(two)? {
@@ -85,7 +86,7 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
         Op::Arithmetic(two, how) => return arithmetic(both(two)?, *how).or_else(|why| fail(at, why)),
         Op::In(two) => match both(two)? {
             (value, Value::List(list)) => Value::Bool(list.iter().any(|item| item.equals(&value))),
-            (Value::Text(name), Value::Map(entries)) => Value::Bool(entries.iter().any(|(key, _)| *key.text == *name)),
+            (Value::Text(name), Value::Map(map)) => Value::Bool(map.has(&name)),
             _ => return fail(at, WRONG_TYPE),
         },
         Op::Text(two, within) => match both(two)? {
@@ -99,7 +100,7 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
         Op::Size(of) => match eval(of, scope, items)? {
             Value::Text(text) => size(text.chars().count()),
             Value::List(list) => size(list.len()),
-            Value::Map(entries) => size(entries.len()),
+            Value::Map(map) => size(map.len()),
             _ => return fail(at, WRONG_TYPE),
         },
         Op::Matches(of, pattern) => match eval(of, scope, items)? {
@@ -122,6 +123,8 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
             _ => return fail(at, WRONG_TYPE),
         },
         Op::Each(two, quantifier) => return each(two, *quantifier, scope, items),
+        Op::Filter(two) => return filter(two, scope, items),
+        Op::Map(three) => return map(three, scope, items),
     })
 }
 
@@ -174,10 +177,7 @@ fn item<'a>(items: Around<'_, 'a>, out: u8, tree: &Tree) -> Outcome<Value<'a>> {
 
 fn entry<'a>(of: &Value<'a>, name: &str, tree: &Tree) -> Outcome<Value<'a>> {
     match of {
-        Value::Map(entries) => match entries.iter().find(|(key, _)| *key.text == *name) {
-            Some((_, node)) => Ok(Value::from(&node.value)),
-            None => fail(&tree.at, NOT_THERE),
-        },
+        Value::Map(map) => map.get(name).map_or_else(|| fail(&tree.at, NOT_THERE), Ok),
         _ => fail(&tree.at, "asked of something that is no map"),
     }
 }
@@ -257,6 +257,7 @@ fn arithmetic<'a>(two: (Value<'a>, Value<'a>), how: Arithmetic) -> Result<Value<
         ((Value::Double(a), Value::Double(b)), Minus) => Ok(Value::Double(a - b)),
         ((Value::Double(a), Value::Double(b)), Times) => Ok(Value::Double(a * b)),
         ((Value::Double(a), Value::Double(b)), By) => Ok(Value::Double(a / b)),
+        ((Value::Text(a), Value::Text(b)), Plus) if a.len() + b.len() > JOINED_BYTES_MAX => Err("longer than 4 KiB"),
         ((Value::Text(a), Value::Text(b)), Plus) => Ok(Value::Text(Cow::Owned(a.into_owned() + &b))),
         ((Value::Time(a), Value::Span(b)) | (Value::Span(b), Value::Time(a)), Plus) => a.checked_add(b).map(Value::Time).map_err(|_| out),
         ((Value::Time(a), Value::Span(b)), Minus) => a.checked_sub(b).map(Value::Time).map_err(|_| out),
@@ -270,19 +271,8 @@ fn arithmetic<'a>(two: (Value<'a>, Value<'a>), how: Arithmetic) -> Result<Value<
 /// A macro. What decides absorbs failures of other items, as `&&` and `||` do; `exists_one` absorbs none.
 fn each<'a>(two: &'a [Tree; 2], quantifier: Quantifier, scope: &Inquiry<'a>, items: Around<'_, 'a>) -> Outcome<Value<'a>> {
     let [over, body] = two;
-    let over_value = eval(over, scope, items)?;
-    let count = match &over_value {
-        Value::List(list) => list.len(),
-        Value::Map(entries) => entries.len(),
-        _ => return fail(&over.at, "neither list nor map"),
-    };
-    let item = |at: usize| match &over_value {
-        Value::List(list) => list.get(at),
-        Value::Map(entries) => entries.get(at).map(|(key, _)| Value::Text(Cow::Borrowed(&*key.text))),
-        _ => None,
-    };
     let (mut failure, mut held) = (None, 0_usize);
-    for value in (0..count).map_while(item) {
+    for value in gone_through(over, scope, items)? {
         let inner = Items { value, outer: items };
         match (truth(body, scope, Some(&inner)), quantifier) {
             (Ok(false), Quantifier::All) => return Ok(Value::Bool(false)),
@@ -300,4 +290,46 @@ fn each<'a>(two: &'a [Tree; 2], quantifier: Quantifier, scope: &Inquiry<'a>, ite
         Quantifier::Exists => false,
         Quantifier::ExistsOne => held == 1,
     }))
+}
+
+/// The items that pass a test. Nothing is absorbed: which items there are would depend on what could not be said.
+fn filter<'a>(two: &'a [Tree; 2], scope: &Inquiry<'a>, items: Around<'_, 'a>) -> Outcome<Value<'a>> {
+    let [over, test] = two;
+    let mut kept = Vec::new();
+    for value in gone_through(over, scope, items)? {
+        let inner = Items { value, outer: items };
+        if truth(test, scope, Some(&inner))? {
+            kept.push(inner.value);
+        }
+    }
+    Ok(Value::List(List::Own(kept.into())))
+}
+
+/// What each item that passes a test becomes.
+fn map<'a>(three: &'a [Tree; 3], scope: &Inquiry<'a>, items: Around<'_, 'a>) -> Outcome<Value<'a>> {
+    let [over, test, body] = three;
+    let mut made = Vec::new();
+    for value in gone_through(over, scope, items)? {
+        let inner = Items { value, outer: items };
+        if truth(test, scope, Some(&inner))? {
+            made.push(eval(body, scope, Some(&inner))?);
+        }
+    }
+    Ok(Value::List(List::Own(made.into())))
+}
+
+/// The items of a list, or the names of a map, which a macro goes through.
+fn gone_through<'a>(over: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a>) -> Outcome<impl Iterator<Item = Value<'a>>> {
+    let value = eval(over, scope, items)?;
+    let count = match &value {
+        Value::List(list) => list.len(),
+        Value::Map(map) => map.len(),
+        _ => return fail(&over.at, "neither list nor map"),
+    };
+    let item = move |at: usize| match &value {
+        Value::List(list) => list.get(at),
+        Value::Map(map) => map.name(at).map(Value::Text),
+        _ => None,
+    };
+    Ok((0..count).map_while(item))
 }

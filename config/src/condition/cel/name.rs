@@ -17,6 +17,8 @@ pub(super) enum Type {
     Span,
     Address,
     List(Box<Type>),
+    /// A map that is written in the condition: names to values of one type.
+    Map(Box<Type>),
     Claims,
     /// Header fields or query parameters: read one by one, by a name that is written there.
     Named(Named),
@@ -51,6 +53,7 @@ impl fmt::Display for Type {
             Type::Span => "a duration",
             Type::Address => "an address",
             Type::List(_) => "a list",
+            Type::Map(_) => "a map",
             Type::Claims => "the map of claims",
             Type::Named(Named::Headers) => "the map of headers",
             Type::Named(Named::Query) => "the map of query parameters",
@@ -64,11 +67,22 @@ impl Type {
         matches!(self, Type::Int | Type::Uint | Type::Double)
     }
 
+    /// Whether there are values of it: of a group only its fields have one, of headers only each of them.
+    pub(super) fn is_of_values(&self) -> bool {
+        !matches!(self, Type::Named(_) | Type::Group(_))
+    }
+
+    /// Whether a value of it holds no others.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_of_values() && !matches!(self, Type::Any | Type::List(_) | Type::Map(_) | Type::Claims)
+    }
+
     /// Whether a value of one may be a value of the other.
     pub(super) fn fits(&self, other: &Type) -> bool {
         match (self, other) {
-            (Type::Any, other) | (other, Type::Any) => !matches!(other, Type::Named(_) | Type::Group(_)),
-            (Type::List(a), Type::List(b)) => a.fits(b),
+            (Type::Any, other) | (other, Type::Any) => other.is_of_values(),
+            (Type::List(a), Type::List(b)) | (Type::Map(a), Type::Map(b)) => a.fits(b),
+            (Type::Map(a), Type::Claims) | (Type::Claims, Type::Map(a)) => a.fits(&Type::Any),
             // An address compares with its text.
             (Type::Address, Type::Text) | (Type::Text, Type::Address) => true,
             (Type::Named(_) | Type::Group(_), _) => false,

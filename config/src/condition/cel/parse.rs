@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Double(f64),
     Text(String),
     List(Vec<Expr>),
+    /// `{key: value}`
+    Map(Vec<[Expr; 2]>),
     Name(String),
     /// `of.name`
     Field(Box<Expr>, String),
@@ -125,7 +127,7 @@ impl Parser {
         is_it
     }
 
-    fn expect(&mut self, mark: &'static str) -> Result<At, Fault> {
+    fn takes_or_fails(&mut self, mark: &'static str) -> Result<At, Fault> {
         let at = self.at();
         if self.takes(mark) {
             return Ok(at);
@@ -162,7 +164,7 @@ impl Parser {
             return Ok(condition);
         }
         let then = self.expression()?;
-        self.expect(":")?;
+        self.takes_or_fails(":")?;
         let otherwise = self.expression()?;
         let at = condition.at.start..otherwise.at.end;
         self.make(at, Kind::Choice(Box::new([condition, then, otherwise])))
@@ -228,7 +230,7 @@ impl Parser {
                 }
             } else if self.takes("[") {
                 let key = self.expression()?;
-                let end = self.expect("]")?.end;
+                let end = self.takes_or_fails("]")?.end;
                 of = self.make(start..end, Kind::Index(Box::new(of), Box::new(key)))?;
             } else {
                 return Ok(of);
@@ -238,7 +240,7 @@ impl Parser {
 
     /// Expressions in brackets, and where they end.
     fn arguments(&mut self, open: &'static str, close: &'static str) -> Result<(Vec<Expr>, u32), Fault> {
-        self.expect(open)?;
+        self.takes_or_fails(open)?;
         let mut args = Vec::new();
         while *self.peek() != Token::Mark(close) {
             args.push(self.expression()?);
@@ -246,7 +248,7 @@ impl Parser {
                 break;
             }
         }
-        Ok((args, self.expect(close)?.end))
+        Ok((args, self.takes_or_fails(close)?.end))
     }
 
     fn primary(&mut self) -> Result<Expr, Fault> {
@@ -267,22 +269,37 @@ impl Parser {
             Token::Mark("(") => {
                 self.next += 1;
                 let mut inner = self.expression()?;
-                inner.at = at.start..self.expect(")")?.end;
+                inner.at = at.start..self.takes_or_fails(")")?.end;
                 return Ok(inner);
             }
             Token::Mark("[") => {
                 let (items, end) = self.arguments("[", "]")?;
                 return self.make(at.start..end, Kind::List(items));
             }
-            Token::Mark("{") => return Err(self.fault("maps are no part of conditions", "compare the values one by one")),
+            Token::Mark("{") => return self.map(at.start),
             token => {
-                return Err(
-                    self.fault(format!("{} stands where a value should", shown(&token)), "write a name, a number, a string or a list")
-                );
+                return Err(self
+                    .fault(format!("{} stands where a value should", shown(&token)), "write a name, a number, a string, a list or a map"));
             }
         };
         self.next += 1;
         self.make(at, kind)
+    }
+
+    /// `{"name": value, …}`
+    fn map(&mut self, start: u32) -> Result<Expr, Fault> {
+        self.takes_or_fails("{")?;
+        let mut entries = Vec::new();
+        while *self.peek() != Token::Mark("}") {
+            let key = self.expression()?;
+            self.takes_or_fails(":")?;
+            entries.push([key, self.expression()?]);
+            if !self.takes(",") {
+                break;
+            }
+        }
+        let end = self.takes_or_fails("}")?.end;
+        self.make(start..end, Kind::Map(entries))
     }
 
     fn name(&mut self, name: String, at: At) -> Result<Expr, Fault> {

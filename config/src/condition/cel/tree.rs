@@ -17,10 +17,8 @@ pub(super) struct Tree {
 /// What a part does.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    /// A value written there.
+    /// A value written there, or a list or a map of such.
     Const(Value<'static>),
-    /// Values written there.
-    List(Box<[Value<'static>]>),
     /// Something that is known of each request.
     Known(Known),
     /// All claims.
@@ -61,6 +59,10 @@ pub(super) enum Op {
     Moment(Box<Tree>, Part, Option<TimeZone>),
     /// A macro: a list, and what is asked of each item.
     Each(Box<[Tree; 2]>, Quantifier),
+    /// A list, and what is asked of an item that is kept.
+    Filter(Box<[Tree; 2]>),
+    /// A list, what is asked of an item that counts, and what becomes of it.
+    Map(Box<[Tree; 3]>),
 }
 
 /// What is known of each request.

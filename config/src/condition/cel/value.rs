@@ -6,6 +6,7 @@ use crate::text::{self, Key, Node, show_text};
 use jiff::{SignedDuration, Timestamp};
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// A value.
 #[derive(Debug, Clone)]
@@ -20,15 +21,27 @@ pub(super) enum Value<'a> {
     Span(SignedDuration),
     Address(std::net::IpAddr),
     List(List<'a>),
-    Map(&'a [(Key, Node)]),
+    Map(Map<'a>),
 }
 
 /// Where the items of a list lie.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum List<'a> {
-    Written(&'a [Value<'static>]),
     Claim(&'a [Node]),
     Features(&'a [Feature]),
+    /// Those of a list that lies elsewhere: in the condition, or further out in the walk.
+    Lent(&'a [Value<'a>]),
+    /// Its own: written in the condition, or made by `map` and `filter`. Shared, as lists may be items of lists.
+    Own(Arc<[Value<'a>]>),
+}
+
+/// Where the entries of a map lie.
+#[derive(Debug, Clone)]
+pub(super) enum Map<'a> {
+    Claim(&'a [(Key, Node)]),
+    Lent(&'a [(Box<str>, Value<'a>)]),
+    /// Written in the condition; no two of one name.
+    Own(Arc<[(Box<str>, Value<'a>)]>),
 }
 
 /// Why a part of a condition has no value.
@@ -58,7 +71,7 @@ impl<'a> From<&'a text::Value> for Value<'a> {
             text::Value::Float(number) => Value::Double(*number),
             text::Value::Str(text) => Value::Text(Cow::Borrowed(text)),
             text::Value::List(items) => Value::List(List::Claim(items)),
-            text::Value::Map(entries) => Value::Map(entries),
+            text::Value::Map(entries) => Value::Map(Map::Claim(entries)),
         }
     }
 }
@@ -66,30 +79,94 @@ impl<'a> From<&'a text::Value> for Value<'a> {
 impl<'a> List<'a> {
     pub(super) fn len(&self) -> usize {
         match self {
-            List::Written(items) => items.len(),
             List::Claim(items) => items.len(),
             List::Features(items) => items.len(),
+            List::Lent(items) => items.len(),
+            List::Own(items) => items.len(),
         }
     }
 
+    /// An item that outlives the list.
     pub(super) fn get(&self, at: usize) -> Option<Value<'a>> {
         match self {
-            List::Written(items) => items.get(at).map(Value::lent),
             List::Claim(items) => items.get(at).map(|node| Value::from(&node.value)),
             List::Features(items) => items.get(at).map(|feature| Value::Text(Cow::Borrowed(feature.as_str()))),
+            List::Lent(items) => items.get(at).map(Value::lent),
+            List::Own(items) => items.get(at).cloned(),
         }
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = Value<'a>> {
-        (0..self.len()).map_while(move |at| self.get(at))
+    pub(super) fn iter(&self) -> impl Iterator<Item = Value<'_>> {
+        let lent = match self {
+            List::Own(items) => List::Lent(items),
+            list => list.clone(),
+        };
+        (0..self.len()).map_while(move |at| lent.get(at))
     }
 }
 
-impl Value<'static> {
-    /// A value that is written in the condition, without copying its text.
+impl<'a> Map<'a> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Map::Claim(entries) => entries.len(),
+            Map::Lent(entries) => entries.len(),
+            Map::Own(entries) => entries.len(),
+        }
+    }
+
+    /// The name of an entry, which outlives the map.
+    pub(super) fn name(&self, at: usize) -> Option<Cow<'a, str>> {
+        match self {
+            Map::Claim(entries) => entries.get(at).map(|(key, _)| Cow::Borrowed(&*key.text)),
+            Map::Lent(entries) => entries.get(at).map(|(name, _)| Cow::Borrowed(&**name)),
+            Map::Own(entries) => entries.get(at).map(|(name, _)| Cow::Owned(name.to_string())),
+        }
+    }
+
+    /// What stands under a name.
+    pub(super) fn get(&self, name: &str) -> Option<Value<'a>> {
+        match self {
+            Map::Claim(entries) => entries.iter().find(|(key, _)| *key.text == *name).map(|(_, node)| Value::from(&node.value)),
+            Map::Lent(entries) => entries.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.lent()),
+            Map::Own(entries) => entries.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.clone()),
+        }
+    }
+
+    /// Whether something stands under a name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Map::Claim(entries) => entries.iter().any(|(key, _)| *key.text == *name),
+            Map::Lent(entries) => entries.iter().any(|(known, _)| **known == *name),
+            Map::Own(entries) => entries.iter().any(|(known, _)| **known == *name),
+        }
+    }
+
+    fn entry(&self, at: usize) -> Option<(&str, Value<'_>)> {
+        match self {
+            Map::Claim(entries) => entries.get(at).map(|(key, node)| (&*key.text, Value::from(&node.value))),
+            Map::Lent(entries) => entries.get(at).map(|(name, value)| (&**name, value.lent())),
+            Map::Own(entries) => entries.get(at).map(|(name, value)| (&**name, value.lent())),
+        }
+    }
+
+    /// Whether both have the same entries. Those of equal maps mostly stand in one order, so the same place is looked at first.
+    fn equals(&self, other: &Map<'_>) -> bool {
+        let there = |at: usize, name: &str| match other.entry(at) {
+            Some((known, value)) if known == name => Some(value),
+            _ => other.get(name),
+        };
+        let is_there = |at: usize| self.entry(at).is_some_and(|(name, value)| there(at, name).is_some_and(|there| there.equals(&value)));
+        self.len() == other.len() && (0..self.len()).all(is_there)
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The same value without copying what it holds.
     pub(super) fn lent(&self) -> Value<'_> {
         match self {
             Value::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Value::List(List::Own(items)) => Value::List(List::Lent(items)),
+            Value::Map(Map::Own(entries)) => Value::Map(Map::Lent(entries)),
             value => value.clone(),
         }
     }
@@ -107,10 +184,7 @@ impl Value<'_> {
             (Value::Address(a), Value::Address(b)) => a == b,
             (Value::Address(a), Value::Text(b)) | (Value::Text(b), Value::Address(a)) => b.parse() == Ok(*a),
             (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(&b)),
-            (Value::Map(a), Value::Map(b)) => {
-                let in_b = |key: &Key| b.iter().find(|(known, _)| known.text == key.text).map(|(_, node)| Value::from(&node.value));
-                a.len() == b.len() && a.iter().all(|(key, node)| in_b(key).is_some_and(|value| Value::from(&node.value).equals(&value)))
-            }
+            (Value::Map(a), Value::Map(b)) => a.equals(b),
             (a, b) => numbers(a, b) == Some(Ordering::Equal),
         }
     }
