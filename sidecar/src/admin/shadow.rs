@@ -158,6 +158,9 @@ impl Proposals {
     /// A number under which none of the requests would have been refused.
     fn raise(&mut self, tenant: &TenantId, limit: &str, requests: u64, finding: &Finding, found: &Findings) {
         let Some(about) = &finding.limit else { return self.leave(finding, "the limit is not known") };
+        if matches!(about.kind, Kind::Window { requests: 0, .. } | Kind::ClockHour { requests: 0 }) {
+            return self.leave(finding, "a limit of 0 was written on purpose: change it where it stands");
+        }
         // A number that some budget does not keep to would be taken at its word.
         let Some(beyond) = beyond(&found.beyond, tenant, limit).filter(|_| !found.has_unmeasured) else {
             return self.leave(finding, "more budgets were over their limits than are measured: look at its metrics");

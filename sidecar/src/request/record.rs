@@ -197,11 +197,8 @@ impl Record {
             tenant: tenant.slice.id(),
             route,
             method: &self.method,
-            host: self.host.as_ref().map_or("", Host::as_str),
             path: self.path(),
-            source: self.source,
             principal: self.proof.as_ref().map(|proof| proof.principal()),
-            kept: self.kept.as_ref(),
             decision: self.decision,
             now: self.begun,
         };

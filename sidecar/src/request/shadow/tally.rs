@@ -10,14 +10,12 @@ use super::super::quota::{About, Kind};
 use super::{Demand, Passed};
 use crate::clock::Now;
 use crate::telemetry::decisions::DecisionId;
-use bulkhead_config::condition::Kept;
 use bulkhead_config::decide::Denial;
 use bulkhead_config::name::{Feature, KeyId, RouteName, ServiceName, TenantId};
-use bulkhead_config::snapshot::{Credential, Principal, Route, RuleId, Scope};
+use bulkhead_config::snapshot::{Credential, Principal, Route, Scope};
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Findings with a principal of their own; as many again without.
@@ -100,29 +98,8 @@ pub struct Finding {
     pub has_more_paths: bool,
     /// What was wrong with the last, in words, where the code alone does not say it.
     pub why: Option<Box<str>>,
-    /// What the first was decided on.
-    pub met: Met,
-    /// The rule that denies them.
-    pub rule: Option<Arc<RuleId>>,
     /// The limit that is used up.
     pub limit: Option<Arc<About>>,
-}
-
-/// A request that would have been refused, as far as its decision goes.
-#[derive(Debug, Clone)]
-pub struct Met {
-    /// Its client's address.
-    pub source: IpAddr,
-    /// Its host.
-    pub host: Box<str>,
-    /// Its path.
-    pub path: Box<str>,
-    /// Its method.
-    pub method: http::Method,
-    /// Who was proved.
-    pub principal: Option<Principal>,
-    /// What rules with conditions read of it.
-    pub kept: Option<Arc<Kept>>,
 }
 
 /// How far beyond one budget of a limit requests went.
@@ -256,16 +233,10 @@ pub struct Seen<'a> {
     pub route: &'a Arc<Route>,
     /// Its method.
     pub method: &'a http::Method,
-    /// Its host.
-    pub host: &'a str,
     /// Its path.
     pub path: &'a str,
-    /// Its client's address.
-    pub source: IpAddr,
     /// Who was proved.
     pub principal: Option<&'a Principal>,
-    /// What rules with conditions read of it.
-    pub kept: Option<&'a Arc<Kept>>,
     /// Its decision.
     pub decision: DecisionId,
     /// When it came.
@@ -295,18 +266,6 @@ impl Seen<'_> {
             paths: self.kept_path().into_iter().collect(),
             has_more_paths: self.kept_path().is_none(),
             why: reason.refusal().why(),
-            met: Met {
-                source: self.source,
-                host: self.host.into(),
-                path: self.path.into(),
-                method: self.method.clone(),
-                principal: self.principal.cloned(),
-                kept: self.kept.cloned(),
-            },
-            rule: match reason {
-                Passed::Denied(Denial::Denied(rule)) => Some(Arc::clone(rule)),
-                Passed::Credential(_) | Passed::Denied(_) | Passed::Quota(..) => None,
-            },
             limit: match reason {
                 Passed::Quota(exceeded, _) => Some(Arc::clone(&exceeded.about)),
                 Passed::Credential(_) | Passed::Denied(_) => None,
@@ -350,7 +309,7 @@ impl Finding {
         }
         if other.last_ms > self.last_ms {
             (self.last_ms, self.decision, self.route) = (other.last_ms, other.decision, other.route);
-            (self.met, self.why) = (other.met, other.why);
+            self.why = other.why;
         }
     }
 
