@@ -19,6 +19,8 @@ pub struct Retry {
     pub budget_percent: u8,
     /// Bytes of a body that are kept to be sent again; a request with a larger one is sent once.
     pub body_bytes_max: u64,
+    /// How long an endpoint may leave a request unanswered before another is asked the same.
+    pub hedge_after: Option<Duration>,
 }
 
 /// When an endpoint that fails is left alone for a while.
@@ -114,6 +116,7 @@ impl Retry {
             let complaint = || wrong(format!("{} is larger than 1MiB", item.label())).expected("a size up to `1MiB`");
             if bytes > Self::BODY_BYTES_MOST { Err(item.refuse(complaint())) } else { Ok(bytes) }
         });
+        let hedge_after = map.optional("hedge_after", value::some_duration);
         map.finish();
         let mut on: Vec<Reason> = on?.map_or_else(|| Self::ON.to_vec(), value::bare);
         // The order in which they are written means nothing.
@@ -123,6 +126,7 @@ impl Retry {
             on,
             budget_percent: budget_percent?.unwrap_or(Self::BUDGET_PERCENT),
             body_bytes_max: body_bytes_max?.unwrap_or(Self::BODY_BYTES_MAX),
+            hedge_after: hedge_after?,
         })
     }
 
@@ -138,6 +142,7 @@ impl Retry {
             optional("on", schema::some(schema::set_of("For which reasons; left out: connect_failure, reset.", reason))),
             optional("budget", schema::percent("How many retries may come on the requests of ten seconds; left out: 20%.")),
             optional("body_bytes_max", schema::size("Bytes of a body kept to be sent again, up to 1MiB; left out: 64KiB.")),
+            optional("hedge_after", schema::duration("Silence after which another endpoint is asked the same; left out: never.")),
         ];
         schema::object("When a request that failed is sent again: idempotent methods only, unless nothing was sent.", fields)
     }

@@ -117,6 +117,7 @@ const SERVICES: &[Change] = &[
     ("['http://a:1']", "['http://a:1'], retry: { budget: 20 }", (4, 68), "write `20%`", Sees),
     ("['http://a:1']", "['http://a:1'], retry: { budget: 0% }", (4, 68), "from `1%` to `100%`", Sees),
     ("['http://a:1']", "['http://a:1'], retry: { attempts: 9 }", (4, 70), "a whole number from 1 to 5", Sees),
+    ("['http://a:1']", "['http://a:1'], retry: { hedge_after: 0s }", (4, 73), "a duration longer than zero", Blind),
     ("['http://a:1']", "['http://a:1'], retry: { body_bytes_max: 2MiB }", (4, 76), "a size up to `1MiB`", Blind),
     ("['http://a:1']", "['http://a:1'], health_check: {}", (4, 65), "exactly one of `path`", Sees),
     ("['http://a:1']", "['http://a:1'], health_check: { path: /, grpc_service: '' }", (4, 65), "exactly one of `path`", Sees),

@@ -11,6 +11,7 @@ mod answers;
 mod interim;
 mod leak;
 mod header_rules;
+mod hedging;
 mod cors;
 mod rewrite;
 mod security_headers;

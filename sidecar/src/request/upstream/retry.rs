@@ -22,7 +22,8 @@ use http::Method;
 use http::header::RETRY_AFTER;
 use http::uri::PathAndQuery;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -120,7 +121,10 @@ impl Forward<'_> {
         let Some(spare) = Spare::of(&mut request, retry) else { return self.dispatch(next, request, grpc_timeout).await };
         let begun = self.worker.wheel().turn();
         loop {
-            let outcome = self.dispatch(next, request, grpc_timeout).await;
+            let outcome = match retry.hedge_after {
+                Some(after) if spare.body.is_none() => self.hedged((after, budget), &spare, next, request, grpc_timeout).await,
+                _ => self.dispatch(next, request, grpc_timeout).await,
+            };
             let Some(why) = why(retry, &outcome) else { return outcome };
             let Some(again) = spare.again() else { return outcome };
             let spent = self.worker.wheel().since(begun);
@@ -134,6 +138,33 @@ impl Forward<'_> {
             }
             (next, request) = (endpoint, again);
         }
+    }
+
+    /// Sends a request that has no body, and to another endpoint as well if the first is silent for too long and the budget has room.
+    /// The first good answer counts; where none is good, the last. Who is not waited for any longer is given up.
+    async fn hedged(
+        &self,
+        (after, budget): (Duration, &Budget),
+        spare: &Spare,
+        first: InUse,
+        request: Box<Outgoing>,
+        grpc_timeout: Option<Duration>,
+    ) -> Result<Arrived, Refusal> {
+        let at = first.state();
+        let mut first = pin!(self.dispatch(first, request, grpc_timeout));
+        // The wheel turns too slowly for what is meant to save a moment.
+        if let Ok(outcome) = tokio::time::timeout(after, first.as_mut()).await {
+            return outcome;
+        }
+        let Some((other, again)) = self.target.choose(&[at], self.worker.random()).zip(spare.again()) else { return first.await };
+        if !budget.withdraw(self.worker.wheel().turn()) {
+            self.target.tally().count(Counted::RetryWithheld);
+            return first.await;
+        }
+        self.target.tally().count(Counted::Hedged);
+        let left = grpc_timeout.map(|timeout| timeout.saturating_sub(after));
+        let second = pin!(self.dispatch(other, again, left));
+        first_good(first, second).await
     }
 
     /// Where a request goes that may have been seen, and how long it waits before.
@@ -162,6 +193,39 @@ impl Forward<'_> {
         let wait = if made.has_failed_at(&next) { wait.max(TURN) } else { wait };
         Some((next, wait))
     }
+}
+
+/// The outcome of whichever is good first; of the later one where neither is.
+async fn first_good(
+    one: impl Future<Output = Result<Arrived, Refusal>> + Unpin,
+    other: impl Future<Output = Result<Arrived, Refusal>> + Unpin,
+) -> Result<Arrived, Refusal> {
+    let (mut one, mut other) = (Some(one), Some(other));
+    poll_fn(|cx| {
+        for is_first in [true, false] {
+            let polled = if is_first { poll_one(&mut one, cx) } else { poll_one(&mut other, cx) };
+            let Poll::Ready(outcome) = polled else { continue };
+            let is_good = outcome.as_ref().is_ok_and(|arrived| !arrived.status.is_server_error());
+            if is_good || (one.is_none() && other.is_none()) {
+                return Poll::Ready(outcome);
+            }
+            if let Ok(arrived) = outcome {
+                discard(arrived);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Polls what is still waited for; once it is ready it is not.
+fn poll_one<F: Future + Unpin>(waited_for: &mut Option<F>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    let Some(future) = waited_for else { return Poll::Pending };
+    let polled = Pin::new(future).poll(cx);
+    if polled.is_ready() {
+        *waited_for = None;
+    }
+    polled
 }
 
 /// Why a request with this outcome is sent again, if it is declared to be.

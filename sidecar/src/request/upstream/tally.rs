@@ -27,6 +27,8 @@ counted! {
     RetriedReset = "bulkhead_upstream_retries_total", Some(("reason", "reset"));
     /// Sent again because of the answer's status.
     RetriedStatus = "bulkhead_upstream_retries_total", Some(("reason", "status"));
+    /// Sent to another as well, because the first was silent.
+    Hedged = "bulkhead_upstream_retries_total", Some(("reason", "hedge"));
     /// Not sent again: the budget was used up.
     RetryWithheld = "bulkhead_upstream_retries_withheld_total", None;
     /// An endpoint was ejected.

@@ -370,6 +370,11 @@ impl InUse {
         Rc::clone(&self.0)
     }
 
+    /// The endpoint, to be told from others.
+    pub(super) fn state(&self) -> Rc<EndpointState> {
+        Rc::clone(&self.0)
+    }
+
     /// A stream on an HTTP/2 connection other than `not`; opened by `open` if none has room. One request opens it, others wait.
     /// Nothing where the endpoint picked HTTP/1.1 instead.
     ///
