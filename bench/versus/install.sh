@@ -54,6 +54,8 @@ if [ "${OHA:-}" = 1 ] && [ ! -x "$PEERS/bin/oha" ]; then cargo install -q oha --
 haproxy -v | head -1
 nginx -v 2>&1
 varnishd -V 2>&1 | head -1
+# It tells its version with a status of failure, so whether it is there is asked apart.
+command -v wrk > /dev/null || { echo "wrk is missing: apt-get install wrk" >&2; exit 1; }
 { wrk -v 2>&1 || true; } | head -1
 h2load --version
 redis-server --version
