@@ -19,6 +19,8 @@ pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("rateli
 /// What is remembered of why: parts of it may be a client's words.
 const WHY_BYTES_MAX: usize = 512;
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"bulkhead\"");
+/// `Retry-After` of who found no place: nobody knows when a request ends, and a second is the least that can be said.
+const ASK_AGAIN: HeaderValue = HeaderValue::from_static("1");
 
 /// Why a request is not served.
 #[derive(Debug)]
@@ -152,7 +154,7 @@ impl Refusal {
             // Who has closed one direction may listen in the other.
             Refusal::ClientLeft => problem.detail("The connection ended before the request's body did.").place("the request's body"),
             Refusal::BodyTooLarge | Refusal::MessageTooLarge | Refusal::BodyTimeout => problem.place("the request's body"),
-            Refusal::Upstream(failed) => problem.detail(failed.step.told()).proxy_error(failed.step.problem().1),
+            Refusal::Upstream(failed) => upstream(problem, failed),
             Refusal::Leak(_) | Refusal::NoService => problem,
         }
     }
@@ -218,6 +220,11 @@ fn quota(problem: Problem, exceeded: &Exceeded) -> Problem {
         problem = problem.header(RATE_LIMIT, fields.rate_limit).header(RATE_LIMIT_POLICY, fields.rate_limit_policy);
     }
     problem
+}
+
+fn upstream(problem: Problem, failed: &Failed) -> Problem {
+    let problem = problem.detail(failed.step.told()).proxy_error(failed.step.problem().1);
+    if problem.code() == Code::UpstreamOverloaded { problem.header(header::RETRY_AFTER, ASK_AGAIN) } else { problem }
 }
 
 /// An error's words as a sentence.

@@ -54,7 +54,8 @@ fn asking(world: &World) -> tokio::task::JoinHandle<Answer> {
 }
 
 fn is_refused(answer: &Answer) -> bool {
-    answer.status == 503 && answer.code() == "upstream_overloaded" && answer.head.contains("error=connection_limit_reached")
+    let tells = |what: &str| answer.head.contains(what);
+    answer.status == 503 && answer.code() == "upstream_overloaded" && tells("error=connection_limit_reached") && tells("retry-after: 1\r\n")
 }
 
 #[tokio::test]
