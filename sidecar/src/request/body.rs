@@ -150,6 +150,12 @@ impl Progress {
         self.stage.set(Stage::OwedByUpstream);
     }
 
+    /// Of the same body, sent to another as well. It is within its bounds: all of it has passed.
+    pub(super) fn beside(&self) -> Rc<Progress> {
+        let (bytes, stage) = (Cell::new(0), Cell::new(Stage::OwedByUpstream));
+        Rc::new(Self { bytes, bytes_max: self.bytes_max, has_length: self.has_length, stage, messages: None })
+    }
+
     /// Bytes that came.
     #[must_use]
     pub fn bytes(&self) -> u64 {

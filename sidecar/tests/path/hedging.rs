@@ -1,7 +1,7 @@
 //! Hedging: who is silent for too long does not keep a client waiting, where another may be asked the same.
 #![expect(clippy::indexing_slicing, reason = "tests")]
 
-use crate::support::{Client, World, upstream};
+use crate::support::{Client, World, http2_echo, http2_upstream, upstream};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,11 +79,94 @@ async fn what_may_not_be_said_twice_waits_for_the_one_that_was_asked() {
     let world = World::start(&[slow], "response_timeout: 200ms\nretry: { hedge_after: 20ms }", "").await;
     assert_eq!(world.ask(ASK).await.status, 504, "there is nobody else to ask");
     let (other, second) = self::silent().await;
-    let world = World::start(&[slow, other], "response_timeout: 200ms\nretry: { hedge_after: 20ms }", "").await;
+    let settings = "response_timeout: 200ms\nretry: { hedge_after: 20ms, body_bytes_max: 2B }";
+    let world = World::start(&[slow, other], settings, "").await;
     let before = silent.counts()[0];
     assert_eq!(world.ask("POST /public/x HTTP/1.1\nHost: acme.test\n\n").await.status, 504);
-    assert_eq!(world.ask("PUT /public/x HTTP/1.1\nHost: acme.test\nContent-Length: 2\n\nab").await.status, 504);
-    assert_eq!((silent.counts()[0] - before + second.counts()[0], hedges(&world).await), (2, 0), "one each");
+    assert_eq!(world.ask("POST /public/x HTTP/1.1\nHost: acme.test\nContent-Length: 2\n\nab").await.status, 504);
+    assert_eq!(world.ask("PUT /public/x HTTP/1.1\nHost: acme.test\nContent-Length: 3\n\nabc").await.status, 504);
+    assert_eq!(world.ask(&chunked("abc")).await.status, 504);
+    assert_eq!((silent.counts()[0] - before + second.counts()[0], hedges(&world).await), (4, 0), "one each");
+}
+
+/// A PUT of this body in one chunk.
+fn chunked(body: &str) -> String {
+    let length = body.len();
+    format!("PUT /public/x HTTP/1.1\r\nHost: acme.test\r\nTransfer-Encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
+}
+
+/// An upstream that answers with the body it was sent.
+async fn repeating() -> SocketAddr {
+    upstream(|mut connection: Client| async move {
+        while let Some(head) = connection.head().await {
+            let body = connection.body_of(&head).await;
+            connection.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_body_that_is_all_here_goes_to_another_endpoint_as_well() {
+    let body = "x".repeat(50_000);
+    let with_length = format!("PUT /public/x HTTP/1.1\r\nHost: acme.test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for (ask, sent) in [(with_length, &*body), (chunked(&body), &body)] {
+        let (slow, silent) = silent().await;
+        let world = World::start(&[slow, repeating().await], HEDGED, "").await;
+        for _ in 0..6 {
+            let answer = world.ask(&ask).await;
+            assert!(answer.status == 200 && answer.body == sent, "{}: {} bytes", answer.status, answer.body.len());
+        }
+        let [came, _] = silent.counts();
+        assert!(came > 0, "some went to it first, and it had all of them");
+        assert_eq!(hedges(&world).await, came);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_still_coming_goes_to_one_endpoint_only() {
+    let (slow, silent) = silent().await;
+    let world = World::start(&[slow, repeating().await], HEDGED, "").await;
+    for _ in 0..2 {
+        let mut client = world.client().await;
+        let before = hedges(&world).await;
+        client.send("PUT /public/x HTTP/1.1\nHost: acme.test\nContent-Length: 4\n\nab").await;
+        // As long as five times the silence after which another is asked.
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert_eq!(hedges(&world).await, before);
+        assert!(client.send_raw(b"cd").await);
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "abcd"));
+    }
+    let [came, _] = silent.counts();
+    assert!(came > 0, "some went to it first, and it had all of them");
+    assert_eq!(hedges(&world).await, came);
+}
+
+#[tokio::test]
+async fn a_body_goes_twice_over_http2_too() {
+    let came = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&came);
+    let silent = http2_upstream(move |_, stream| {
+        let came = Arc::clone(&counted);
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            let mut held = Vec::new();
+            while let Some(Ok(asked)) = connection.accept().await {
+                came.fetch_add(1, Ordering::Relaxed);
+                held.push(asked);
+            }
+        }
+    })
+    .await;
+    let repeats = http2_upstream(|_, stream| http2_echo(stream)).await;
+    let world = World::start(&[silent, repeats], &format!("protocol: http2\n{HEDGED}"), "").await;
+    for _ in 0..6 {
+        let answer = world.ask("PUT /public/x HTTP/1.1\nHost: acme.test\nContent-Length: 4\n\nabcd").await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "abcd"));
+    }
+    let came = came.load(Ordering::Relaxed);
+    assert!(came > 0 && hedges(&world).await == came, "{came} went to the silent one first");
 }
 
 #[tokio::test]

@@ -122,8 +122,8 @@ impl Forward<'_> {
         let begun = self.worker.wheel().turn();
         loop {
             let outcome = match retry.hedge_after {
-                Some(after) if spare.body.is_none() => self.hedged((after, budget), &spare, next, request, grpc_timeout).await,
-                _ => self.dispatch(next, request, grpc_timeout).await,
+                Some(after) => self.hedged((after, budget), &spare, next, request, grpc_timeout).await,
+                None => self.dispatch(next, request, grpc_timeout).await,
             };
             let Some(why) = why(retry, &outcome) else { return outcome };
             let Some(again) = spare.again() else { return outcome };
@@ -140,8 +140,8 @@ impl Forward<'_> {
         }
     }
 
-    /// Sends a request that has no body, and to another endpoint as well if the first is silent for too long and the budget has room.
-    /// The first good answer counts; where none is good, the last. Who is not waited for any longer is given up.
+    /// Sends a request, and to another endpoint as well if the first has all of it, is silent for too long and the budget has room. The
+    /// first good answer counts; where none is good, the last. Who is not waited for any longer is given up.
     async fn hedged(
         &self,
         (after, budget): (Duration, &Budget),
@@ -150,20 +150,23 @@ impl Forward<'_> {
         request: Box<Outgoing>,
         grpc_timeout: Option<Duration>,
     ) -> Result<Arrived, Refusal> {
-        let at = first.state();
+        let (at, began) = (first.state(), self.worker.wheel().turn());
         let mut first = pin!(self.dispatch(first, request, grpc_timeout));
+        if let Some(outcome) = until_all_here(spare, first.as_mut()).await {
+            return outcome;
+        }
         // The wheel turns too slowly for what is meant to save a moment.
         if let Ok(outcome) = tokio::time::timeout(after, first.as_mut()).await {
             return outcome;
         }
-        let Some((other, again)) = self.target.choose(&[at], self.worker.random()).zip(spare.again()) else { return first.await };
+        let Some(other) = self.target.choose(&[at], self.worker.random()) else { return first.await };
         if !budget.withdraw(self.worker.wheel().turn()) {
             self.target.tally().count(Counted::RetryWithheld);
             return first.await;
         }
         self.target.tally().count(Counted::Hedged);
-        let left = grpc_timeout.map(|timeout| timeout.saturating_sub(after));
-        let second = pin!(self.dispatch(other, again, left));
+        let left = grpc_timeout.map(|timeout| timeout.saturating_sub(self.worker.wheel().since(began).max(after)));
+        let second = pin!(self.dispatch(other, spare.beside(), left));
         first_good(first, second).await
     }
 
@@ -193,6 +196,17 @@ impl Forward<'_> {
         let wait = if made.has_failed_at(&next) { wait.max(TURN) } else { wait };
         Some((next, wait))
     }
+}
+
+/// The outcome of a request that has one before all of its body is here.
+async fn until_all_here<F: Future>(spare: &Spare, mut sending: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|cx| match sending.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        // It takes the body itself, so whatever comes is seen here.
+        Poll::Pending if spare.is_all_here() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// The outcome of whichever is good first; of the later one where neither is.
@@ -289,9 +303,27 @@ impl Spare {
                 Upload::Streamed(Body::Kept(body), Rc::clone(progress))
             }
         };
+        Some(self.with(upload))
+    }
+
+    /// Whether all of it is here, so that it may go out twice at once.
+    fn is_all_here(&self) -> bool {
+        self.body.as_ref().is_none_or(|(kept, _)| kept.borrow().is_all_here())
+    }
+
+    /// The request beside the one that is on its way, where all of it is here.
+    fn beside(&self) -> Box<Outgoing> {
+        let upload = self.body.as_ref().map_or(Upload::Nothing, |(kept, progress)| {
+            // Not the other's: whoever waits for that one must not see its body begin anew.
+            Upload::Streamed(Body::Kept(Kept::play(kept)), progress.beside())
+        });
+        self.with(upload)
+    }
+
+    fn with(&self, upload: Upload) -> Box<Outgoing> {
         let Self { method, path, host, fields, added, .. } = self;
         let (method, path, host, fields, added) = (method.clone(), path.clone(), host.clone(), fields.clone(), added.clone());
-        Some(Box::new(Outgoing { method, path, host, fields, added, upgrades: false, upload }))
+        Box::new(Outgoing { method, path, host, fields, added, upgrades: false, upload })
     }
 }
 

@@ -47,6 +47,11 @@ impl Kept {
         Some(Playing { kept: Rc::clone(kept), play })
     }
 
+    /// Whether its client has sent all of it, and all of it is held: then it may go out twice at once.
+    pub(super) fn is_all_here(&self) -> bool {
+        self.tape.is_whole() && self.body.is_end_stream()
+    }
+
     /// It will not be sent again: what goes on is not held any more.
     pub(super) fn forget(&mut self) {
         self.tape.forget();

@@ -59,6 +59,11 @@ impl Tape {
         self.is_whole = false;
     }
 
+    /// Whether everything that was taken is held.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// Whether nothing was taken yet.
     pub(super) fn is_untouched(&self) -> bool {
         self.bytes == 0 && self.pieces.is_empty()
@@ -163,6 +168,20 @@ mod tests {
         assert_eq!(text(tape.poll(&mut second, || data("two"))).as_deref(), Some("one"));
         assert_eq!(text(tape.poll(&mut second, || data("two"))).as_deref(), Some("two"));
         assert_eq!((second.bytes(), tape.is_at_end(&second)), (6, true));
+    }
+
+    #[test]
+    fn what_is_all_here_goes_to_two_at_once() {
+        let mut tape = Tape::new(10);
+        let (mut one, mut other) = (tape.play(), tape.play());
+        for piece in ["one", "two"] {
+            assert_eq!(text(tape.poll(&mut one, || data(piece))).as_deref(), Some(piece));
+        }
+        assert!(tape.is_whole() && tape.is_at_end(&one) && !tape.is_at_end(&other));
+        for piece in ["one", "two"] {
+            assert_eq!(text(tape.poll(&mut other, || data("three"))).as_deref(), Some(piece));
+        }
+        assert!(tape.is_at_end(&other));
     }
 
     #[test]
