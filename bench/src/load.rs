@@ -4,6 +4,7 @@
 //! whoever needs more starts several.
 
 mod answer;
+mod beside;
 mod churn;
 pub(crate) mod compare;
 mod connection;
@@ -45,6 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
     match (&options.url, &options.slo) {
         (Some(target), Some(slo)) if options.find_max => find_max(options, target, slo),
         (Some(target), _) => load(options, target),
+        (None, _) if options.wrk.is_some() => beside::run(options),
         (None, _) => self_test(options),
     }
 }
@@ -140,7 +142,7 @@ const FIRST_RATE: f64 = 1_000.0;
 
 /// Two runs over the null server: as fast as can be, then at a rate.
 fn self_test(options: &Options) -> Result<Ended, Error> {
-    let target = Target::at(null::start(1)?);
+    let target = Target::at(null::start(1, None)?);
     pin(0);
     let plan = Plan::of(options, &target)?;
     let closed = Shape { pace: Pace::Think(Duration::ZERO), warm_up: Duration::from_millis(500), ..shape(options) };

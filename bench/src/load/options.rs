@@ -173,6 +173,11 @@ pub(crate) struct Options {
     /// Measure the load itself: against a server that only answers, on another CPU
     #[arg(long, conflicts_with = "url")]
     pub(super) self_test: bool,
+
+    /// With --self-test: take turns with wrk before the same servers, as many rounds, and compare the percentiles of both
+    #[arg(long, value_name = "ROUNDS", requires = "self_test", value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(conflicts_with_all = ["rate", "ramp", "think", "http2", "grpc", "mix", "tenants", "requests", "samples", "output"])]
+    pub(super) wrk: Option<u32>,
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {

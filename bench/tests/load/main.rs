@@ -1,6 +1,7 @@
 //! `bulkhead-bench load` as its user meets it, before servers that misbehave in one way each.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+mod beside;
 mod compared;
 mod http1;
 mod http2;
