@@ -20,10 +20,12 @@ mod platform;
 mod service;
 mod identity;
 mod role;
+mod pattern;
 mod rule;
 pub(crate) mod binding;
 mod limit;
 mod security;
+mod feature;
 mod tenant;
 mod settle;
 

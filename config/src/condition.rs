@@ -12,8 +12,8 @@ mod cel;
 
 pub use asked::{Asked, Fields, Found, Kept, NOTHING, VALUE_BYTES_MAX};
 pub(crate) use asked::{decoded, parameter};
-pub(crate) use cel::Inquiry;
 pub use cel::{Condition, Fault};
+pub(crate) use cel::{Inquiry, PATTERN_BYTES_MAX, Pattern};
 pub use matcher::Matchers;
 pub(crate) use matcher::{ANY_OF_MAX, ClaimTest, FieldTest, MATCHERS_MAX, Matcher, Named};
 

@@ -237,9 +237,9 @@ fn judge<T: Trace>(slice: &Slice, route: &Route, held: RoleSet, facts: &Facts<'_
         let misses = ask::<T>(&Question { slice, rule, held, facts });
         trace.rule(&rule.id, misses);
         if T::LISTENS
-            && let Some(when) = &rule.when
+            && let Some(asks) = &rule.when
         {
-            tell(&Question { slice, rule, held, facts }, when, trace);
+            tell(&Question { slice, rule, held, facts }, &asks.when, trace);
         }
         if misses.is_match() && verdict.is_none() {
             verdict = Some(match rule.id.effect {
@@ -276,7 +276,7 @@ const QUESTIONS: [(Miss, Holds); 7] = [
 impl<'a> Question<'a> {
     /// Rules without conditions have none to fail.
     fn when(&self, holds: impl FnOnce(&'a When) -> bool) -> bool {
-        self.rule.when.as_deref().is_none_or(holds)
+        self.rule.when.as_deref().is_none_or(|asks| holds(&asks.when))
     }
 
     fn matchers(&self, when: &When) -> Option<bool> {
@@ -284,7 +284,8 @@ impl<'a> Question<'a> {
     }
 
     fn inquiry(&self) -> Inquiry<'a> {
-        Inquiry { slice: self.slice, facts: self.facts, claims: condition::claims(self.facts, self.rule.id.scope) }
+        let patterns = self.rule.when.as_deref().map_or(&[][..], |asks| &asks.patterns);
+        Inquiry { slice: self.slice, facts: self.facts, claims: condition::claims(self.facts, self.rule.id.scope), patterns }
     }
 
     fn condition(&self, condition: &'a Condition) -> bool {

@@ -27,12 +27,15 @@ pub use platform::{
     RouteIndex, SaidIn, Scheme, SecurityHeaders, Service, Step, TlsVersion, Unseen, Upstream, UpstreamTls, Variable,
 };
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
-pub(crate) use policy::{Binding, CompiledRule, MethodSet, PolicyId};
+pub(crate) use policy::{Asks, Binding, CompiledRule, MethodSet, PolicyId};
 pub use revoked::Revoked;
 pub use shadow::Shadow;
 
 /// Roles one tenant can hold, its own and the platform's together: the bits of a [`RoleSet`].
 pub const ROLES_MAX: usize = 256;
+
+/// Features one tenant can have, its plan's and its own together; conditions that go through them are reckoned with so many.
+pub const FEATURES_MAX: usize = 256;
 
 /// Which state of the declared documents a snapshot is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

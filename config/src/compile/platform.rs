@@ -9,7 +9,7 @@ use super::mistake::{Hinted, Mistakes, in_document};
 use super::role::RoleTable;
 use super::rule::RuleTable;
 use super::security::Security;
-use super::{binding, identity, limit, rule, security, service};
+use super::{binding, feature, identity, limit, rule, security, service};
 use crate::declared::{Body, Document};
 use crate::diagnostic::{Diagnostics, Spanned};
 use crate::name::{Feature, Host, PlanName, TenantId};
@@ -58,7 +58,7 @@ pub(super) fn compile(documents: &Documents, mode: Mode, before: &Ground) -> Res
     let services = service::compile(documents, &before.platform.services, &mut mistakes);
     let identities = identity::compile(documents, Scope::Platform, &before.platform.issuers, &mut mistakes);
     let roles = RoleTable::of_platform(documents, &mut mistakes);
-    let rules = rule::of_platform(documents, &roles, &services.routes, &mut mistakes);
+    let rules = rule::of_platform(documents, &roles, &services.routes, &before.rules, &mut mistakes);
     let bindings = binding::compile(documents, Scope::Platform, &roles, &[], &mut mistakes).into();
     let security = security::of_platform(documents, &mut mistakes);
     service::warn_of_unbelieved_headers(documents, &security.trusted_hops, &mut mistakes);
@@ -69,6 +69,7 @@ pub(super) fn compile(documents: &Documents, mode: Mode, before: &Ground) -> Res
         names.check(document, &cache.applies_to, &mut mistakes);
     }
     let default_plan = default_plan(documents, &mut mistakes);
+    let features = feature::of_plans(documents, &mut mistakes);
     let mut ground = Ground {
         planless: Arc::clone(&before.planless),
         named_tenants: quotas.iter().flat_map(|quota| quota.tenants().iter().cloned()).collect(),
@@ -99,7 +100,7 @@ pub(super) fn compile(documents: &Documents, mode: Mode, before: &Ground) -> Res
         default_plan,
     };
     mistakes.mistakes.into_result(())?;
-    ground.add_plans(documents, before);
+    ground.add_plans(documents, features, before);
     Ok(ground)
 }
 
@@ -184,15 +185,12 @@ impl Ground {
     }
 
     /// Policies of the plans, each once for all its tenants.
-    fn add_plans(&mut self, documents: &Documents, before: &Ground) {
+    fn add_plans(&mut self, documents: &Documents, mut features: feature::ByPlan, before: &Ground) {
         self.planless = self.shared_policy(None, Some(&before.planless));
         for (_, plan) in documents.plans() {
-            let mut features: Vec<Feature> = plan.features.iter().map(|feature| feature.value.clone()).collect();
-            features.sort();
-            features.dedup();
             let policy = self.shared_policy(Some(&plan.name), before.plans.get(&plan.name).map(|plan| &plan.policy));
             let compiled = Plan {
-                features: features.into(),
+                features: features.remove(&plan.name).unwrap_or_default(),
                 api_quota_per_hour: plan.api_quota_per_hour.as_ref().map(|quota| Limit::from(quota.value)),
                 storage_quota_gb: plan.storage_quota_gb.as_ref().map(|quota| quota.value),
                 shadow: if plan.enforce.is_shadow() { Shadow::FEATURE.and(Shadow::HOURLY_QUOTA) } else { Shadow::NONE },

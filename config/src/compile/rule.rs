@@ -4,8 +4,9 @@
 
 use super::documents::Documents;
 use super::mistake::{Count, Hinted, Mistakes, at};
+use super::pattern::Patterns;
 use super::role::RoleTable;
-use crate::declared::role::{Rule, TimeWindow, When};
+use crate::declared::role::{Rule, TimeWindow};
 use crate::declared::{Document, Role};
 use crate::diagnostic::Spanned;
 use crate::path::{Pattern, Relation};
@@ -23,8 +24,14 @@ const CONDITION_SHOWN: usize = 200;
 pub(super) type RuleTable = Arc<[Arc<[CompiledRule]>]>;
 
 /// The rules of the platform's roles.
-pub(super) fn of_platform(documents: &Documents, roles: &RoleTable, routes: &[Arc<Route>], mistakes: &mut Mistakes) -> RuleTable {
-    let own = spread(documents, Scope::Platform, roles, routes, mistakes);
+pub(super) fn of_platform(
+    documents: &Documents,
+    roles: &RoleTable,
+    routes: &[Arc<Route>],
+    before: &RuleTable,
+    mistakes: &mut Mistakes,
+) -> RuleTable {
+    let own = spread(documents, Scope::Platform, roles, routes, before, mistakes);
     own.into_iter().map(|rules| denies_first(&[], rules)).collect()
 }
 
@@ -34,12 +41,13 @@ pub(super) fn of_tenant(
     documents: &Documents,
     roles: &RoleTable,
     routes: &[Arc<Route>],
+    before: &[Arc<[CompiledRule]>],
     mistakes: &mut Mistakes,
 ) -> RuleTable {
     if documents.roles().next().is_none() {
         return Arc::clone(platform);
     }
-    let own = spread(documents, Scope::Tenant, roles, routes, mistakes);
+    let own = spread(documents, Scope::Tenant, roles, routes, before, mistakes);
     let merged = platform.iter().zip(own).map(|(theirs, ours)| match ours.is_empty() {
         true => Arc::clone(theirs),
         false => denies_first(theirs, ours),
@@ -60,8 +68,10 @@ fn spread(
     scope: Scope,
     roles: &RoleTable,
     routes: &[Arc<Route>],
+    before: &[Arc<[CompiledRule]>],
     mistakes: &mut Mistakes,
 ) -> Vec<Vec<CompiledRule>> {
+    let mut patterns = Patterns::new(scope, before);
     let mut by_route = vec![Vec::new(); routes.len()];
     let mut count = Count::new("rules", RULES_MAX);
     let mut places = Count::new("places of rules on routes", PLACES_MAX);
@@ -76,7 +86,7 @@ fn spread(
         for (effect, rule) in rules {
             let Some(methods) = methods(document, rule, mistakes) else { continue };
             let id = Arc::new(id(document, role, scope, effect, rule));
-            let when = (rule.when != When::default()).then(|| Arc::new(rule.when.clone()));
+            let when = patterns.asks(document, rule, &id.text, mistakes);
             let mut touched = 0;
             for (route, rules) in routes.iter().zip(&mut by_route) {
                 let Some(paths) = on_route(&rule.paths, &route.pattern) else { continue };

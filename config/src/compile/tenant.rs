@@ -5,10 +5,10 @@ use super::limit::{LimitTable, Names};
 use super::mistake::{Hinted, Mistakes, at, in_document};
 use super::platform::{Ground, Plan};
 use super::role::RoleTable;
-use super::{binding, identity, limit, rule, security};
+use super::{binding, feature, identity, limit, rule, security};
 use crate::declared::{Document, Kind, Tenant, TenantState};
 use crate::diagnostic::Diagnostics;
-use crate::name::{Feature, Host, PlanName, TenantId};
+use crate::name::{Host, PlanName, TenantId};
 use crate::snapshot::{LimitSpec, Platform, Policy, PolicyId, Route, Scope, Shadow, Slice, SliceState, Written};
 use crate::unit::Limit;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) fn compile(id: &TenantId, documents: &Documents, ground: &Ground, bef
         hosts: hosts(documents),
         plan: name.cloned(),
         state: SliceState::Declared(tenant.state),
-        features: features(tenant, plan),
+        features: feature::of_tenant(document, tenant, plan, &mut mistakes),
         api_quota_per_hour: own_quota.or(plan.and_then(|plan| plan.api_quota_per_hour)),
         storage_quota_gb: own_storage.or(plan.and_then(|plan| plan.storage_quota_gb)),
         policy,
@@ -89,6 +89,7 @@ fn own_policy(
     mistakes: &mut Mistakes,
 ) -> Arc<Policy> {
     let issuers_before = before.map_or(&[][..], |policy| &policy.issuers);
+    let rules_before = before.map_or(&[][..], |policy| &policy.rules);
     let identities = identity::compile(documents, Scope::Tenant, issuers_before, mistakes);
     if ground.platform.api_key_header().is_none() {
         identity::warn_of_unheard_keys(documents, mistakes);
@@ -102,7 +103,7 @@ fn own_policy(
         id: PolicyId::fresh(),
         platform_bindings: Arc::clone(&ground.bindings),
         own_bindings: binding::compile(documents, Scope::Tenant, &roles, &identities.api_keys, mistakes),
-        rules: rule::of_tenant(&ground.rules, documents, &roles, ground.routes(), mistakes),
+        rules: rule::of_tenant(&ground.rules, documents, &roles, ground.routes(), rules_before, mistakes),
         roles: roles.infos,
         limits: limits.limits,
         limits_by_route: limits.by_route,
@@ -116,18 +117,6 @@ fn own_policy(
         cors: security.cors,
     };
     Arc::new(policy.continuing(before))
-}
-
-/// The plan's features and the tenant's own, sorted; the plan's list itself where nothing is added.
-fn features(tenant: &Tenant, plan: Option<&Plan>) -> Arc<[Feature]> {
-    let plans = plan.map_or_else(Arc::default, |plan| Arc::clone(&plan.features));
-    if tenant.features.is_empty() {
-        return plans;
-    }
-    let mut all: Vec<Feature> = plans.iter().cloned().chain(tenant.features.iter().map(|feature| feature.value.clone())).collect();
-    all.sort();
-    all.dedup();
-    all.into()
 }
 
 fn hosts(documents: &Documents) -> Arc<[Host]> {

@@ -14,6 +14,7 @@ mod check;
 mod literal;
 mod call;
 mod macros;
+mod pattern;
 mod tree;
 mod value;
 mod convert;
@@ -21,6 +22,7 @@ mod moment;
 mod eval;
 
 pub(crate) use eval::Inquiry;
+pub(crate) use pattern::{BYTES_MAX as PATTERN_BYTES_MAX, Pattern};
 pub(crate) use value::Failure;
 
 use std::fmt;
@@ -51,6 +53,8 @@ struct Compiled {
     /// What it reads: each of these is told by `explain`.
     named: Vec<Tree>,
     headers: Vec<Box<str>>,
+    /// Texts of its patterns, by number.
+    patterns: Vec<Arc<str>>,
     reads_the_request: bool,
     cost: u32,
 }
@@ -102,6 +106,11 @@ impl Condition {
     /// Names of the header fields it reads.
     pub(crate) fn headers(&self) -> impl Iterator<Item = &str> {
         self.compiled.headers.iter().map(|name| &**name)
+    }
+
+    /// Texts of its patterns, by the numbers that [`Inquiry::patterns`] goes by.
+    pub(crate) fn patterns(&self) -> &[Arc<str>] {
+        &self.compiled.patterns
     }
 
     /// Whether it reads something that only the request itself knows.

@@ -5,7 +5,7 @@
 //!
 //! Cost: per request; tables by route index, bits for roles, nothing allocated.
 
-use crate::condition::{Asked, Kept};
+use crate::condition::{self, Asked, Kept};
 use crate::declared::role::When;
 use crate::declared::{Counted, Per, Subject};
 use crate::name::{DocumentName, KeyId, LimitName, RoleName, TenantId};
@@ -133,7 +133,22 @@ pub(crate) struct CompiledRule {
     pub(crate) methods: MethodSet,
     /// `None`: the pattern covers the whole route; else one of these must match the path.
     pub(crate) paths: Option<Box<[Pattern]>>,
-    pub(crate) when: Option<Arc<When>>,
+    pub(crate) when: Option<Arc<Asks>>,
+}
+
+/// What a rule asks beside method and path, ready to be asked.
+#[derive(Debug)]
+pub(crate) struct Asks {
+    pub(crate) when: When,
+    /// Patterns of its condition, by number; one that stands in many rules of a part is there once.
+    pub(crate) patterns: Box<[Arc<condition::Pattern>]>,
+}
+
+/// Patterns follow from the text of the condition.
+impl PartialEq for Asks {
+    fn eq(&self, other: &Self) -> bool {
+        self.when == other.when
+    }
 }
 
 /// Methods as bits; tokens beyond the registered ones are listed.
@@ -378,7 +393,8 @@ impl Policy {
     /// What rules on this route read of a request, so that its decision can be made again; most read nothing of it.
     #[must_use]
     pub fn keep(&self, route: RouteIndex, asked: &Asked<'_>) -> Option<Arc<Kept>> {
-        let reading = || self.rules_of(route).iter().filter_map(|rule| rule.when.as_deref()).filter(|when| when.reads_the_request());
+        let reading =
+            || self.rules_of(route).iter().filter_map(|rule| Some(&rule.when.as_deref()?.when)).filter(|when| when.reads_the_request());
         reading().next()?;
         Some(Arc::new(Kept::of(asked, reading().flat_map(When::headers))))
     }

@@ -7,6 +7,7 @@ mod decisions;
 mod explanations;
 mod shadow;
 mod mistakes;
+mod bounds;
 mod edges;
 mod quarantine;
 mod swaps;

@@ -6,19 +6,11 @@ use super::convert::convert;
 use super::moment::{PARTS, Part as MomentPart};
 use super::name::Type;
 use super::parse::{Expr, Kind};
+use super::pattern;
 use super::tree::{Into, Op, Quantifier, Within};
 use crate::diagnostic::nearest;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
-use regex_automata::dfa::{StartKind, dense};
-use regex_automata::nfa::thompson;
-use regex_automata::util::syntax;
-
-/// Bytes that a compiled pattern may take, and that compiling it may.
-const PATTERN_BYTES_MAX: usize = 64 << 10;
-const PATTERN_WORK_BYTES_MAX: usize = 512 << 10;
-/// Bytes of a written pattern.
-const PATTERN_TEXT_BYTES_MAX: usize = 256;
 
 const MACROS: [&str; 5] = ["all", "exists", "exists_one", "filter", "map"];
 const CONVERSIONS: [(&str, Into, Type); 6] = [
@@ -133,18 +125,27 @@ impl Checker {
         self.make(at, Op::Text(Box::new([text, part]), within), Type::Bool, cost)
     }
 
-    fn matches(&mut self, at: &At, of: &Expr, pattern: &Expr) -> Part {
+    fn matches(&mut self, at: &At, of: &Expr, pattern_of: &Expr) -> Part {
         let of = self.part(of);
         self.must_be(&of, &Type::Text, "what a pattern is matched with");
-        let Kind::Text(written) = &pattern.kind else {
-            return self.wrong(&pattern.at, "a pattern is written there, not computed", "write it in quotes");
+        let Kind::Text(written) = &pattern_of.kind else {
+            return self.wrong(&pattern_of.at, "a pattern is written there, not computed", "write it in quotes");
         };
-        let compiled = match compile(written) {
-            Ok(compiled) => compiled,
-            Err((message, hint)) => return self.wrong(&pattern.at, message, hint),
-        };
+        if let Err((message, hint)) = pattern::is_good(written) {
+            return self.wrong(&pattern_of.at, message, hint);
+        }
+        let number = self.number_of(written);
         let cost = of.cost.saturating_add(price::PATTERN);
-        self.make(at, Op::Matches(Box::new(of.tree), compiled), Type::Bool, cost)
+        self.make(at, Op::Matches(Box::new(of.tree), number), Type::Bool, cost)
+    }
+
+    /// The number that a condition has for a pattern: its parts do not hold it, as its automaton is made later.
+    fn number_of(&mut self, written: &str) -> usize {
+        let known = self.patterns.iter().position(|known| **known == *written);
+        known.unwrap_or_else(|| {
+            self.patterns.push(written.into());
+            self.patterns.len() - 1
+        })
     }
 
     fn in_block(&mut self, at: &At, address: &Expr, block: &Expr) -> Part {
@@ -234,31 +235,4 @@ fn example(into: Into) -> &'static str {
         Into::Span => "write it like `duration(\"1h30m\")`, with h, m, s, ms, us or ns",
         Into::Text => "write it in quotes",
     }
-}
-
-/// A pattern as an automaton that looks at each byte once: no text takes long, and none makes it allocate.
-fn compile(written: &str) -> Result<Box<dense::DFA<Vec<u32>>>, (String, String)> {
-    let too_large = || {
-        let message = "the pattern is too large".to_owned();
-        (message, format!("at most {PATTERN_TEXT_BYTES_MAX} bytes, few repetitions, and {PATTERN_BYTES_MAX} bytes once it is compiled"))
-    };
-    if written.len() > PATTERN_TEXT_BYTES_MAX {
-        return Err(too_large());
-    }
-    let syntax = syntax::Config::new().unicode(false).utf8(false).nest_limit(32);
-    // The syntax is looked at apart: its mistakes are told, those of size have one sentence.
-    if let Err(mistake) = syntax::parse_with(written, &syntax) {
-        let told = mistake.to_string();
-        let why = told.rsplit("error: ").next().unwrap_or_default().trim().to_owned();
-        return Err((
-            format!("the pattern is none: {why}"),
-            "write a regular expression in RE2's syntax, with classes of ASCII".to_owned(),
-        ));
-    }
-    let limits = dense::Config::new()
-        .start_kind(StartKind::Unanchored)
-        .dfa_size_limit(Some(PATTERN_BYTES_MAX))
-        .determinize_size_limit(Some(PATTERN_WORK_BYTES_MAX));
-    let nfa = thompson::Config::new().utf8(false).nfa_size_limit(Some(PATTERN_WORK_BYTES_MAX));
-    dense::Builder::new().syntax(syntax).thompson(nfa).configure(limits).build(written).map(Box::new).map_err(|_| too_large())
 }

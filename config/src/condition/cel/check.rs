@@ -7,10 +7,15 @@ use super::value::Value;
 use super::{At, COST_MAX, Compiled, FAULTS_MAX, Fault};
 use crate::declared::header_is_good;
 use crate::diagnostic::nearest;
+use crate::snapshot::FEATURES_MAX;
+use crate::text::Budget;
 use std::borrow::Cow;
+use std::sync::Arc;
 
-/// Items that a list of a token, or the features of a tenant, are reckoned with: what a token may hold at the most.
-const ITEMS_RECKONED: u32 = 300;
+/// Values that a claim is reckoned with, those in it among them: what a token may hold at the most.
+const VALUES_RECKONED: u32 = Budget::TOKEN.nodes as u32;
+/// Items that the features of a tenant are reckoned with.
+const FEATURES_RECKONED: u32 = FEATURES_MAX as u32;
 
 /// What each part costs; the table in `CONDITIONS.md` says the same.
 pub(super) mod price {
@@ -47,25 +52,26 @@ impl Part {
 
 /// Checks a whole condition.
 pub(super) fn check(expr: &Expr) -> Result<Compiled, (Fault, Vec<Fault>)> {
-    let mut checker =
-        Checker { faults: Vec::new(), items: Vec::new(), named: Vec::new(), headers: Vec::new(), reads: false, is_dear: false };
+    let mut checker = Checker::default();
     let part = checker.part(expr);
     checker.must_be(&part, &Type::Bool, "a condition");
-    let Checker { mut faults, named, headers, reads, .. } = checker;
+    let Checker { mut faults, named, headers, patterns, reads, .. } = checker;
     faults.sort_by_key(|fault| fault.at);
     let mut faults = faults.into_iter();
     if let Some(first) = faults.next() {
         return Err((first, faults.collect()));
     }
-    Ok(Compiled { tree: part.tree, named, headers, reads_the_request: reads, cost: part.cost })
+    Ok(Compiled { tree: part.tree, named, headers, patterns, reads_the_request: reads, cost: part.cost })
 }
 
+#[derive(Default)]
 pub(super) struct Checker {
     faults: Vec<Fault>,
     /// The items of the macros around.
     pub(super) items: Vec<Item>,
     named: Vec<Tree>,
     headers: Vec<Box<str>>,
+    pub(super) patterns: Vec<Arc<str>>,
     reads: bool,
     is_dear: bool,
 }
@@ -86,7 +92,7 @@ impl Checker {
             let message = format!("this costs up to {cost}, more than the {COST_MAX} that a condition may cost");
             self.wrong(at, message, "ask less of each item of a list; CONDITIONS.md tells what everything costs");
         }
-        let weight = if kind.is_plain() { 1 } else { ITEMS_RECKONED };
+        let weight = if kind.is_plain() { 1 } else { VALUES_RECKONED };
         Part { tree: Tree { at: at.clone(), op }, kind, cost, items: weight, weight }
     }
 
@@ -153,7 +159,10 @@ impl Checker {
         self.reads |= known.is_kept();
         let part = self.make(at, Op::Known(known), known.type_of(), price::PART);
         self.told(&part);
-        part
+        match known {
+            Known::TenantFeatures => Part { items: FEATURES_RECKONED, weight: FEATURES_RECKONED + 1, ..part },
+            _ => part,
+        }
     }
 
     /// What `explain` tells the value of: whatever is read that depends on no item of a macro.

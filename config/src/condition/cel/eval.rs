@@ -3,16 +3,16 @@
 //! Cost: bounded by the cost that was checked; recursion no deeper than the parser lets in.
 
 use super::convert::convert;
+use super::pattern::Pattern;
 use super::tree::{Arithmetic, Known, Op, Order, Quantifier, Tree, Within};
 use super::value::{List, Map, Outcome, Value, fail};
 use crate::condition::{Found, decoded, parameter};
 use crate::decide::Facts;
 use crate::snapshot::Slice;
 use crate::text::{Key, Node};
-use regex_automata::Input;
-use regex_automata::dfa::Automaton;
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 const NOT_THERE: &str = "not there";
 const WRONG_TYPE: &str = "of a type that does not fit there";
@@ -26,6 +26,8 @@ pub(crate) struct Inquiry<'a> {
     pub(crate) facts: &'a Facts<'a>,
     /// The claims that its rule may count.
     pub(crate) claims: &'a [(Key, Node)],
+    /// Its patterns, by number.
+    pub(crate) patterns: &'a [Arc<Pattern>],
 }
 
 /// The item of a macro, and those of the macros around it.
@@ -103,9 +105,8 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
             Value::Map(map) => size(map.len()),
             _ => return fail(at, WRONG_TYPE),
         },
-        Op::Matches(of, pattern) => match eval(of, scope, items)? {
-            // It never quits: no byte was told to make it.
-            Value::Text(text) => Value::Bool(pattern.try_search_fwd(&Input::new(&*text).earliest(true)).is_ok_and(|found| found.is_some())),
+        Op::Matches(of, number) => match (eval(of, scope, items)?, scope.patterns.get(*number)) {
+            (Value::Text(text), Some(pattern)) => Value::Bool(pattern.is_in(&text)),
             _ => return fail(at, WRONG_TYPE),
         },
         Op::InBlock(of, block) => match eval(of, scope, items)? {

@@ -5,7 +5,6 @@ use super::moment::Part;
 use super::value::Value;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
-use regex_automata::dfa::dense::DFA;
 
 /// One part of a condition, with its place in the text.
 #[derive(Debug, Clone)]
@@ -52,7 +51,8 @@ pub(super) enum Op {
     /// Whether one string is somehow in another.
     Text(Box<[Tree; 2]>, Within),
     Size(Box<Tree>),
-    Matches(Box<Tree>, Box<DFA<Vec<u32>>>),
+    /// Whether a pattern, by its number, is somewhere in a string.
+    Matches(Box<Tree>, usize),
     InBlock(Box<Tree>, IpNet),
     Convert(Box<Tree>, Into),
     /// A part of a moment, by the clock of a zone; or of a duration.
