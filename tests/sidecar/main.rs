@@ -18,6 +18,7 @@ mod introspection;
 mod jwks;
 mod jwt_table;
 mod kept_apart;
+mod load;
 mod many_tenants;
 mod observed;
 mod proxy_protocol;

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tokio_stream::StreamExt as _;
 
-struct Up {
-    folder: tempfile::TempDir,
+/// A running `bulkhead up` with the demo, in a folder of its own.
+pub(super) struct Up {
+    pub(super) folder: tempfile::TempDir,
     process: Process,
 }
 
 impl Up {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(binary("bulkhead"));
         command.arg("up").arg("--data-dir").arg(folder.path().join("data"));
@@ -26,11 +27,11 @@ impl Up {
         up
     }
 
-    fn data(&self) -> std::path::PathBuf {
+    pub(super) fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         eventually("it is serving", || {
             let text = std::fs::read(self.data().join("addresses.json")).ok()?;
             let value: serde_json::Value = serde_json::from_slice(&text).ok()?;
@@ -49,10 +50,12 @@ impl Up {
         command.output().unwrap()
     }
 
-    fn shell(&self, line: &str) -> Output {
+    /// Runs a line for the shell with our binaries on its path, in this folder, where `data` is the data directory.
+    pub(super) fn shell(&self, line: &str) -> Output {
         let path = format!("{}:{}", binary("bulkhead").parent().unwrap().display(), std::env::var("PATH").unwrap());
         Command::new("sh")
             .args(["-c", line])
+            .current_dir(self.folder.path())
             .env("XDG_CONFIG_HOME", self.folder.path().join("config"))
             .env("HOME", self.folder.path())
             .env("PATH", path)

@@ -16,7 +16,7 @@ pub fn binary(name: &str) -> PathBuf {
     // target/<profile>/deps/sidecar-… → target/<profile>/
     let folder = here.parent().and_then(|deps| deps.parent()).expect("tests lie in <profile>/deps");
     let path = folder.join(name);
-    assert!(path.exists(), "{} is not built; run: cargo build -p bulkhead -p bulkhead-sidecar", path.display());
+    assert!(path.exists(), "{} is not built; run: cargo build -p bulkhead -p bulkhead-sidecar -p bulkhead-bench", path.display());
     path
 }
 
