@@ -5,6 +5,7 @@
 
 pub mod name;
 pub mod spiffe;
+pub mod seal;
 pub mod web_url;
 pub mod diagnostic;
 pub mod text;
