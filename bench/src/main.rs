@@ -3,6 +3,7 @@
 mod load;
 mod memory;
 mod sidecar;
+mod tenants;
 mod versus;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +38,8 @@ enum Command {
     Versus(versus::Options),
     #[command(after_help = EXIT_CODES)]
     Memory(memory::Options),
+    #[command(after_help = EXIT_CODES)]
+    Tenants(tenants::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Report(options) => load::report::run(options),
         Command::Versus(options) => versus::run(options),
         Command::Memory(options) => memory::run(options),
+        Command::Tenants(options) => tenants::run(options),
     };
     match ended {
         Ok(versus::Ended::Done) => ExitCode::SUCCESS,

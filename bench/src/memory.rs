@@ -3,9 +3,9 @@
 //! Resident memory (`VmRSS`) of a sidecar with one worker, once it has come to rest. What is common to all connections is paid by
 //! the first fifty, before anything is counted.
 
-use crate::sidecar::{Sidecar, service, unusable};
-use crate::versus::step::{Error, Steps};
-use crate::versus::{Ended, built_sidecar};
+use crate::sidecar::{Sidecar, service, sidecar_under_test, unusable};
+use crate::versus::Ended;
+use crate::versus::step::Error;
 use clap::Args;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -67,15 +67,7 @@ impl Figure {
 
 /// From an empty target folder to the table.
 pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
-    let program = match &options.sidecar {
-        Some(file) if file.is_file() => file.clone(),
-        Some(file) => return Err(Error::Absent { what: file.display().to_string(), brings: "leave out --sidecar to have it built" }),
-        None => {
-            let built_from = Path::new(env!("CARGO_MANIFEST_DIR"));
-            let repo = options.repo.clone().unwrap_or_else(|| built_from.parent().unwrap_or(built_from).to_owned());
-            built_sidecar(&mut Steps::new()?, &repo, options.no_build)?
-        }
-    };
+    let program = sidecar_under_test(options.sidecar.as_deref(), options.repo.as_deref(), options.no_build)?;
     let most = options.connections.iter().copied().max().unwrap_or_default();
     allow_files(u64::from(most) + u64::from(WARM_UP) + 256)?;
     let figures = measure(&program, &options.connections)?;
@@ -87,7 +79,7 @@ fn measure(program: &Path, connections: &[u32]) -> Result<Vec<Figure>, Error> {
     let service = service()?;
     let mut figures = Vec::new();
     for &count in connections {
-        let sidecar = Sidecar::start(program, &documents(service, 1))?;
+        let sidecar = start(program, &documents(service, 1))?;
         let address = sidecar.address().ok_or_else(|| absent("the sidecar's listener"))?;
         let _first = hold(address, 0..WARM_UP)?;
         let before = sidecar.resident()?;
@@ -96,11 +88,15 @@ fn measure(program: &Path, connections: &[u32]) -> Result<Vec<Figure>, Error> {
         drop(held);
         figures.push(Figure { of: format!("an idle keep-alive connection, of {count}"), bytes: each, at_most: Some(CONNECTION_MAX) });
     }
-    let one = Sidecar::start(program, &documents(service, 1))?.resident()?;
-    let many = Sidecar::start(program, &documents(service, 1 + TENANTS))?.resident()?;
+    let one = start(program, &documents(service, 1))?.resident()?;
+    let many = start(program, &documents(service, 1 + TENANTS))?.resident()?;
     figures.push(Figure { of: format!("{TENANTS} tenants"), bytes: grown(one, many), at_most: None });
     figures.insert(0, Figure { of: "a sidecar at rest".to_owned(), bytes: grown(0, one), at_most: Some(REST_MAX) });
     Ok(figures)
+}
+
+fn start(program: &Path, documents: &str) -> Result<Sidecar, Error> {
+    Sidecar::start(program, &[("all.yaml", documents)])
 }
 
 #[expect(clippy::cast_precision_loss, reason = "bytes of a process; a few of them make no difference")]
