@@ -46,6 +46,17 @@ pub enum Error {
         /// The key.
         key: Key,
     },
+    /// A change set puts and deletes single keys, for good.
+    #[error("a change set puts and deletes single keys, without leases: read before it, and name each key that shall go")]
+    Unsuited,
+    /// An entry of ours does not read: somebody else wrote it, or a newer version.
+    #[error("the entry {key:?} does not read: {what}; it was written by a newer version, or past Bulkhead")]
+    Malformed {
+        /// The entry.
+        key: Key,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// There is no such lease, or no longer.
     #[error("lease {lease} has ended, or never was: grant a new one and put its keys again")]
     NoLease {

@@ -12,7 +12,10 @@ mod model;
 mod txn;
 mod error;
 mod clock;
+mod framed;
 mod embedded;
+pub mod change_set;
+pub mod history;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::{Embedded, OpenError, Options};

@@ -1,5 +1,6 @@
 //! The tables of the file, and how a row is written. A row that does not read back is damage, never an empty answer.
 
+use crate::framed;
 use crate::model::{Entry, Event, Key, LeaseId, Revision};
 use bytes::{Buf, BufMut, Bytes};
 use redb::TableDefinition;
@@ -47,7 +48,7 @@ pub(super) fn entry_row(entry: &Entry) -> Vec<u8> {
 
 /// The entry under `key` whose row this is.
 pub(super) fn entry(key: Key, row: &[u8]) -> Result<Entry, BadRow> {
-    read_entry(key, Bytes::copy_from_slice(row)).map_err(|()| BadRow("the row of an entry is too short"))
+    read_entry(key, Bytes::copy_from_slice(row)).ok_or(BadRow("the row of an entry is too short"))
 }
 
 /// What one revision did.
@@ -60,9 +61,9 @@ pub(super) fn history_row(events: &[Event]) -> Vec<u8> {
             Event::Delete { previous } => (DELETE, None, Some(previous)),
         };
         row.put_u8(kind);
-        put_long(&mut row, event.key().as_bytes());
+        framed::put(&mut row, event.key().as_bytes());
         for entry in [entry, previous].into_iter().flatten() {
-            put_long(&mut row, &entry_row(entry));
+            framed::put(&mut row, &entry_row(entry));
         }
     }
     row
@@ -73,20 +74,20 @@ pub(super) fn events(row: &[u8]) -> Result<Vec<Event>, BadRow> {
     let mut rest = Bytes::copy_from_slice(row);
     let mut events = Vec::new();
     while rest.has_remaining() {
-        events.push(read_event(&mut rest).map_err(|()| BadRow("the row of a revision does not read"))?);
+        events.push(read_event(&mut rest).ok_or(BadRow("the row of a revision does not read"))?);
     }
     Ok(events)
 }
 
-fn read_event(rest: &mut Bytes) -> Result<Event, ()> {
-    let kind = rest.try_get_u8().map_err(drop)?;
-    let key = Key::from(read_long(rest)?);
-    let mut next = || read_entry(key.clone(), read_long(rest)?);
+fn read_event(rest: &mut Bytes) -> Option<Event> {
+    let kind = rest.try_get_u8().ok()?;
+    let key = Key::from(framed::take(rest)?);
+    let mut next = || read_entry(key.clone(), framed::take(rest)?);
     match kind {
-        PUT => Ok(Event::Put { entry: next()?, previous: None }),
-        REPLACE => Ok(Event::Put { entry: next()?, previous: Some(next()?) }),
-        DELETE => Ok(Event::Delete { previous: next()? }),
-        _ => Err(()),
+        PUT => Some(Event::Put { entry: next()?, previous: None }),
+        REPLACE => Some(Event::Put { entry: next()?, previous: Some(next()?) }),
+        DELETE => Some(Event::Delete { previous: next()? }),
+        _ => None,
     }
 }
 
@@ -98,9 +99,9 @@ fn put_entry(row: &mut Vec<u8>, entry: &Entry) {
     row.put_slice(&entry.value);
 }
 
-fn read_entry(key: Key, mut row: Bytes) -> Result<Entry, ()> {
-    let mut number = || row.try_get_u64_le().map_err(drop);
-    Ok(Entry {
+fn read_entry(key: Key, mut row: Bytes) -> Option<Entry> {
+    let mut number = || row.try_get_u64_le().ok();
+    Some(Entry {
         key,
         create_revision: Revision::new(number()?),
         mod_revision: Revision::new(number()?),
@@ -108,17 +109,6 @@ fn read_entry(key: Key, mut row: Bytes) -> Result<Entry, ()> {
         lease: LeaseId::new(number()?),
         value: row,
     })
-}
-
-/// Bytes behind their number. A transaction is far below what 32 bits count.
-fn put_long(row: &mut Vec<u8>, bytes: &[u8]) {
-    row.put_u32_le(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-    row.put_slice(bytes);
-}
-
-fn read_long(rest: &mut Bytes) -> Result<Bytes, ()> {
-    let length = usize::try_from(rest.try_get_u32_le().map_err(drop)?).map_err(drop)?;
-    if length > rest.remaining() { Err(()) } else { Ok(rest.split_to(length)) }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub(crate) mod ranges;
 pub(crate) mod watches;
 pub(crate) mod leases;
 pub(crate) mod writers;
+pub(crate) mod change_sets;
 
 use bulkhead_store::{Batch, Entry, Error, Event, Key, Keys, Op, Range, Revision, Store, Txn, Watch};
 use std::any::Any;
@@ -131,6 +132,17 @@ macro_rules! suite {
             each_of_many_writers_gets_a_revision_of_its_own,
             a_counter_raised_by_many_loses_no_step,
             readers_see_whole_transactions_only,
+        }
+        $crate::conformance::suite! { $start; change_sets:
+            five_thousand_documents_are_one_change,
+            a_small_set_is_one_revision,
+            an_overtaken_set_changes_nothing,
+            what_no_set_can_hold_is_refused_before_it_is_staged,
+            the_largest_operation_alone_is_a_set,
+            readers_see_whole_sets_only,
+            a_set_cut_off_anywhere_is_there_whole_or_not_at_all,
+            an_abandoned_stage_is_collected_when_its_lease_has_ended,
+            a_page_of_the_past_shows_no_half_of_a_set,
         }
     };
     ($start:expr; $module:ident: $($case:ident,)+) => {
