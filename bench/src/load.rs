@@ -23,6 +23,7 @@ mod sketch;
 mod slo;
 mod tally;
 mod tls;
+mod view;
 
 use crate::sidecar::unusable;
 use crate::versus::Ended;
@@ -37,9 +38,9 @@ use rustix::time::{ClockId, clock_gettime};
 use samples::Samples;
 use serde_json::Value;
 use slo::Slo;
-use std::io::{IsTerminal as _, Write as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tally::Tally;
+use view::View;
 
 /// Loads, searches, or measures the load.
 pub(crate) fn run(options: &Options) -> Result<Ended, Error> {
@@ -187,10 +188,10 @@ fn pace(options: &Options) -> Pace {
 
 /// A run with the CPU time it took of this thread.
 fn timed(plan: &Plan, shape: Shape, samples: Option<Samples>) -> Result<(Tally, Duration), Error> {
-    let mut progress = Progress { terminal: std::io::stderr().is_terminal(), told: 0, whole: shape.duration };
+    let mut view = View::of(plan, shape.duration);
     let before = thread_cpu();
-    let tally = engine::run(plan, shape, samples, &mut |tally, now| progress.tell(tally, now))?;
-    progress.end();
+    let tally = engine::run(plan, shape, samples, &mut |tally, now| view.tell(tally, now))?;
+    view.end();
     Ok((tally, thread_cpu().saturating_sub(before)))
 }
 
@@ -205,42 +206,5 @@ fn pin(cpu: usize) {
     if cpu < CpuSet::MAX_CPU {
         cpus.set(cpu);
         let _ = sched_setaffinity(None, &cpus);
-    }
-}
-
-/// What is told while one waits: a line that is renewed on a terminal, elsewhere a line now and then.
-struct Progress {
-    terminal: bool,
-    told: usize,
-    whole: Duration,
-}
-
-impl Progress {
-    /// Seconds between two lines where they stay.
-    const PLAIN: usize = 10;
-
-    fn tell(&mut self, tally: &Tally, now: Instant) {
-        let done = tally.seconds.len();
-        let Some(last) = tally.seconds.last().filter(|_| done > self.told) else { return };
-        if !self.terminal && !done.is_multiple_of(Self::PLAIN) {
-            return;
-        }
-        self.told = done;
-        let share = (now.saturating_duration_since(tally.began).as_secs_f64() / self.whole.as_secs_f64()).min(1.0);
-        let filled = (share * 20.0) as usize;
-        let bar = format!("{}{}", "#".repeat(filled), ".".repeat(20_usize.saturating_sub(filled)));
-        let (p50, p99) = (result::short(last.p50), result::short(last.p99));
-        let line = format!("[{bar}] {done} s  {}/s  p50 {p50}  p99 {p99}  failed {}", last.answers, tally.of_all.failed());
-        // Whether anybody reads it makes no difference to the run.
-        let _ = match self.terminal {
-            true => write!(std::io::stderr(), "\r\x1b[K{line}"),
-            false => writeln!(std::io::stderr(), "{line}"),
-        };
-    }
-
-    fn end(&self) {
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
     }
 }

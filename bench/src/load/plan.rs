@@ -31,6 +31,7 @@ pub(crate) struct Plan {
 /// One tenant of the mix.
 pub(crate) struct Tenant {
     pub(crate) name: String,
+    weight: f64,
     /// Weights of this tenant and all before it, as a share of all: a number in `0..1` below it falls to this tenant.
     up_to: f64,
 }
@@ -93,8 +94,15 @@ impl Plan {
                 requests.push(Rc::new(kind.request(target, peer.protocol, &asker, names)?));
             }
         }
-        let kinds_up_to = shares_up_to(mix.requests.iter().map(|kind| kind.weight));
+        let kinds_up_to = shares_up_to(&mix.requests.iter().map(|kind| kind.weight).collect::<Vec<_>>());
         Ok(Self { peer, tenants, kinds_up_to, requests })
+    }
+
+    /// Places of so many tenants that ask most, those that ask alike in the order of the mix.
+    pub(crate) fn heaviest(&self, count: usize) -> Vec<usize> {
+        let mut weights: Vec<_> = self.tenants.iter().map(|tenant| tenant.weight).enumerate().collect();
+        weights.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+        weights.into_iter().take(count).map(|(place, _)| place).collect()
     }
 
     /// The request that two numbers in `0..1` fall to: the one tells the tenant, the other what it asks.
@@ -112,13 +120,13 @@ fn tenants(shares: &[Share], zipf: f64) -> Result<Vec<Tenant>, Error> {
     if let Some(twice) = shares.iter().find(|share| !seen.insert(&share.name)) {
         return Err(Error::Usage(format!("tenant `{}` stands twice in the mix: add up its weights", twice.name)));
     }
-    let weights = shares.iter().enumerate().map(|(rank, share)| share.weight / ((rank + 1) as f64).powf(zipf));
-    Ok(shares.iter().zip(shares_up_to(weights)).map(|(share, up_to)| Tenant { name: share.name.clone(), up_to }).collect())
+    let weights: Vec<_> = shares.iter().enumerate().map(|(rank, share)| share.weight / ((rank + 1) as f64).powf(zipf)).collect();
+    let tenants = shares.iter().zip(&weights).zip(shares_up_to(&weights));
+    Ok(tenants.map(|((share, weight), up_to)| Tenant { name: share.name.clone(), weight: *weight, up_to }).collect())
 }
 
 /// Of each weight, the share of all that it and those before it have.
-fn shares_up_to(weights: impl Iterator<Item = f64>) -> Vec<f64> {
-    let weights: Vec<f64> = weights.collect();
+fn shares_up_to(weights: &[f64]) -> Vec<f64> {
     let sum: f64 = weights.iter().sum();
     weights
         .iter()
@@ -205,9 +213,9 @@ fn tokens(file: &Path) -> Result<HashMap<String, String>, Error> {
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use clap::Parser;
+    use clap::Parser as _;
 
     #[derive(clap::Parser)]
     struct Line {
@@ -215,10 +223,18 @@ mod tests {
         options: Options,
     }
 
-    fn plan(line: &[&str]) -> Result<Plan, Error> {
+    /// The plan of a command line.
+    pub(in crate::load) fn plan(line: &[&str]) -> Result<Plan, Error> {
         let line = ["load", "http://127.0.0.1:9/base"].iter().chain(line);
         let options = Line::try_parse_from(line).unwrap().options;
         Plan::of(&options, options.url.as_ref().unwrap())
+    }
+
+    #[test]
+    fn the_heaviest_tenants_are_those_that_ask_most() {
+        let of = |line: &[&str], count| plan(line).unwrap().heaviest(count);
+        assert_eq!(of(&["--tenants", "a=1,b=3,c=2,d=3"], 3), [1, 3, 2]);
+        assert_eq!(of(&["--tenants", "a,b=3,c", "--zipf", "2"], 9), [0, 1, 2]);
     }
 
     #[test]

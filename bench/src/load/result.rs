@@ -1,11 +1,14 @@
 //! The result of a run: JSON with a version, for machines, and a table for those who wait.
 
+use super::answer::Status;
+use super::connection::Lost;
 use super::engine::Shape;
 use super::pace::{Pace, Ramp};
 use super::plan::Plan;
 use super::sketch::Sketch;
-use super::tally::{Leak, Of, Tally};
+use super::tally::{Leak, Of, OfTenant, Second, Tally};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -21,10 +24,8 @@ pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> 
         let after = leak.after.as_secs_f64();
         json!({ "asked_for": leak.asked_for, "named": leak.named, "status": leak.status.to_string(), "after_seconds": after })
     });
-    let timeline = tally.seconds.iter().map(|second| {
-        let (p50, p99, max) = (micros(second.p50), micros(second.p99), micros(second.max));
-        json!({ "answers": second.answers, "failed": second.failed, "p50": p50, "p99": p99, "max": max })
-    });
+    let shown: Vec<_> = tally.shown.iter().filter_map(|place| plan.tenants.get(*place)).map(|tenant| &*tenant.name).collect();
+    let timeline = tally.seconds.iter().map(|second| second_json(&shown, second));
     json!({
         "version": VERSION,
         "tool": concat!("bulkhead-bench load ", env!("CARGO_PKG_VERSION")),
@@ -44,6 +45,25 @@ pub(crate) fn json(plan: &Plan, shape: &Shape, tally: &Tally, cpu: Duration) -> 
     })
 }
 
+/// Tenants are told apart as far as `shown` names them.
+fn second_json(shown: &[&str], second: &Second) -> Value {
+    let [p50, p90, p99, max] = [second.p50, second.p90, second.p99, second.max].map(micros);
+    let tenant = |of: &OfTenant| json!({ "answers": of.answers, "failed": of.failed, "p50": micros(of.p50), "p99": micros(of.p99) });
+    let tenants: Map<_, _> = shown.iter().zip(&second.tenants).map(|(name, of)| ((*name).to_owned(), tenant(of))).collect();
+    json!({
+        "answers": second.answers, "failed": second.failed, "statuses": statuses(&second.statuses), "lost": lost(&second.lost),
+        "p50": p50, "p90": p90, "p99": p99, "max": max, "tenants": tenants,
+    })
+}
+
+fn statuses(of: &BTreeMap<Status, u64>) -> Map<String, Value> {
+    of.iter().map(|(status, count)| (status.to_string(), (*count).into())).collect()
+}
+
+fn lost(of: &BTreeMap<Lost, u64>) -> Map<String, Value> {
+    of.iter().map(|(lost, count)| (lost.name().to_owned(), (*count).into())).collect()
+}
+
 fn shape_json(shape: &Shape) -> Value {
     let ramp = |ramp: Ramp| json!({ "from": ramp.from, "to": ramp.to, "seconds": ramp.over.as_secs_f64() });
     let (loop_, rate, ramp, think) = match shape.pace {
@@ -59,11 +79,9 @@ fn shape_json(shape: &Shape) -> Value {
 }
 
 fn counts(of: &Of) -> Value {
-    let statuses: Map<_, _> = of.statuses.iter().map(|(status, count)| (status.to_string(), (*count).into())).collect();
-    let lost: Map<_, _> = of.lost.iter().map(|(lost, count)| (lost.name().to_owned(), (*count).into())).collect();
     json!({
         "asked": of.asked, "failed": of.failed(), "unexpected": of.unexpected, "leaked": of.leaked, "unnamed": of.unnamed,
-        "statuses": statuses, "lost": lost, "latency": durations(&of.latency), "service": durations(&of.service),
+        "statuses": statuses(&of.statuses), "lost": lost(&of.lost), "latency": durations(&of.latency), "service": durations(&of.service),
     })
 }
 
@@ -113,10 +131,8 @@ pub(crate) fn table(plan: &Plan, shape: &Shape, tally: &Tally) -> String {
         plan.tenants.iter().zip(&tally.of_tenants).for_each(|(tenant, of)| row(&mut text, &tenant.name, of));
     }
     row(&mut text, "all", &tally.of_all);
-    let service = &tally.of_all.service;
-    let _ = writeln!(text, "\nfrom sending (service time): p50 {}, p99 {}", short(service.quantile(0.5)), short(service.quantile(0.99)));
-    let [lag, late] = [&tally.lag, &tally.late].map(|sketch| short(sketch.quantile(0.99)));
-    let _ = writeln!(text, "from due to sent: p50 {}, p99 {lag}; of that this program's own: p99 {late}", short(tally.lag.quantile(0.5)));
+    text.push('\n');
+    text.push_str(&held_back(shape, tally));
     let rate = tally.rate(shape.duration);
     let _ = write!(text, "{rate:.0} answers a second; by status:");
     for (status, count) in &tally.of_all.statuses {
@@ -134,6 +150,22 @@ pub(crate) fn table(plan: &Plan, shape: &Shape, tally: &Tally) -> String {
         let _ = writeln!(text, "{} answers name no tenant where --answer-tenant looks: nothing is known of them", tally.of_all.unnamed);
     }
     text
+}
+
+/// What of the times above is not the server's. In a closed loop they count from sending, and nothing is.
+fn held_back(shape: &Shape, tally: &Tally) -> String {
+    let of = |sketch: &Sketch| [0.5, 0.99].map(|share| short(sketch.quantile(share)));
+    let ([p50, p99], [_, late]) = (of(&tally.lag), of(&tally.late));
+    match shape.pace {
+        Pace::Think(_) => format!("held back by the load itself, not counted above: p50 {p50}, p99 {p99}\n"),
+        Pace::Rate(_) | Pace::Ramp(_) => {
+            let [service_p50, service_p99] = of(&tally.of_all.service);
+            format!(
+                "from sending (service time): p50 {service_p50}, p99 {service_p99}\n\
+                 from due to sent: p50 {p50}, p99 {p99}; of that this program's own: p99 {late}\n"
+            )
+        }
+    }
 }
 
 /// A duration in three digits or so.

@@ -1,6 +1,6 @@
 //! What came of the requests: counts and durations, for all, for each tenant and for each second.
 //!
-//! Cost: per answer; three samples in sketches, one look into a small map.
+//! Cost: per answer; seven or eight samples in sketches, three looks into small maps.
 
 use super::answer::{Answer, Status, Whose};
 use super::connection::Lost;
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Leaks that are kept to be shown; all are counted.
 const SAMPLES_MAX: usize = 10;
+/// Tenants that are told apart in every second: as many lines as one plot, or one terminal, can tell.
+const SHOWN_MAX: usize = 8;
 
 /// Everything a run saw after its warm-up.
 pub(crate) struct Tally {
@@ -28,6 +30,8 @@ pub(crate) struct Tally {
     pub(crate) late: Sketch,
     pub(crate) leaks: Vec<Leak>,
     pub(crate) seconds: Vec<Second>,
+    /// Places in the plan of the tenants that every second tells apart: the heaviest, if there are several.
+    pub(crate) shown: Vec<usize>,
     pub(crate) samples: Option<Samples>,
     running: Running,
 }
@@ -75,18 +79,65 @@ pub(crate) struct Leak {
 }
 
 /// One second of the run, by when requests ended.
+#[derive(Default)]
 pub(crate) struct Second {
+    pub(crate) answers: u64,
+    pub(crate) failed: u64,
+    pub(crate) statuses: BTreeMap<Status, u64>,
+    pub(crate) lost: BTreeMap<Lost, u64>,
+    pub(crate) p50: Duration,
+    pub(crate) p90: Duration,
+    pub(crate) p99: Duration,
+    pub(crate) max: Duration,
+    /// As `shown` lists them.
+    pub(crate) tenants: Vec<OfTenant>,
+}
+
+/// What came of one tenant's requests in a second.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OfTenant {
     pub(crate) answers: u64,
     pub(crate) failed: u64,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
-    pub(crate) max: Duration,
+}
+
+/// The second that is not over.
+struct Running {
+    all: Part,
+    statuses: BTreeMap<Status, u64>,
+    lost: BTreeMap<Lost, u64>,
+    tenants: Vec<Part>,
 }
 
 #[derive(Default)]
-struct Running {
+struct Part {
     latency: Sketch,
     failed: u64,
+}
+
+impl Running {
+    fn of(shown: usize) -> Self {
+        let tenants = std::iter::repeat_with(Part::default).take(shown).collect();
+        Self { all: Part::default(), statuses: BTreeMap::new(), lost: BTreeMap::new(), tenants }
+    }
+
+    /// All, and the tenant of this place among those shown.
+    fn parts(&mut self, shown: Option<usize>) -> impl Iterator<Item = &mut Part> {
+        let tenant = shown.and_then(|place| self.tenants.get_mut(place));
+        std::iter::once(&mut self.all).chain(tenant)
+    }
+
+    fn end(self) -> Second {
+        let Self { all: Part { latency, failed }, statuses, lost, tenants } = self;
+        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|share| latency.quantile(share));
+        let tenant = |Part { latency, failed }| {
+            let [p50, p99] = [0.5, 0.99].map(|share| latency.quantile(share));
+            OfTenant { answers: latency.samples(), failed, p50, p99 }
+        };
+        let tenants = tenants.into_iter().map(tenant).collect();
+        Second { answers: latency.samples(), failed, statuses, lost, p50, p90, p99, max: latency.max(), tenants }
+    }
 }
 
 /// When a request was due, when it was sent, and from which of them its latency counts.
@@ -122,6 +173,7 @@ impl Verdict {
 
 impl Tally {
     pub(crate) fn new(plan: &Plan, began: Instant, samples: Option<Samples>) -> Self {
+        let shown = if plan.tenants.len() > 1 { plan.heaviest(SHOWN_MAX) } else { Vec::new() };
         Self {
             began,
             last: None,
@@ -131,8 +183,9 @@ impl Tally {
             late: Sketch::default(),
             leaks: Vec::new(),
             seconds: Vec::new(),
+            running: Running::of(shown.len()),
+            shown,
             samples,
-            running: Running::default(),
         }
     }
 
@@ -154,8 +207,12 @@ impl Tally {
         }
         self.last = Some(now);
         self.second(now);
-        self.running.latency.add(latency);
-        self.running.failed += u64::from(!matches!(verdict, Verdict::Good));
+        *self.running.statuses.entry(status).or_default() += 1;
+        let shown = self.place_among_shown(request.tenant);
+        for part in self.running.parts(shown) {
+            part.latency.add(latency);
+            part.failed += u64::from(!matches!(verdict, Verdict::Good));
+        }
         if let Verdict::Leaked(named) = verdict {
             self.leaked(request.asked_for.clone(), named, status, now);
         }
@@ -192,16 +249,21 @@ impl Tally {
             *of.lost.entry(lost).or_default() += 1;
         }
         self.second(now);
-        self.running.failed += 1;
+        *self.running.lost.entry(lost).or_default() += 1;
+        let shown = self.place_among_shown(tenant);
+        self.running.parts(shown).for_each(|part| part.failed += 1);
+    }
+
+    fn place_among_shown(&self, tenant: usize) -> Option<usize> {
+        self.shown.iter().position(|shown| *shown == tenant)
     }
 
     /// Closes the seconds that are over.
     pub(crate) fn second(&mut self, now: Instant) {
         let over = now.saturating_duration_since(self.began).as_secs();
         while (self.seconds.len() as u64) < over {
-            let Running { latency, failed } = std::mem::take(&mut self.running);
-            let (p50, p99, max) = (latency.quantile(0.5), latency.quantile(0.99), latency.max());
-            self.seconds.push(Second { answers: latency.samples(), failed, p50, p99, max });
+            let running = std::mem::replace(&mut self.running, Running::of(self.shown.len()));
+            self.seconds.push(running.end());
         }
     }
 }

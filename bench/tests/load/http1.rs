@@ -41,6 +41,19 @@ fn a_mix_gives_each_tenant_its_share() {
 }
 
 #[test]
+fn every_second_tells_statuses_and_tenants_apart() {
+    let refuses = |_, tenant: &str| if tenant == "b" { says(tenant).replace("200 OK", "429 No") } else { says(tenant) };
+    let paced = ["--rate", "300", "--duration", "3s", "--timeout", "60s", "--tenants", "a=2,b"];
+    let run = load(server(refuses).address, &paced);
+    let seconds = run.result["timeline"].as_array().unwrap();
+    assert!(seconds.len() >= 3, "{}", run.text());
+    let sum = |at: &str| seconds.iter().filter_map(|second| second.pointer(at)?.as_f64()).sum::<f64>();
+    assert!(sum("/answers") > 0.0, "{}", run.text());
+    assert_eq!((sum("/statuses/200"), sum("/statuses/429")), (sum("/tenants/a/answers"), sum("/tenants/b/answers")), "{}", run.text());
+    assert_eq!((sum("/tenants/a/failed"), sum("/tenants/b/failed")), (0.0, sum("/failed")), "{}", run.text());
+}
+
+#[test]
 fn one_leak_among_a_thousand_answers_fails_the_run_and_is_shown() {
     let leaky = |number, tenant: &str| says(if number == 500 { "c" } else { tenant });
     let run = load(server(leaky).address, &[&COUNTED[..], &["--tenants", "a,b", "--answer-tenant", "x-tenant"]].concat());

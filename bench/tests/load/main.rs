@@ -9,6 +9,7 @@ mod limits;
 mod many;
 mod peer;
 mod percentiles;
+mod view;
 
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
