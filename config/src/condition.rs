@@ -9,7 +9,10 @@
 mod asked;
 mod matcher;
 mod cel;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 
+use asked::QUERY_BYTES_MAX;
 pub use asked::{Asked, Fields, Found, Kept, NOTHING, VALUE_BYTES_MAX};
 pub(crate) use asked::{decoded, parameter};
 pub use cel::{Condition, Fault};

@@ -6,7 +6,7 @@ use std::fmt;
 /// Bytes of a value that is compared: what is longer is no word of a policy, and would have to be kept with each decision.
 pub const VALUE_BYTES_MAX: usize = 1_024;
 /// Bytes of a query that is looked through.
-const QUERY_BYTES_MAX: usize = 4_096;
+pub(super) const QUERY_BYTES_MAX: usize = 4_096;
 
 /// What a request says of itself beside its method and path.
 #[derive(Debug, Clone, Copy)]

@@ -19,10 +19,13 @@ mod tree;
 mod value;
 mod convert;
 mod moment;
+mod steps;
 mod eval;
 
 pub(crate) use eval::Inquiry;
 pub(crate) use pattern::{BYTES_MAX as PATTERN_BYTES_MAX, Pattern};
+#[cfg(any(test, fuzzing))]
+pub(super) use steps::taken_by;
 pub(crate) use value::Failure;
 
 use std::fmt;
@@ -31,9 +34,9 @@ use std::sync::Arc;
 use tree::Tree;
 
 /// Bytes of one condition.
-pub(crate) const TEXT_BYTES_MAX: usize = 2_048;
+const TEXT_BYTES_MAX: usize = 2_048;
 /// What a condition may cost at the most, by the table in `CONDITIONS.md`.
-pub(crate) const COST_MAX: u32 = 10_000;
+pub(super) const COST_MAX: u32 = 10_000;
 /// Mistakes that are told of one condition.
 const FAULTS_MAX: usize = 8;
 

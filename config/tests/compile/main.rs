@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod support;
-mod conditions;
 mod decisions;
 mod explanations;
 mod shadow;

@@ -23,7 +23,7 @@ pub(super) mod price {
     pub(in super::super) const CLAIM: u32 = 2;
     pub(in super::super) const MADE: u32 = 2;
     pub(in super::super) const HEADER: u32 = 4;
-    pub(in super::super) const PARAMETER: u32 = 10;
+    pub(in super::super) const PARAMETER: u32 = 20;
     pub(in super::super) const PREFIX: u32 = 1;
     pub(in super::super) const SCAN: u32 = 20;
     pub(in super::super) const PATTERN: u32 = 100;
@@ -400,7 +400,7 @@ impl Checker {
             let message = format!("{} is never in {}", a.kind, b.kind);
             return self.wrong(at, message, "look for a value of the items' type");
         }
-        let cost = sum(&[&a, &b]).saturating_add(items);
+        let cost = sum(&[&a, &b]).saturating_add(items).saturating_add(price::PART);
         self.make(at, Op::In(Box::new([a.tree, b.tree])), Type::Bool, cost)
     }
 

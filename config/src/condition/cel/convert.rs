@@ -5,9 +5,14 @@ use super::tree::Into;
 use super::value::Value;
 use std::borrow::Cow;
 
+/// Bytes of a text that may be a number or a moment; a claim may have thousands of digits, which are read one by one.
+const TEXT_BYTES_MAX: usize = 256;
+
 /// A value as another type.
 pub(super) fn convert<'a>(value: Value<'a>, into: Into) -> Option<Value<'a>> {
     match (into, value) {
+        (Into::Text, Value::Text(text)) => Some(Value::Text(text)),
+        (_, Value::Text(text)) if text.len() > TEXT_BYTES_MAX => None,
         (Into::Int, Value::Int(number)) => Some(Value::Int(number)),
         (Into::Int, Value::Uint(number)) => i64::try_from(number).ok().map(Value::Int),
         (Into::Int, Value::Double(number)) => whole(number, -9_223_372_036_854_775_808.0, 9_223_372_036_854_775_808.0)
@@ -27,7 +32,6 @@ pub(super) fn convert<'a>(value: Value<'a>, into: Into) -> Option<Value<'a>> {
         #[expect(clippy::cast_precision_loss, reason = "the nearest double is what CEL asks for")]
         (Into::Double, Value::Uint(number)) => Some(Value::Double(number as f64)),
         (Into::Double, Value::Text(text)) => text.parse().ok().filter(|number: &f64| number.is_finite()).map(Value::Double),
-        (Into::Text, Value::Text(text)) => Some(Value::Text(text)),
         (Into::Text, Value::Bool(truth)) => owned(truth.to_string()),
         (Into::Text, Value::Int(number)) => owned(number.to_string()),
         (Into::Text, Value::Uint(number)) => owned(number.to_string()),

@@ -4,9 +4,10 @@
 
 use super::convert::convert;
 use super::pattern::Pattern;
+use super::steps;
 use super::tree::{Arithmetic, Known, Op, Order, Quantifier, Tree, Within};
 use super::value::{List, Map, Outcome, Value, fail};
-use crate::condition::{Found, decoded, parameter};
+use crate::condition::{Found, QUERY_BYTES_MAX, decoded, parameter};
 use crate::decide::Facts;
 use crate::snapshot::Slice;
 use crate::text::{Key, Node};
@@ -17,8 +18,10 @@ use std::sync::Arc;
 const NOT_THERE: &str = "not there";
 const WRONG_TYPE: &str = "of a type that does not fit there";
 const OVERFLOW: &str = "out of range";
-/// Bytes of joined strings: `map` after `map` could double one until no memory is left.
-const JOINED_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a string that is looked through, or joined of others: a claim may have 16 KiB and be asked about for each item of a list,
+/// and `map` after `map` could double a string until no memory is left.
+const LOOKED_THROUGH_BYTES_MAX: usize = 4 << 10;
+const TOO_LONG: &str = "longer than 4 KiB";
 
 /// What a condition is asked about.
 pub(crate) struct Inquiry<'a> {
@@ -48,6 +51,7 @@ pub(super) fn truth<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, '
 
 /// The value of a part.
 pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a>) -> Outcome<Value<'a>> {
+    steps::step();
     let at = &tree.at;
     let both = |two: &'a [Tree; 2]| -> Outcome<(Value<'a>, Value<'a>)> {
         let [a, b] = two;
@@ -60,7 +64,7 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
         Op::Header(name) => return field(scope.facts.asked.fields.find(name), tree, Cow::Borrowed),
         Op::Parameter(name) => return query(name, tree, scope),
         Op::HasHeader(name) => Value::Bool(scope.facts.asked.fields.find(name) != Found::Absent),
-        Op::HasParameter(name) => Value::Bool(parameter(scope.facts.asked.query, name) != Found::Absent),
+        Op::HasParameter(name) => Value::Bool(in_query(name, scope) != Found::Absent),
         Op::Item(out) => return item(items, *out, tree),
         Op::Entry(of, name) => return entry(&eval(of, scope, items)?, name, tree),
         Op::HasEntry(of, name) => match eval(of, scope, items)? {
@@ -87,7 +91,7 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
         Op::Order(two, order) => return ordered(&both(two)?, *order).map_or_else(|| fail(at, WRONG_TYPE), |truth| Ok(Value::Bool(truth))),
         Op::Arithmetic(two, how) => return arithmetic(both(two)?, *how).or_else(|why| fail(at, why)),
         Op::In(two) => match both(two)? {
-            (value, Value::List(list)) => Value::Bool(list.iter().any(|item| item.equals(&value))),
+            (value, Value::List(list)) => Value::Bool(list.has(&value)),
             (Value::Text(name), Value::Map(map)) => Value::Bool(map.has(&name)),
             _ => return fail(at, WRONG_TYPE),
         },
@@ -95,18 +99,18 @@ pub(super) fn eval<'a>(tree: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a
             (Value::Text(text), Value::Text(part)) => Value::Bool(match within {
                 Within::Start => text.starts_with(&*part),
                 Within::End => text.ends_with(&*part),
-                Within::Anywhere => text.contains(&*part),
+                Within::Anywhere => looked_through(&text, tree)?.contains(&*part),
             }),
             _ => return fail(at, WRONG_TYPE),
         },
         Op::Size(of) => match eval(of, scope, items)? {
-            Value::Text(text) => size(text.chars().count()),
+            Value::Text(text) => size(looked_through(&text, tree)?.chars().count()),
             Value::List(list) => size(list.len()),
             Value::Map(map) => size(map.len()),
             _ => return fail(at, WRONG_TYPE),
         },
         Op::Matches(of, number) => match (eval(of, scope, items)?, scope.patterns.get(*number)) {
-            (Value::Text(text), Some(pattern)) => Value::Bool(pattern.is_in(&text)),
+            (Value::Text(text), Some(pattern)) => Value::Bool(pattern.is_in(looked_through(&text, tree)?)),
             _ => return fail(at, WRONG_TYPE),
         },
         Op::InBlock(of, block) => match eval(of, scope, items)? {
@@ -150,6 +154,12 @@ fn known_value<'a>(known: Known, tree: &Tree, scope: &Inquiry<'a>) -> Outcome<Va
     }
 }
 
+/// A string that is short enough to be looked through.
+fn looked_through<'t>(text: &'t str, tree: &Tree) -> Outcome<&'t str> {
+    steps::bytes(text.len().min(LOOKED_THROUGH_BYTES_MAX));
+    if text.len() > LOOKED_THROUGH_BYTES_MAX { fail(&tree.at, TOO_LONG) } else { Ok(text) }
+}
+
 fn field<'a>(found: Found<'a>, tree: &Tree, text: impl FnOnce(&'a str) -> Cow<'a, str>) -> Outcome<Value<'a>> {
     match found {
         Found::One(value) => Ok(Value::Text(text(value))),
@@ -159,13 +169,18 @@ fn field<'a>(found: Found<'a>, tree: &Tree, text: impl FnOnce(&'a str) -> Cow<'a
 }
 
 fn query<'a>(name: &str, tree: &Tree, scope: &Inquiry<'a>) -> Outcome<Value<'a>> {
-    match parameter(scope.facts.asked.query, name) {
+    match in_query(name, scope) {
         Found::One(encoded) => match decoded(encoded) {
             Some(text) => Ok(Value::Text(text)),
             None => field(Found::Unclear, tree, Cow::Borrowed),
         },
         found => field(found, tree, Cow::Borrowed),
     }
+}
+
+fn in_query<'a>(name: &str, scope: &Inquiry<'a>) -> Found<'a> {
+    steps::bytes(scope.facts.asked.query.map_or(0, str::len).min(QUERY_BYTES_MAX));
+    parameter(scope.facts.asked.query, name)
 }
 
 fn item<'a>(items: Around<'_, 'a>, out: u8, tree: &Tree) -> Outcome<Value<'a>> {
@@ -258,8 +273,11 @@ fn arithmetic<'a>(two: (Value<'a>, Value<'a>), how: Arithmetic) -> Result<Value<
         ((Value::Double(a), Value::Double(b)), Minus) => Ok(Value::Double(a - b)),
         ((Value::Double(a), Value::Double(b)), Times) => Ok(Value::Double(a * b)),
         ((Value::Double(a), Value::Double(b)), By) => Ok(Value::Double(a / b)),
-        ((Value::Text(a), Value::Text(b)), Plus) if a.len() + b.len() > JOINED_BYTES_MAX => Err("longer than 4 KiB"),
-        ((Value::Text(a), Value::Text(b)), Plus) => Ok(Value::Text(Cow::Owned(a.into_owned() + &b))),
+        ((Value::Text(a), Value::Text(b)), Plus) if a.len() + b.len() > LOOKED_THROUGH_BYTES_MAX => Err(TOO_LONG),
+        ((Value::Text(a), Value::Text(b)), Plus) => {
+            steps::bytes(a.len() + b.len());
+            Ok(Value::Text(Cow::Owned(a.into_owned() + &b)))
+        }
         ((Value::Time(a), Value::Span(b)) | (Value::Span(b), Value::Time(a)), Plus) => a.checked_add(b).map(Value::Time).map_err(|_| out),
         ((Value::Time(a), Value::Span(b)), Minus) => a.checked_sub(b).map(Value::Time).map_err(|_| out),
         ((Value::Time(a), Value::Time(b)), Minus) => Ok(Value::Span(a.duration_since(b))),
@@ -300,6 +318,7 @@ fn filter<'a>(two: &'a [Tree; 2], scope: &Inquiry<'a>, items: Around<'_, 'a>) ->
     for value in gone_through(over, scope, items)? {
         let inner = Items { value, outer: items };
         if truth(test, scope, Some(&inner))? {
+            steps::step();
             kept.push(inner.value);
         }
     }
@@ -313,6 +332,7 @@ fn map<'a>(three: &'a [Tree; 3], scope: &Inquiry<'a>, items: Around<'_, 'a>) -> 
     for value in gone_through(over, scope, items)? {
         let inner = Items { value, outer: items };
         if truth(test, scope, Some(&inner))? {
+            steps::step();
             made.push(eval(body, scope, Some(&inner))?);
         }
     }
@@ -332,5 +352,5 @@ fn gone_through<'a>(over: &'a Tree, scope: &Inquiry<'a>, items: Around<'_, 'a>) 
         Value::Map(map) => map.name(at).map(Value::Text),
         _ => None,
     };
-    Ok((0..count).map_while(item))
+    Ok((0..count).inspect(|_| steps::step()).map_while(item))
 }

@@ -1,6 +1,6 @@
 //! Values as a condition computes with them: borrowed from the request, the token or the condition itself.
 
-use super::At;
+use super::{At, steps};
 use crate::name::Feature;
 use crate::text::{self, Key, Node, show_text};
 use jiff::{SignedDuration, Timestamp};
@@ -103,6 +103,15 @@ impl<'a> List<'a> {
         };
         (0..self.len()).map_while(move |at| lent.get(at))
     }
+
+    /// Whether one of the items is this value.
+    pub(super) fn has(&self, value: &Value<'_>) -> bool {
+        self.iter().inspect(|_| steps::step()).any(|item| item.equals(value))
+    }
+
+    fn equals(&self, other: &List<'_>) -> bool {
+        self.len() == other.len() && self.iter().zip(other.iter()).inspect(|_| steps::step()).all(|(a, b)| a.equals(&b))
+    }
 }
 
 impl<'a> Map<'a> {
@@ -156,7 +165,7 @@ impl<'a> Map<'a> {
             _ => other.get(name),
         };
         let is_there = |at: usize| self.entry(at).is_some_and(|(name, value)| there(at, name).is_some_and(|there| there.equals(&value)));
-        self.len() == other.len() && (0..self.len()).all(is_there)
+        self.len() == other.len() && (0..self.len()).inspect(|_| steps::step()).all(is_there)
     }
 }
 
@@ -183,7 +192,7 @@ impl Value<'_> {
             (Value::Span(a), Value::Span(b)) => a == b,
             (Value::Address(a), Value::Address(b)) => a == b,
             (Value::Address(a), Value::Text(b)) | (Value::Text(b), Value::Address(a)) => b.parse() == Ok(*a),
-            (Value::List(a), Value::List(b)) => a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.equals(&b)),
+            (Value::List(a), Value::List(b)) => a.equals(b),
             (Value::Map(a), Value::Map(b)) => a.equals(b),
             (a, b) => numbers(a, b) == Some(Ordering::Equal),
         }
