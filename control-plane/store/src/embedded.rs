@@ -17,6 +17,8 @@ mod read;
 mod leases;
 mod writer;
 mod watch;
+#[cfg(test)]
+mod disk_tests;
 
 pub use open::{OpenError, Options};
 

@@ -20,9 +20,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(super) struct Disk {
     /// The length that the file was last refused; 0 when it has what it wanted.
     wanted: AtomicU64,
+    /// Which write or sync from now on the disk refuses; 0 for none.
+    #[cfg(test)]
+    pub(super) refuse: AtomicU64,
 }
 
 impl Disk {
+    /// Where a test makes the disk fail.
+    #[cfg(test)]
+    fn refused(&self) -> io::Result<()> {
+        let counted = self.refuse.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        if counted == Ok(1) { Err(io::Error::other("the disk refuses")) } else { Ok(()) }
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "a disk fails by itself")]
+    fn refused(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether there is room now for what was refused before. Costs nothing while nothing was.
     pub(super) fn has_room(&self, path: &Path) -> bool {
         let wanted = self.wanted.load(Ordering::Acquire);
@@ -70,10 +86,12 @@ impl StorageBackend for Allocated {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.disk.refused()?;
         self.inner.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.disk.refused()?;
         self.inner.write(offset, data)
     }
 

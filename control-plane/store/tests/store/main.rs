@@ -3,6 +3,9 @@
 
 mod conformance;
 mod embedded;
+mod kill;
+mod faults;
+mod random;
 
 /// A file that is not listed above would never run.
 #[test]
