@@ -11,10 +11,12 @@
 //! Absent on purpose: randomness (callers bring it), and a way to open without naming the place.
 
 mod form;
+mod signature;
 #[cfg(test)]
 mod tests;
 
 pub use form::{NotSealed, Sealed};
+pub use signature::{NotASignature, Signature};
 
 use crate::name::TenantId;
 use aes_gcm::aead::{AeadInOut, KeyInit};
