@@ -6,6 +6,7 @@ pub(crate) mod ranges;
 pub(crate) mod watches;
 pub(crate) mod leases;
 pub(crate) mod writers;
+pub(crate) mod histories;
 pub(crate) mod change_sets;
 
 use bulkhead_store::{Batch, Entry, Error, Event, Key, Keys, Op, Range, Revision, Store, Txn, Watch};
@@ -132,6 +133,10 @@ macro_rules! suite {
             each_of_many_writers_gets_a_revision_of_its_own,
             a_counter_raised_by_many_loses_no_step,
             readers_see_whole_transactions_only,
+        }
+        $crate::conformance::suite! { $start; histories:
+            what_callers_of_many_threads_are_answered_is_linearisable,
+            a_store_that_lies_is_found_out,
         }
         $crate::conformance::suite! { $start; change_sets:
             five_thousand_documents_are_one_change,

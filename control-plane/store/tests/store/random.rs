@@ -11,6 +11,11 @@ impl Random {
         Self(seed)
     }
 
+    /// The numbers of a seed, for one of several threads.
+    pub(crate) const fn from_seed(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Less than `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
