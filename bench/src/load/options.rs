@@ -5,8 +5,8 @@ use super::churn::Churn;
 use super::pace::Ramp;
 use super::plan::{Header, Message, Share, Target};
 use super::slo::Slo;
+use bulkhead_issuer::Claims;
 use clap::Args;
-use serde_json::{Map, Value};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,8 +111,8 @@ pub(crate) struct Options {
     pub(super) role: Vec<String>,
 
     /// Claims of made tokens to add or override, a JSON object; `null` takes one away, `{tenant}` is the tenant's name
-    #[arg(long, value_name = "JSON", value_parser = object, requires = "issuer_key")]
-    pub(super) claims: Option<Map<String, Value>>,
+    #[arg(long, value_name = "JSON", value_parser = bulkhead_issuer::object, requires = "issuer_key")]
+    pub(super) claims: Option<Claims>,
 
     /// Change policy during the load: a folder of documents that a sidecar watches, or a command for the shell
     #[arg(long, value_name = "DIR|CMD", conflicts_with = "self_test")]
@@ -218,12 +218,4 @@ pub(super) fn path(text: &str) -> Result<String, String> {
 pub(super) fn status(text: &str) -> Result<u16, String> {
     let status = text.parse().ok().filter(|status: &u16| matches!(status, 0..=16 | 100..=599));
     status.ok_or_else(|| "it is neither a status of HTTP, 100 to 599, nor of gRPC, 0 to 16".to_owned())
-}
-
-fn object(text: &str) -> Result<Map<String, Value>, String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(claims)) => Ok(claims),
-        Ok(_) => Err("it is not a JSON object like {\"mfa\": true}".to_owned()),
-        Err(cause) => Err(format!("it is not JSON: {cause}")),
-    }
 }

@@ -10,7 +10,6 @@ use crate::documents;
 use crate::exit::Exit;
 use crate::fault::{Failure, Fault};
 use crate::output::{Format, Out};
-use crate::token;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bulkhead_config::compile::Catalogue;
@@ -53,7 +52,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     sub: Option<String>,
     /// Claims of its token, a JSON object
-    #[arg(long, value_name = "JSON", value_parser = token::object)]
+    #[arg(long, value_name = "JSON", value_parser = bulkhead_issuer::object)]
     claims: Option<Map<String, Value>>,
     /// Its token; the claims count, the signature is not checked here
     #[arg(long, value_name = "TOKEN", value_parser = claims_of, conflicts_with = "claims")]
@@ -203,5 +202,5 @@ fn claims_of(token: &str) -> Result<Map<String, Value>, String> {
         return Err("it is no signed token: three parts with dots between".into());
     };
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(claims).map_err(|_| "its claims are not base64url")?;
-    token::object(&String::from_utf8_lossy(&decoded)).map_err(|why| format!("its claims cannot be read: {why}"))
+    bulkhead_issuer::object(&String::from_utf8_lossy(&decoded)).map_err(|why| format!("its claims cannot be read: {why}"))
 }

@@ -9,7 +9,7 @@ use crate::documents::{self, Declared};
 use crate::exit::Exit;
 use crate::fault::{Failure, Fault};
 use crate::files::{self, Readers};
-use crate::issuer::{self, Issuer};
+use crate::issuer::Issuer;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bulkhead_config::compile::resolve;
@@ -218,7 +218,7 @@ fn key_sets(declared: &Declared) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     for document in declared.documents() {
         let Body::Identity(identity) = &document.body else { continue };
-        for issuer in identity.jwt.iter().filter(|issuer| *issuer.issuer == issuer::ISSUER) {
+        for issuer in identity.jwt.iter().filter(|issuer| *issuer.issuer == bulkhead_issuer::ISSUER) {
             let Jwks::File(written) = &issuer.jwks.value else { continue };
             paths.push(PathBuf::from(&*resolve(&document.origin.file, written)));
         }
