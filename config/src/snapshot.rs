@@ -21,10 +21,10 @@ mod shadow;
 pub use cors::{Cors, KnownOrigin};
 pub(crate) use index::Index;
 pub use platform::{
-    Access, Algorithm, Alpn, Answered, Bounds, Came, CertifiedKey, ClientCertificates, Endpoint, FieldNames, FieldValue, HeaderLine,
-    HeaderRules, HealthCheck, Introspection, IntrospectionUrl, Issuer, JsonPointer, KeySource, KeyUrl, Limits, Listener, ListenerTls,
-    NewPath, Outlier, Piece, Platform, Protocol, ProxyProtocol, Question, Reason, Redirect, Respond, ResponseTenant, Retry, Rewrite, Route,
-    RouteIndex, SaidIn, Scheme, SecurityHeaders, Service, Step, TlsVersion, Unseen, Upstream, UpstreamTls, Variable,
+    Access, AdaptiveConcurrency, Algorithm, Alpn, Answered, Bounds, Came, CertifiedKey, ClientCertificates, Endpoint, FieldNames,
+    FieldValue, HeaderLine, HeaderRules, HealthCheck, Introspection, IntrospectionUrl, Issuer, JsonPointer, KeySource, KeyUrl, Limits,
+    Listener, ListenerTls, NewPath, Outlier, Piece, Platform, Protocol, ProxyProtocol, Question, Reason, Redirect, Respond, ResponseTenant,
+    Retry, Rewrite, Route, RouteIndex, SaidIn, Scheme, SecurityHeaders, Service, Step, TlsVersion, Unseen, Upstream, UpstreamTls, Variable,
 };
 pub use policy::{ApiKey, Credential, Effect, LimitId, LimitSpec, Place, Policy, Principal, RoleInfo, RoleSet, RuleId, Scope, Workload};
 pub(crate) use policy::{Asks, Binding, CompiledRule, MethodSet, PolicyId};

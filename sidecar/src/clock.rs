@@ -49,6 +49,13 @@ impl Origin {
     pub fn begin() -> Self {
         Self(Instant::now())
     }
+
+    /// Nanoseconds since then.
+    #[must_use]
+    pub fn nanos(self) -> u64 {
+        // 584 years.
+        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 }
 
 /// The clock of one thread.
@@ -84,7 +91,6 @@ impl Clock {
     }
 
     fn mono_ns(&self) -> u64 {
-        // 584 years.
-        u64::try_from(self.origin.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.origin.nanos()
     }
 }

@@ -152,6 +152,7 @@ fn upstreams(document: &Document, service: &declared::Service, kept: &[Arc<Upstr
         outlier: declared.outlier.clone(),
         health_check: declared.health_check.clone(),
         limits: declared.limits.clone(),
+        adaptive_concurrency: declared.adaptive_concurrency.clone(),
         connect_timeout: declared.connect_timeout,
         response_timeout: declared.response_timeout,
         idle_timeout: declared.idle_timeout,

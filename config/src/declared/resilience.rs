@@ -69,6 +69,17 @@ pub struct Limits {
     pub pending: u32,
 }
 
+/// How many requests at once an endpoint is asked for by one worker, as it gets slower or faster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AdaptiveConcurrency {
+    /// No fewer.
+    pub min: u32,
+    /// No more.
+    pub max: u32,
+    /// How many hundredths longer than at best an answer may take before there are fewer.
+    pub tolerance_percent: u8,
+}
+
 /// Why a request is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
@@ -254,6 +265,38 @@ impl Limits {
             ),
         ];
         schema::object("How much an endpoint is asked for at once; beyond it is 503 `upstream_overloaded`.", fields)
+    }
+}
+
+impl AdaptiveConcurrency {
+    const RANGE: std::ops::RangeInclusive<u32> = 1..=1_000_000;
+    const MIN: u32 = 4;
+    const MAX: u32 = 1_000;
+    const TOLERANCE_PERCENT: u8 = 50;
+
+    pub(super) fn read(item: &Item<'_>) -> Outcome<Self> {
+        let mut map = item.map()?;
+        let min = map.optional("min", value::whole(Self::RANGE));
+        let max = map.optional("max", value::whole(Self::RANGE));
+        let tolerance_percent = map.optional("tolerance", value::percent);
+        map.finish();
+        let (min, max) = (min?.unwrap_or(Self::MIN), max?.unwrap_or(Self::MAX));
+        if min > max {
+            let complaint = wrong(format!("`min`, which is {min}, is larger than `max`, which is {max}"));
+            let hint = format!("left out, `min` is {} and `max` is {}", Self::MIN, Self::MAX);
+            return Err(item.refuse(complaint.expected("a `min` that is not larger than `max`").hint(hint)));
+        }
+        Ok(Self { min, max, tolerance_percent: tolerance_percent?.unwrap_or(Self::TOLERANCE_PERCENT) })
+    }
+
+    pub(super) fn schema() -> Schema {
+        let fields = vec![
+            optional("min", schema::whole("Requests that one worker always sends at once, and begins with; left out: 4.", &Self::RANGE)),
+            optional("max", schema::whole("Requests that one worker sends at once at most; left out: 1000.", &Self::RANGE)),
+            optional("tolerance", schema::percent("How much longer than at best an answer may take; left out: 50%.")),
+        ];
+        let text = "How many requests at once an endpoint is asked for: fewer as it gets slower; beyond it is 503 `upstream_overloaded`.";
+        schema::object(text, fields)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Upstreams of a Service: groups of endpoints that answer alike, and how they are asked.
 
 use super::reader::{Complaint, Item, Outcome, spanned, wrong};
-use super::resilience::{HealthCheck, Limits, Outlier, Question, Retry};
+use super::resilience::{AdaptiveConcurrency, HealthCheck, Limits, Outlier, Question, Retry};
 use super::schema::{self, Schema, optional, required};
 use super::tls::UpstreamTls;
 use super::value;
@@ -34,6 +34,8 @@ pub struct Upstream {
     pub health_check: Option<HealthCheck>,
     /// How much an endpoint is asked for at once; absent: whatever comes.
     pub limits: Option<Limits>,
+    /// How much, as it gets slower or faster; absent: the same.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the last byte of the request to the head of the response.
@@ -194,6 +196,7 @@ impl Upstream {
             if is_grpc && is_http1 { Err(item.refuse(complaint().hint(hint))) } else { Ok(check) }
         });
         let limits = map.optional("limits", Limits::read);
+        let adaptive_concurrency = map.optional("adaptive_concurrency", AdaptiveConcurrency::read);
         let connect_timeout = map.optional("connect_timeout", value::some_duration);
         let response_timeout = map.optional("response_timeout", value::some_duration);
         let idle_timeout = map.optional("idle_timeout", value::some_duration);
@@ -211,6 +214,7 @@ impl Upstream {
             outlier: outlier?,
             health_check: health_check?,
             limits: limits?,
+            adaptive_concurrency: adaptive_concurrency?,
             connect_timeout: connect_timeout?.unwrap_or(Self::CONNECT_TIMEOUT),
             response_timeout: response_timeout?.unwrap_or(Self::RESPONSE_TIMEOUT),
             idle_timeout: idle_timeout?.unwrap_or(Self::IDLE_TIMEOUT),
@@ -256,6 +260,7 @@ impl Upstream {
             optional("outlier", Outlier::schema()),
             optional("health_check", HealthCheck::schema()),
             optional("limits", Limits::schema()),
+            optional("adaptive_concurrency", AdaptiveConcurrency::schema()),
             optional("connect_timeout", schema::some_duration("To an established connection; left out: 1s.")),
             optional("response_timeout", schema::some_duration("From the request's last byte to the response's head; left out: 15s.")),
             optional("idle_timeout", schema::some_duration("Longest silence within a response's body; left out: 60s.")),

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use crate::declared::answered::{Answered, Came, Redirect, Respond};
 pub use crate::declared::header_rules::{FieldNames, FieldValue, HeaderLine, HeaderRules, Piece, Variable};
 pub use crate::declared::identity::Algorithm;
-pub use crate::declared::resilience::{HealthCheck, Limits, Outlier, Question, Reason, Retry};
+pub use crate::declared::resilience::{AdaptiveConcurrency, HealthCheck, Limits, Outlier, Question, Reason, Retry};
 pub use crate::declared::response_tenant::{JsonPointer, ResponseTenant, SaidIn, Step, Unseen};
 pub use crate::declared::rewrite::{NewPath, Rewrite};
 pub use crate::declared::security_headers::SecurityHeaders;
@@ -147,6 +147,8 @@ pub struct Upstream {
     pub health_check: Option<HealthCheck>,
     /// How much an endpoint is asked for at once; absent: whatever comes.
     pub limits: Option<Limits>,
+    /// How much, as it gets slower or faster; absent: the same.
+    pub adaptive_concurrency: Option<AdaptiveConcurrency>,
     /// To an established connection.
     pub connect_timeout: Duration,
     /// From the request's last byte to the response's head.

@@ -40,6 +40,9 @@ fn show(status: &Value) -> String {
     let mut lines = Lines(String::new());
     lines.process(status.get("process").unwrap_or(&Value::Null));
     lines.listeners(status);
+    for limit in list(status, "adaptive_concurrency") {
+        lines.adaptive(limit);
+    }
     let policy = status.get("policy").unwrap_or(&Value::Null);
     lines.policy(policy);
     for held in list(policy, "quarantined") {
@@ -106,6 +109,13 @@ impl Lines {
         if let Some(probes) = text(status, "probes") {
             self.add(FAINT, "probes", format!("http://{probes}  /livez, /startupz, /readyz, /metrics"));
         }
+    }
+
+    fn adaptive(&mut self, limit: &Value) {
+        let [service, upstream, endpoint] = ["service", "upstream", "endpoint"].map(|key| text(limit, key).unwrap_or_default());
+        let [most, now] = ["limit", "in_flight"].map(|key| number(limit, key).unwrap_or_default());
+        let told = format!("{endpoint}  {now} of at most {most} requests at once, upstream {upstream} of service {service}");
+        self.add(if now < most { FAINT } else { WARN }, "adaptive", told);
     }
 
     fn policy(&mut self, policy: &Value) {
@@ -198,6 +208,8 @@ mod tests {
                 "connections": 3, "log_lines_dropped": { "access": 0, "application": 5 } },
             "listeners": [{ "service": "demo", "name": "http", "declared": "127.0.0.1:8080", "address": "127.0.0.1:8080" },
                 { "service": "demo", "name": "more", "declared": "127.0.0.1:80", "failure": "permission denied" }],
+            "adaptive_concurrency": [
+                { "service": "demo", "upstream": "app", "endpoint": "127.0.0.1:4789", "limit": 12, "in_flight": 12 }],
             "probes": "0.0.0.0:4791",
         });
         let expected = "\
@@ -206,6 +218,7 @@ dropped    5 lines of the application log: it is written slower than filled
 listener   http://127.0.0.1:8080  http of service demo
 listener   127.0.0.1:80  more of service demo: permission denied
 probes     http://0.0.0.0:4791  /livez, /startupz, /readyz, /metrics
+adaptive   127.0.0.1:4789  12 of at most 12 requests at once, upstream app of service demo
 policy     epoch 1.7 for 1 min: 1 service, 2 tenants
 source     /srv/documents
 held       tenant globex: its last good version is served

@@ -211,7 +211,7 @@ catalogue! {
     UpstreamOverloaded = "upstream_overloaded", SERVICE_UNAVAILABLE, "connection_limit_reached",
         "Upstream overloaded",
         "The service behind this proxy is answering as many requests at once as it may.",
-        "Try again in a moment; the operator sets `limits` of the upstream.";
+        "Try again in a moment; the operator sets `limits` and `adaptive_concurrency` of the upstream.";
     /// The upstream cannot be reached.
     UpstreamUnreachable = "upstream_unreachable", BAD_GATEWAY, "destination_unavailable",
         "Upstream unreachable",

@@ -16,6 +16,8 @@ pub(crate) mod rewind;
 pub mod tally;
 mod balance;
 mod breaker;
+pub mod adaptive;
+mod gradient;
 mod target;
 pub mod fleet;
 pub mod attend;
@@ -92,6 +94,8 @@ pub enum Step {
     Deadline,
     /// Every endpoint is answering as many requests as it may.
     Overloaded,
+    /// Every endpoint is answering as many requests as it does without getting slower.
+    AdaptiveLimit,
     /// It takes no WebSocket on a stream of HTTP/2.
     NoWebSocket,
 }
@@ -119,6 +123,7 @@ impl Step {
         "body_timeout",
         "deadline",
         "overloaded",
+        "adaptive_limit",
         "no_websocket",
     ];
 
@@ -154,7 +159,7 @@ impl Step {
             Step::BodyClosed | Step::BodyReset => (Code::UpstreamProtocol, "http_response_incomplete"),
             Step::BodyTimeout => (Code::UpstreamTimeout, "connection_read_timeout"),
             Step::NoWebSocket => (Code::UpstreamProtocol, "http_upgrade_failed"),
-            Step::Overloaded => (Code::UpstreamOverloaded, "connection_limit_reached"),
+            Step::Overloaded | Step::AdaptiveLimit => (Code::UpstreamOverloaded, "connection_limit_reached"),
             Step::Deadline => (Code::DeadlineExceeded, "http_response_timeout"),
         }
     }
@@ -186,6 +191,9 @@ impl Step {
                  With `protocol: auto` or `http1` it is asked over HTTP/1.1."
             }
             Step::Overloaded => "The service behind this proxy is answering as many requests at once as it may.",
+            Step::AdaptiveLimit => {
+                "The service behind this proxy is answering as many requests at once as it does without getting slower (adaptive limit)."
+            }
             Step::Deadline => "The service behind this proxy did not finish within the `grpc-timeout` of the call.",
         }
     }

@@ -281,7 +281,10 @@ impl Control {
         let mut listeners = Listeners::new(places.clone(), Arc::clone(&live), listen, at_hand(taken), log.clone());
         let policy = live.load_full();
         listeners.prepare(policy.snapshot.platform())?;
-        let upstreams = Upstreams { fleet, surroundings: UpstreamSurroundings::new(lookup, Arc::clone(&live), origin, log.clone()) };
+        let upstreams = Upstreams {
+            fleet: Arc::clone(&fleet),
+            surroundings: UpstreamSurroundings::new(lookup, Arc::clone(&live), origin, log.clone()),
+        };
         upstreams.follow(&policy);
         if let Some(taking) = taking {
             taking.finish(&log).await?;
@@ -303,6 +306,7 @@ impl Control {
             settings: Arc::clone(&current),
             workers: places.iter().map(|place| place.mailbox.clone()).collect(),
             drain_wanted: drain_wanted.clone(),
+            fleet,
             origin,
         };
         let admin = Arc::new(Admin { sidecar, health: Arc::clone(&health), metrics, log: log.clone(), origin });

@@ -7,6 +7,7 @@ use crate::connection::listeners::Shown;
 use crate::policy::settings_watch::Current;
 use crate::policy::{Live, Status};
 use crate::request::shadow::Findings;
+use crate::request::upstream::fleet::{Adapted, Fleet};
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::{Mail, Mailbox};
 use arc_swap::ArcSwap;
@@ -30,6 +31,7 @@ pub(super) struct ForAdmin {
     pub(super) settings: Arc<Current>,
     pub(super) workers: Vec<Mailbox>,
     pub(super) drain_wanted: watch::Sender<bool>,
+    pub(super) fleet: Arc<Fleet>,
     pub(super) origin: Origin,
 }
 
@@ -39,6 +41,7 @@ impl Sidecar for ForAdmin {
         let mut status = Map::new();
         status.insert("policy".to_owned(), self.status.to_json(now));
         status.insert("listeners".to_owned(), (**self.listeners.load()).clone());
+        status.insert("adaptive_concurrency".to_owned(), self.fleet.adapted().iter().map(adapted_json).collect());
         status
     }
 
@@ -118,6 +121,12 @@ pub(super) fn listeners_json(shown: &[Shown]) -> Value {
         one
     };
     shown.iter().map(one).collect()
+}
+
+/// An adaptive limit for status.
+fn adapted_json(adapted: &Adapted) -> Value {
+    let Adapted { service, upstream, endpoint, told } = adapted;
+    json!({ "service": service, "upstream": upstream, "endpoint": endpoint, "limit": told.limit, "in_flight": told.in_flight })
 }
 
 impl Addresses {

@@ -96,7 +96,7 @@ pub fn spawn(index: usize, common: Common) -> Result<(Mailbox, std::thread::Join
             tenants: Tenants::new(index, common.book, Arc::clone(&common.metrics)),
             memo: RefCell::new(Memo::new()),
             strangers: common.strangers,
-            targets: Targets::new(common.fleet),
+            targets: Targets::new(common.fleet, common.origin),
             looks: Looks::new(common.key_asker),
             introspector: Introspector::new(common.token_asker),
             access_log: RefCell::new(common.access_log.buffer()),

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod adaptive_concurrency;
 mod forwarding;
 mod limits;
 mod streams;

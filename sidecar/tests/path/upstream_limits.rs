@@ -10,14 +10,14 @@ use tokio::sync::Semaphore;
 const ASK: &str = "GET /public/x HTTP/1.1\nHost: acme.test\n\n";
 
 /// An upstream that answers a request each time that it is told to.
-struct Told {
-    address: SocketAddr,
-    go: Arc<Semaphore>,
-    asked: Arc<AtomicUsize>,
+pub(crate) struct Told {
+    pub(crate) address: SocketAddr,
+    pub(crate) go: Arc<Semaphore>,
+    pub(crate) asked: Arc<AtomicUsize>,
 }
 
 impl Told {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (go, asked) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
         let (go_on, count) = (Arc::clone(&go), Arc::clone(&asked));
         let address = upstream(move |connection| answers(connection, Arc::clone(&go_on), Arc::clone(&count))).await;
@@ -25,7 +25,7 @@ impl Told {
     }
 
     /// So many requests have reached it.
-    async fn until_asked(&self, count: usize) {
+    pub(crate) async fn until_asked(&self, count: usize) {
         within(async {
             while self.asked.load(Ordering::Relaxed) < count {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -44,7 +44,7 @@ async fn answers(mut connection: Client, go: Arc<Semaphore>, asked: Arc<AtomicUs
 }
 
 /// A request on a connection of its own, on its way.
-fn asking(world: &World) -> tokio::task::JoinHandle<Answer> {
+pub(crate) fn asking(world: &World) -> tokio::task::JoinHandle<Answer> {
     let address = world.address();
     tokio::spawn(async move {
         let mut client = Client::to(address).await;
@@ -53,7 +53,7 @@ fn asking(world: &World) -> tokio::task::JoinHandle<Answer> {
     })
 }
 
-fn is_refused(answer: &Answer) -> bool {
+pub(crate) fn is_refused(answer: &Answer) -> bool {
     let tells = |what: &str| answer.head.contains(what);
     answer.status == 503 && answer.code() == "upstream_overloaded" && tells("error=connection_limit_reached") && tells("retry-after: 1\r\n")
 }

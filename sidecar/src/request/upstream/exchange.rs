@@ -3,6 +3,7 @@
 //! Cost: per request; one deadline, moved when the request's body moves.
 
 use super::Step;
+use super::target::InUse;
 use crate::connection::limits::BODY_BYTES_PER_SECOND;
 use crate::deadline::{Deadline, TURN};
 use crate::request::body::{Progress, Stage};
@@ -17,6 +18,8 @@ use std::time::Duration;
 pub(super) struct Waits<'a> {
     /// The deadline it moves.
     pub deadline: &'a Deadline,
+    /// Told when all of the request went out, where somebody wants to know.
+    pub endpoint: Option<&'a InUse>,
     /// The body on its way, if there is one.
     pub upload: Option<Rc<Progress>>,
     /// The client may pause for so long, and in all for as much longer as what it sent is worth.
@@ -31,6 +34,12 @@ impl Waits<'_> {
     /// Where the request stands: how much of it came, and who owes what.
     fn standing(&self) -> (u64, Stage) {
         self.upload.as_ref().map_or((0, Stage::Complete), |upload| (upload.bytes(), upload.stage()))
+    }
+
+    fn note(&self, stage: Stage) {
+        if let (Stage::Complete, Some(endpoint)) = (stage, self.endpoint) {
+            endpoint.has_all();
+        }
     }
 
     /// How long whoever owes the next step may take, where the client was waited for so long already.
@@ -57,6 +66,7 @@ impl Waits<'_> {
     /// The stage at which time ran out.
     pub(super) async fn until<T>(&self, mut answer: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Result<T, Stage> {
         let (mut seen, mut is_young) = (self.standing(), true);
+        self.note(seen.1);
         // Woken soon at first, so that what lasts is seen to last (`standing::while_it_holds`).
         let wait = |standing, waited, is_young| {
             let wait = self.wait(standing, waited);
@@ -75,6 +85,7 @@ impl Waits<'_> {
                     waited += TURN.saturating_mul(u32::try_from(now - since).unwrap_or(u32::MAX));
                 }
                 (seen, since) = (standing, now);
+                self.note(seen.1);
                 if seen.1 == Stage::OwedByClient && self.pace(seen.0) <= waited {
                     return Poll::Ready(Err(seen.1));
                 }
@@ -125,6 +136,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let waits = Waits {
             deadline: &deadline,
+            endpoint: None,
             upload: Some(Rc::clone(&upload)),
             client: seconds(30),
             upstream: seconds(60),

@@ -4,6 +4,7 @@
 //! A group is keyed by the identity of its declaration, which snapshots share while nothing about it changes. Who asks first
 //! enters it; one task on the control runtime (`attend.rs`) keeps its endpoints as long as it is declared.
 
+use super::adaptive::{Together, Told};
 use super::attend::{self, Event, Surroundings};
 use super::breaker::{Line, Places};
 use super::resolve;
@@ -46,8 +47,23 @@ pub struct Reading {
     pub ejected: usize,
     /// Endpoints that are not well.
     pub unwell: usize,
+    /// Adaptive limits of all workers at all of these, where they are declared.
+    pub adaptive: Option<Told>,
     /// What happened.
     pub counts: Counts,
+}
+
+/// The adaptive limits of all workers at one endpoint.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Adapted {
+    /// Its service.
+    pub service: String,
+    /// Its upstream.
+    pub upstream: String,
+    /// `address:port`.
+    pub endpoint: String,
+    /// As the workers told of them within the last second.
+    pub told: Told,
 }
 
 /// Upstreams that metrics show by name.
@@ -60,13 +76,15 @@ impl Reading {
         let Upstream { service, name, .. } = &*group.upstream;
         let members = group.members.load();
         let (usable, ejected, unwell) = (members.usable.len(), members.ejected, members.unwell);
-        Self { service: service.to_string(), upstream: name.to_string(), usable, ejected, unwell, counts: group.tally.read() }
+        let adaptive = group.adapted().map(|(_, told)| told).reduce(Told::and);
+        Self { service: service.to_string(), upstream: name.to_string(), usable, ejected, unwell, adaptive, counts: group.tally.read() }
     }
 
     fn and(mut self, other: Reading) -> Self {
         self.usable += other.usable;
         self.ejected += other.ejected;
         self.unwell += other.unwell;
+        self.adaptive = self.adaptive.into_iter().chain(other.adaptive).reduce(Told::and);
         self.counts.iter_mut().zip(other.counts).for_each(|(sum, count)| *sum += count);
         self
     }
@@ -116,6 +134,8 @@ pub struct Member {
     failures: AtomicU32,
     /// Places for requests, where they are limited.
     pub(super) places: Option<Places>,
+    /// What its adaptive limits share, where there are some.
+    pub(super) together: Together,
 }
 
 impl Fleet {
@@ -171,6 +191,19 @@ impl Fleet {
         all
     }
 
+    /// Every adaptive limit, by service, upstream and endpoint.
+    #[must_use]
+    pub fn adapted(&self) -> Vec<Adapted> {
+        let of = |group: &Arc<Group>| {
+            let [service, upstream] = [group.upstream.service.to_string(), group.upstream.name.to_string()];
+            let shown = |(endpoint, told)| Adapted { service: service.clone(), upstream: upstream.clone(), endpoint, told };
+            group.adapted().map(shown).collect::<Vec<_>>()
+        };
+        let mut all: Vec<Adapted> = self.groups.load().values().flat_map(of).collect();
+        all.sort_unstable_by(|a, b| (&a.service, &a.upstream, &a.endpoint).cmp(&(&b.service, &b.upstream, &b.endpoint)));
+        all
+    }
+
     /// Waits until a worker met an upstream that nobody takes care of.
     pub async fn news(&self) {
         self.news.notified().await;
@@ -204,6 +237,13 @@ impl Group {
     pub fn needs_attention(&self) -> bool {
         let is_watched = self.upstream.outlier.is_some() || self.upstream.health_check.is_some();
         is_watched || self.endpoints.iter().any(|endpoint| resolve::literal(&endpoint.host).is_none())
+    }
+
+    /// Its endpoints with their adaptive limits, where these are declared.
+    fn adapted(&self) -> impl Iterator<Item = (String, Told)> {
+        let members = self.members.load_full();
+        let count = if self.upstream.adaptive_concurrency.is_some() { members.usable.len() } else { 0 };
+        (0..count).filter_map(move |at| members.usable.get(at).map(|member| (member.authority.to_string(), member.together.told())))
     }
 
     /// How a request to one of its endpoints ended, where failures in a row are counted.
@@ -248,7 +288,7 @@ impl Member {
 
     fn new(endpoint: &Endpoint, addresses: Box<[IpAddr]>, authority: String, line: Option<&Arc<Line>>) -> Self {
         let (endpoint, authority, places) = (endpoint.clone(), authority.into(), line.map(Places::new));
-        Self { endpoint, addresses, authority, failures: AtomicU32::new(0), places }
+        Self { endpoint, addresses, authority, failures: AtomicU32::new(0), places, together: Together::default() }
     }
 
     /// It serves, or is given another chance. What others write all the time is only read where there is nothing to forget.
@@ -279,6 +319,7 @@ pub(crate) mod tests {
             outlier: None,
             health_check: None,
             limits: None,
+            adaptive_concurrency: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),

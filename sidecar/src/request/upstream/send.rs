@@ -231,10 +231,10 @@ impl Forward<'_> {
                 Err(failed) => return Attempt::Again(request, failed, endpoint),
             },
         };
-        match http1::exchange(&mut link, &mut request, self.from, &self.waits(&deadline), self.worker.departures()).await {
+        match http1::exchange(&mut link, &mut request, self.from, &self.waits(&endpoint, &deadline), self.worker.departures()).await {
             Ok(begun) if begun.head.status == StatusCode::SWITCHING_PROTOCOLS => self.switched(begun, *link, &endpoint),
             Ok(begun) => {
-                self.target.judge(&endpoint, !begun.head.status.is_server_error());
+                self.target.answered(&endpoint, begun.head.status);
                 self.worker.buffers().give_back_request(request);
                 let authority = Rc::clone(&endpoint.authority);
                 let idle_timeout = idle_timeout(&self.target.upstream, &begun.head.headers);
@@ -286,14 +286,14 @@ impl Forward<'_> {
                 grpc::tell_timeout(request.headers_mut(), left);
             }
         }
-        match http2::exchange(&stream, request, self.from, &self.waits(&idle), call).await {
+        match http2::exchange(&stream, request, self.from, &self.waits(&endpoint, &idle), call).await {
             Ok(response) if call.accept.is_some() && response.status().is_success() => {
                 self.opened(response, stream, &endpoint, call.accept.take()).await
             }
             Ok(response) => {
                 let authority = Rc::clone(&endpoint.authority);
                 let (head, incoming) = response.into_parts();
-                self.target.judge(&endpoint, !head.status.is_server_error());
+                self.target.answered(&endpoint, head.status);
                 let headers = Fields::from(&head.headers);
                 let idle_timeout = idle_timeout(&self.target.upstream, &headers);
                 let download = http2::Download::new(incoming, (stream, endpoint), (idle, idle_timeout), call.deadline.take());
@@ -319,12 +319,13 @@ impl Forward<'_> {
         connected
     }
 
-    fn waits<'a>(&self, deadline: &'a Deadline) -> Waits<'a> {
+    fn waits<'a>(&self, endpoint: &'a InUse, deadline: &'a Deadline) -> Waits<'a> {
         let upstream = &self.target.upstream;
         // The head of a gRPC answer may come with its first message, and that when something happens.
         let stream = if self.is_grpc { upstream.stream_idle_timeout } else { Duration::ZERO };
         Waits {
             deadline,
+            endpoint: endpoint.is_timed().then_some(endpoint),
             upload: self.upload.clone(),
             client: self.client_pause.max(stream),
             upstream: upstream.idle_timeout,

@@ -31,6 +31,8 @@ counted! {
     Hedged = "bulkhead_upstream_retries_total", Some(("reason", "hedge"));
     /// Not sent again: the budget was used up.
     RetryWithheld = "bulkhead_upstream_retries_withheld_total", None;
+    /// Refused: every endpoint had reached its adaptive limit.
+    Shed = "bulkhead_upstream_adaptive_refusals_total", None;
     /// An endpoint was ejected.
     Ejected = "bulkhead_upstream_ejections_total", None;
     /// An endpoint that was asked is well.

@@ -3,17 +3,20 @@
 //! Cost: per request; one lookup by the declaration's address, one connection popped from a stack.
 //! A target is keyed by the identity of its declaration, which snapshots share while nothing about it changes.
 
+use super::adaptive::{Adaptive, Asked};
 use super::breaker::{Line, Places};
 use super::budget::Budget;
 use super::fleet::{Fleet, Group, Member, Members};
 use super::http1::Link;
 use super::http2::{Connection, Stream};
-use super::tally::Tally;
+use super::tally::{Counted, Tally};
 use super::{Failed, Step, Wire, balance};
+use crate::clock::Origin;
 use crate::deadline::{TURN, Wheel};
 use crate::worker::{Random, Worker};
 use arc_swap::{ArcSwap, Cache};
 use bulkhead_config::snapshot::{Platform, Retry, Scheme, Upstream};
+use http::StatusCode;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -37,6 +40,7 @@ const AVOIDED: Duration = Duration::from_secs(5);
 pub struct Targets {
     /// What all workers know.
     fleet: Arc<Fleet>,
+    origin: Origin,
     /// By the address of the declaration, which its target keeps alive.
     known: RefCell<HashMap<usize, Rc<Target>, foldhash::fast::FixedState>>,
 }
@@ -54,6 +58,7 @@ pub struct Target {
     /// Absent where nothing is declared of retries.
     budget: Option<Budget>,
     wheel: Rc<Wheel>,
+    origin: Origin,
 }
 
 /// The endpoints as this worker last saw them.
@@ -71,6 +76,8 @@ pub struct EndpointState {
     /// `host:port`, for logs.
     pub authority: Rc<str>,
     in_flight: Cell<u32>,
+    /// Absent where it is not declared.
+    adaptive: Option<Box<Adaptive>>,
     /// What it picked in its last handshake that left the choice. Until there was one HTTP/2: then one request opens a connection
     /// and the others wait to see what it becomes.
     picks: Cell<Wire>,
@@ -102,13 +109,16 @@ struct Opening {
 
 /// A request on an endpoint, counted until dropped.
 #[derive(Debug)]
-pub struct InUse(Rc<EndpointState>);
+pub struct InUse {
+    state: Rc<EndpointState>,
+    asked: Cell<Asked>,
+}
 
 impl Targets {
     /// None yet.
     #[must_use]
-    pub fn new(fleet: Arc<Fleet>) -> Self {
-        Self { fleet, known: RefCell::default() }
+    pub fn new(fleet: Arc<Fleet>, origin: Origin) -> Self {
+        Self { fleet, origin, known: RefCell::default() }
     }
 
     /// The target of a declaration.
@@ -116,7 +126,7 @@ impl Targets {
     pub fn of(&self, upstream: &Arc<Upstream>, wheel: &Rc<Wheel>) -> Rc<Target> {
         let key = Arc::as_ptr(upstream).addr();
         let mut known = self.known.borrow_mut();
-        Rc::clone(known.entry(key).or_insert_with(|| Rc::new(Target::new(self.fleet.of(upstream), wheel))))
+        Rc::clone(known.entry(key).or_insert_with(|| Rc::new(Target::new(self.fleet.of(upstream), wheel, self.origin))))
     }
 
     /// Forgets targets that the platform no longer declares; their connections close as their requests end.
@@ -138,9 +148,9 @@ impl Targets {
 }
 
 impl Target {
-    fn new(group: Arc<Group>, wheel: &Rc<Wheel>) -> Self {
+    fn new(group: Arc<Group>, wheel: &Rc<Wheel>, origin: Origin) -> Self {
         let members = group.members.load_full();
-        let state = |member: &Arc<Member>| Rc::new(EndpointState::new(member, wheel));
+        let state = |member: &Arc<Member>| Rc::new(EndpointState::new(&group.upstream, member, wheel, origin));
         let endpoints = members.usable.iter().map(state).collect();
         let watch = || RefCell::new(Watch { cache: Cache::new(Arc::clone(&group.members)), seen: members });
         Self {
@@ -150,6 +160,7 @@ impl Target {
             next: Cell::new(0),
             budget: group.upstream.retry.as_ref().map(|retry| Budget::new(retry.budget_percent)),
             wheel: Rc::clone(wheel),
+            origin,
             group,
         }
     }
@@ -182,35 +193,43 @@ impl Target {
                     if let Some(chosen) = self.choose(&[], random) {
                         return Ok(chosen);
                     }
-                    match (&in_line, self.line_at_full_endpoints()) {
+                    if self.has_none() {
+                        if let Some(why) = &self.group.members.load().why_none {
+                            return Err(Failed::because(Step::Resolve, why));
+                        }
+                        changed.await;
+                        continue;
+                    }
+                    match (&in_line, self.line()?) {
                         // Looked at once more, now that whoever gives a place back knows of it.
-                        (None, Some(line)) => {
-                            in_line = Some(line.enter().ok_or_else(|| Failed::at(Step::Overloaded))?);
-                            continue;
-                        }
-                        (Some(in_line), Some(_)) => {
-                            in_line.freed().await;
-                            continue;
-                        }
-                        (_, None) => {}
+                        (None, line) => in_line = Some(line.enter().ok_or_else(|| Failed::at(Step::Overloaded))?),
+                        (Some(in_line), _) => in_line.freed().await,
                     }
-                    if let Some(why) = &self.group.members.load().why_none {
-                        return Err(Failed::because(Step::Resolve, why));
-                    }
-                    changed.await;
                 }
             };
             let within = self.upstream.connect_timeout;
             deadline.limit(within, known).await.unwrap_or_else(|_| {
-                let step = if self.line_at_full_endpoints().is_some() { Step::Overloaded } else { Step::ResolveTimeout };
+                let step = if self.has_none() { Step::ResolveTimeout } else { Step::Overloaded };
                 Err(Failed::at(step))
             })
         })
     }
 
-    /// Where a request waits for a place, if there are endpoints and places are limited.
-    fn line_at_full_endpoints(&self) -> Option<&Line> {
-        self.group.line.as_deref().filter(|_| !self.endpoints.borrow().is_empty())
+    /// Whether no endpoint is known.
+    fn has_none(&self) -> bool {
+        self.endpoints.borrow().is_empty()
+    }
+
+    /// Where a request waits for a place at endpoints that are full.
+    ///
+    /// # Errors
+    /// Nobody waits: that is not declared, or an endpoint would get slower by what has waited for it.
+    fn line(&self) -> Result<&Line, Failed> {
+        if let Some(full) = self.endpoints.borrow().iter().find_map(|state| state.reached()) {
+            self.tally().count(Counted::Shed);
+            return Err(Failed::because(Step::AdaptiveLimit, full));
+        }
+        self.group.line.as_deref().ok_or_else(|| Failed::at(Step::Overloaded))
     }
 
     /// The endpoint of this address.
@@ -221,6 +240,13 @@ impl Target {
     /// How often its requests may be sent again, and what pays for it, where that is declared.
     pub(super) fn retry(&self) -> Option<(&Retry, &Budget)> {
         self.upstream.retry.as_ref().zip(self.budget.as_ref())
+    }
+
+    /// An answer to a request at one of its endpoints has this status. What fails may be fast, so it says nothing of the time it takes.
+    pub(super) fn answered(&self, endpoint: &InUse, status: StatusCode) {
+        let is_good = !status.is_server_error();
+        self.judge(endpoint, is_good);
+        endpoint.answered(is_good);
     }
 
     /// How a request to one of its endpoints ended.
@@ -246,18 +272,19 @@ impl Target {
         let mut endpoints = self.endpoints.borrow_mut();
         let state = |member: &Arc<Member>| {
             let known = endpoints.iter().find(|state| Arc::ptr_eq(&state.member, member));
-            known.map_or_else(|| Rc::new(EndpointState::new(member, &self.wheel)), Rc::clone)
+            known.map_or_else(|| Rc::new(EndpointState::new(&self.upstream, member, &self.wheel, self.origin)), Rc::clone)
         };
         *endpoints = now.usable.iter().map(state).collect();
     }
 }
 
 impl EndpointState {
-    fn new(member: &Arc<Member>, wheel: &Rc<Wheel>) -> Self {
+    fn new(upstream: &Upstream, member: &Arc<Member>, wheel: &Rc<Wheel>, origin: Origin) -> Self {
         Self {
             member: Arc::clone(member),
             authority: Rc::from(&*member.authority),
             in_flight: Cell::new(0),
+            adaptive: upstream.adaptive_concurrency.as_ref().map(|declared| Adaptive::new(declared, member, origin)),
             picks: Cell::new(if member.endpoint.scheme == Scheme::Https { Wire::Http2 } else { Wire::Http1 }),
             avoided_until: Cell::new(0),
             idle: RefCell::default(),
@@ -268,7 +295,13 @@ impl EndpointState {
 
     /// Whether it has no place for one more request.
     pub(super) fn is_full(&self) -> bool {
-        self.member.places.as_ref().is_some_and(Places::are_taken)
+        self.adaptive.as_ref().is_some_and(|adaptive| adaptive.is_full()) || self.member.places.as_ref().is_some_and(Places::are_taken)
+    }
+
+    /// Its adaptive limit, in words, where that is reached.
+    fn reached(&self) -> Option<String> {
+        let adaptive = self.adaptive.as_ref().filter(|adaptive| adaptive.is_full())?;
+        Some(format!("{} is answering {} requests of this worker, its adaptive limit now", self.authority, adaptive.limit()))
     }
 
     /// Requests of this worker that it is answering.
@@ -327,6 +360,9 @@ impl EndpointState {
         let oldest = self.wheel.turn().saturating_sub(turns(IDLE_TIMEOUT));
         self.idle.borrow_mut().retain(|link| link.idle_since >= oldest && link.is_idle());
         self.http2.borrow_mut().open.retain(|connection| connection.is_open() && !connection.is_idle_since(oldest));
+        if let Some(adaptive) = &self.adaptive {
+            adaptive.tell();
+        }
     }
 }
 
@@ -358,21 +394,41 @@ impl Drop for Opener<'_> {
 impl InUse {
     /// One more, if there is a place for it.
     fn of(state: &Rc<EndpointState>) -> Option<Self> {
-        if !state.member.places.as_ref().is_none_or(Places::take) {
+        if state.adaptive.as_ref().is_some_and(|adaptive| adaptive.is_full()) || !state.member.places.as_ref().is_none_or(Places::take) {
             return None;
         }
         state.in_flight.set(state.in_flight.get() + 1);
-        Some(Self(Rc::clone(state)))
+        let asked = state.adaptive.as_ref().map_or(Asked::Uncounted, |adaptive| adaptive.begin());
+        Some(Self { state: Rc::clone(state), asked: Cell::new(asked) })
+    }
+
+    /// Whether somebody wants to know how long its answer takes.
+    pub(super) fn is_timed(&self) -> bool {
+        self.adaptive.is_some()
+    }
+
+    /// It has all of the request.
+    pub(super) fn has_all(&self) {
+        if let (Some(adaptive), Asked::Chosen) = (&self.adaptive, self.asked.get()) {
+            self.asked.set(adaptive.whole());
+        }
+    }
+
+    /// Its answer has begun.
+    fn answered(&self, is_good: bool) {
+        let Some(adaptive) = &self.adaptive else { return };
+        let asked = self.asked.replace(Asked::Uncounted);
+        if is_good { adaptive.answered(asked) } else { adaptive.unanswered(asked) }
     }
 
     /// The endpoint; the place is given back.
     pub(super) fn leave(self) -> Rc<EndpointState> {
-        Rc::clone(&self.0)
+        Rc::clone(&self.state)
     }
 
     /// The endpoint, to be told from others.
     pub(super) fn state(&self) -> Rc<EndpointState> {
-        Rc::clone(&self.0)
+        Rc::clone(&self.state)
     }
 
     /// A stream on an HTTP/2 connection other than `not`; opened by `open` if none has room. One request opens it, others wait.
@@ -437,22 +493,25 @@ impl InUse {
 
     /// Whether it is a request on this endpoint.
     pub(super) fn is_at(&self, state: &Rc<EndpointState>) -> bool {
-        Rc::ptr_eq(&self.0, state)
+        Rc::ptr_eq(&self.state, state)
     }
 }
 
 impl std::ops::Deref for InUse {
     type Target = EndpointState;
     fn deref(&self) -> &EndpointState {
-        &self.0
+        &self.state
     }
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get().saturating_sub(1));
-        if let Some(places) = &self.0.member.places {
+        self.state.in_flight.set(self.state.in_flight.get().saturating_sub(1));
+        if let Some(places) = &self.state.member.places {
             places.give_back();
+        }
+        if let Some(adaptive) = &self.state.adaptive {
+            adaptive.unanswered(self.asked.get());
         }
     }
 }
@@ -469,7 +528,7 @@ mod tests {
 
     fn target(endpoints: &[&str]) -> (Target, Rc<Wheel>) {
         let wheel = Wheel::new();
-        (Target::new(Fleet::new(None).of(&Arc::new(upstream("app", endpoints))), &wheel), wheel)
+        (Target::new(Fleet::new(None).of(&Arc::new(upstream("app", endpoints))), &wheel, Origin::begin()), wheel)
     }
 
     /// A target of so many endpoints, whose ports are 1, 2, 3, …
@@ -498,7 +557,7 @@ mod tests {
         let (target, wheel) = of(1);
         for (endpoint, picks) in [("http://localhost:80", Wire::Http1), ("https://localhost:443", Wire::Http2)] {
             let instead = Fleet::new(Some((target.upstream.service.clone(), endpoint.parse().unwrap())));
-            let target = Targets::new(Arc::new(instead)).of(&target.upstream, &wheel);
+            let target = Targets::new(Arc::new(instead), Origin::begin()).of(&target.upstream, &wheel);
             assert_eq!(choose(&target, &[]).picks(), picks, "{endpoint}");
         }
     }

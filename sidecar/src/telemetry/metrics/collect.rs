@@ -74,6 +74,24 @@ const FAMILIES: &[(&str, MetricType, &[&str], &str)] = &[
         &["service", "upstream"],
         "Requests that were not sent once more because the budget was used up.",
     ),
+    (
+        "bulkhead_upstream_adaptive_refusals_total",
+        COUNTER,
+        &["service", "upstream"],
+        "Requests that were refused because every endpoint had reached its adaptive limit.",
+    ),
+    (
+        "bulkhead_upstream_adaptive_limit",
+        GAUGE,
+        &["service", "upstream"],
+        "Requests that may be on their way at once by adaptive limits, over all endpoints and workers.",
+    ),
+    (
+        "bulkhead_upstream_adaptive_in_flight",
+        GAUGE,
+        &["service", "upstream"],
+        "Requests whose answer had not begun, where adaptive limits are declared, over all endpoints and workers.",
+    ),
     ("bulkhead_upstream_resolutions_total", COUNTER, &["service", "upstream", "result"], "Names of endpoints that were looked up."),
     ("bulkhead_streams", GAUGE, &[], "Tunnels, and requests that last, open at the last tick."),
     (
@@ -201,6 +219,10 @@ fn upstreams(facts: &Facts, samples: &mut Samples) {
         for (state, number) in [("usable", reading.usable), ("ejected", reading.ejected), ("unhealthy", reading.unwell)] {
             let [service, upstream] = of;
             samples.gauge("bulkhead_upstream_endpoints", &[service, upstream, ("state", state)], count(number));
+        }
+        if let Some(told) = reading.adaptive {
+            samples.gauge("bulkhead_upstream_adaptive_limit", &of, told.limit.into());
+            samples.gauge("bulkhead_upstream_adaptive_in_flight", &of, told.in_flight.into());
         }
         for ((_, family, label), &count) in Counted::ALL.iter().zip(&reading.counts) {
             let labels: Vec<_> = of.into_iter().chain(*label).collect();
@@ -362,7 +384,7 @@ mod tests {
     use crate::request::upstream::fleet::{Fleet, tests::upstream};
     use bulkhead_config::diagnostic::Diagnostics;
     use bulkhead_config::protocol::{Part, Quarantined, Serving};
-    use bulkhead_config::snapshot::Epoch;
+    use bulkhead_config::snapshot::{AdaptiveConcurrency, Epoch, Upstream};
     use std::num::NonZeroUsize;
     use std::time::Duration;
 
@@ -370,7 +392,9 @@ mod tests {
     fn fleet(count: usize) -> Fleet {
         let fleet = Fleet::new(None);
         for number in 0..count {
-            let _ = fleet.of(&Arc::new(upstream(&format!("u{number:03}"), &["http://127.0.0.1:1"])));
+            let adaptive_concurrency = Some(AdaptiveConcurrency { min: 1, max: 9, tolerance_percent: 50 });
+            let upstream = Upstream { adaptive_concurrency, ..upstream(&format!("u{number:03}"), &["http://127.0.0.1:1"]) };
+            let _ = fleet.of(&Arc::new(upstream));
         }
         fleet
     }
