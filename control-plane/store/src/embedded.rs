@@ -12,14 +12,19 @@ mod rows;
 mod fault;
 mod file;
 mod open;
+mod lock;
 mod apply;
 mod read;
 mod leases;
 mod writer;
 mod watch;
+mod backup;
+mod migrate;
 #[cfg(test)]
 mod disk_tests;
 
+pub use backup::{Header, Record, Snapshot};
+pub use migrate::{Plan, Step};
 pub use open::{OpenError, Options};
 
 use crate::model::{Keys, Lease, LeaseId, Page, Range, Revision};
@@ -30,6 +35,7 @@ use fault::Fault;
 use file::Disk;
 use leases::Leases;
 use redb::{Database, ReadTransaction, ReadableDatabase};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, mpsc};
 use std::time::Duration;
@@ -46,7 +52,23 @@ pub struct Embedded {
     /// `None` once it is being dropped: the writer ends with the last sender.
     queue: Option<mpsc::Sender<Message>>,
     places: Arc<Semaphore>,
+    identity: Identity,
     writer: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Which store it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Drawn when the store was made, and kept by its backups.
+    pub cluster: u64,
+    /// Raised by each restore: its revisions are none of those that were lost, whatever their numbers.
+    pub incarnation: u64,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x} (incarnation {})", self.cluster, self.incarnation)
+    }
 }
 
 /// What readers and the writer share.
@@ -86,7 +108,43 @@ impl Embedded {
         let writer = Writer { shared: Arc::clone(&shared), publish, queue: received, leases, lock: opened.lock };
         let cannot_start = |source| OpenError::System { file: shared.path.clone(), source };
         let writer = std::thread::Builder::new().name("store-writer".into()).spawn(move || writer.run()).map_err(cannot_start)?;
-        Ok(Self { shared, queue: Some(queue), places: Arc::new(Semaphore::new(WAITING_MAX)), writer: Some(writer) })
+        let (places, identity) = (Arc::new(Semaphore::new(WAITING_MAX)), opened.found.identity);
+        Ok(Self { shared, queue: Some(queue), places, identity, writer: Some(writer) })
+    }
+
+    /// Which store it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// All that it holds at this moment, for a backup. Writers go on beside it; the pages it sees stay until it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] while the file cannot be opened, [`Error::Damaged`] when it does not read.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        Snapshot::take(&self.shared, self.identity)
+    }
+
+    /// Makes the store at `path` of what a backup holds, with a higher incarnation than its own, than that of the store that was here
+    /// last, and than `above`: what whoever restores knows of, such as the one that sidecars have. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError::Exists`] when there is a file, [`OpenError::BadBackup`] when the records do not fit together; nothing is there then.
+    pub fn restore<E: fmt::Display>(
+        path: impl AsRef<Path>,
+        header: Header,
+        records: impl IntoIterator<Item = Result<Record, E>>,
+        above: u64,
+    ) -> Result<Identity, OpenError> {
+        backup::restore(path.as_ref(), header, records, above)
+    }
+
+    /// Brings the store at `path` to the schema of this version, or only says how: with `dry_run` every step is done and undone. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`Embedded::open`], and the system's; the store is as it was then.
+    pub fn migrate(path: impl AsRef<Path>, dry_run: bool) -> Result<Plan, OpenError> {
+        migrate::migrate(path.as_ref(), dry_run)
     }
 
     /// Reads on a thread that may wait for the disk.

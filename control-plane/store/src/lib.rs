@@ -18,7 +18,7 @@ pub mod change_set;
 pub mod history;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use embedded::{Embedded, OpenError, Options};
+pub use embedded::{Embedded, Header, Identity, OpenError, Options, Plan, Record, Snapshot, Step};
 pub use error::Error;
 pub use model::{Batch, Entry, Event, Key, Keys, Lease, LeaseId, Page, Range, Revision};
 pub use txn::{Answer, Compare, MAX_OPERATIONS, MAX_TXN_BYTES, Op, Outcome, Relation, Test, Txn};

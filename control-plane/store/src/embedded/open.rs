@@ -3,14 +3,16 @@
 //! A new store is made under another name and renamed when it is whole, so a file under the store's name is a store, or damage: one that
 //! is empty, cut or gone is never taken for a new one. What the lock file says of the last clean end is what the file must still hold.
 
-use super::Head;
+use super::fault::Fault;
 use super::file::{Allocated, Disk};
+use super::lock::Lock;
 use super::rows::{CLUSTER, COMMITS, ENTRIES, HISTORY, INCARNATION, KEPT, LEASED, LEASES, META, REVISION, SCHEMA};
+use super::{Head, Identity};
 use crate::clock::{Clock, SystemClock};
 use crate::model::{Lease, LeaseId, Revision};
-use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError};
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use redb::{Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, WriteTransaction};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -24,7 +26,7 @@ pub(super) const SCHEMA_NOW: u64 = 1;
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// What only the owner may read: documents name hosts, and hold hashes of keys.
-const OWNER_ONLY: u32 = 0o600;
+pub(super) const OWNER_ONLY: u32 = 0o600;
 
 /// What an embedded store is given.
 #[derive(Debug, Clone)]
@@ -76,6 +78,18 @@ pub enum OpenError {
         /// The schema it has.
         found: u64,
     },
+    /// There is one where another shall be made.
+    #[error("{} is there already: move it away before a backup takes its place", file.display())]
+    Exists {
+        /// The file.
+        file: PathBuf,
+    },
+    /// What shall be restored does not fit together.
+    #[error("the backup cannot be restored: {what}; take another one")]
+    BadBackup {
+        /// What is wrong with it.
+        what: String,
+    },
     /// The system refuses.
     #[error("{} cannot be opened", file.display())]
     System {
@@ -99,7 +113,7 @@ pub(super) struct Opened {
 pub(super) struct Found {
     pub(super) head: Head,
     pub(super) leases: Vec<Lease>,
-    cluster: u64,
+    pub(super) identity: Identity,
 }
 
 /// Opens the store at `path`, and makes a new one where none has ever been.
@@ -108,12 +122,13 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let disk = Arc::new(Disk::default());
     if !path.try_exists().map_err(|source| system(path, source))? {
         lock.may_be_new(path)?;
-        create(path, &Birth { cluster: draw(path)?, incarnation: 1 }, &disk)?;
+        let identity = Identity { cluster: draw(path)?, incarnation: 1 };
+        create(path, &disk, |txn| lay_tables(txn, identity))?;
     }
     let database = database(path, &disk)?;
     let found = look(path, &database)?;
-    lock.agrees(path, found.cluster, found.head.revision)?;
-    lock.write(found.cluster, None).map_err(|source| system(path, source))?;
+    lock.agrees(path, found.identity, found.head.revision)?;
+    lock.write(found.identity, None).map_err(|source| system(path, source))?;
     Ok(Opened { database, found, disk, lock })
 }
 
@@ -124,43 +139,44 @@ pub(super) fn reopen(path: &Path, disk: &Arc<Disk>) -> Result<(Database, Head), 
     Ok((database, found.head))
 }
 
-/// What tells one store from another.
-pub(super) struct Birth {
-    pub(super) cluster: u64,
-    pub(super) incarnation: u64,
-}
-
-/// A new, empty store, whole before it has its name.
-fn create(path: &Path, birth: &Birth, disk: &Arc<Disk>) -> Result<(), OpenError> {
+/// A new store, filled and whole before it has its name.
+pub(super) fn create(path: &Path, disk: &Arc<Disk>, fill: impl FnOnce(&WriteTransaction) -> Result<(), Fault>) -> Result<(), OpenError> {
     let unfinished = beside(path, ".new");
     let refused = |source| system(path, source);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(OWNER_ONLY).open(&unfinished).map_err(refused)?;
     let made = Allocated::new(file, Arc::clone(disk)).and_then(|file| Builder::new().create_with_backend(file));
     let database = made.map_err(|error| told(path, error))?;
-    lay_tables(&database, birth).map_err(|error| system(path, io::Error::other(error)))?;
-    database.close().map_err(|error| told(path, error))?;
+    let filled = commit(&database, fill).map_err(|fault| not_written(path, fault));
+    let filled = filled.and_then(|()| database.close().map_err(|error| told(path, error)));
+    // What is half filled is of no use, and whatever failed is told already.
+    filled.inspect_err(|_| drop(std::fs::remove_file(&unfinished)))?;
     std::fs::rename(&unfinished, path).map_err(refused)?;
     sync_folder(path).map_err(refused)
 }
 
-fn lay_tables(database: &Database, birth: &Birth) -> Result<(), redb::Error> {
+/// Does it all in one commit.
+pub(super) fn commit(database: &Database, fill: impl FnOnce(&WriteTransaction) -> Result<(), Fault>) -> Result<(), Fault> {
     let txn = database.begin_write()?;
+    fill(&txn)?;
+    Ok(txn.commit()?)
+}
+
+/// The tables of a store in which nothing has happened.
+pub(super) fn lay_tables(txn: &WriteTransaction, identity: Identity) -> Result<(), Fault> {
     txn.open_table(ENTRIES)?;
     txn.open_table(HISTORY)?;
     txn.open_table(LEASES)?;
     txn.open_table(LEASED)?;
     let mut meta = txn.open_table(META)?;
-    for (name, number) in
-        [(SCHEMA, SCHEMA_NOW), (CLUSTER, birth.cluster), (INCARNATION, birth.incarnation), (REVISION, 0), (KEPT, 0), (COMMITS, 0)]
-    {
+    let Identity { cluster, incarnation } = identity;
+    for (name, number) in [(SCHEMA, SCHEMA_NOW), (CLUSTER, cluster), (INCARNATION, incarnation), (REVISION, 0), (KEPT, 0), (COMMITS, 0)] {
         meta.insert(name, number)?;
     }
-    drop(meta);
-    Ok(txn.commit()?)
+    Ok(())
 }
 
 /// The file as a database: every checksum is read, for the engine below trusts what ended cleanly.
-fn database(path: &Path, disk: &Arc<Disk>) -> Result<Database, OpenError> {
+pub(super) fn database(path: &Path, disk: &Arc<Disk>) -> Result<Database, OpenError> {
     let refused = |source| system(path, source);
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
@@ -184,8 +200,7 @@ fn database(path: &Path, disk: &Arc<Disk>) -> Result<Database, OpenError> {
 fn look(path: &Path, database: &Database) -> Result<Found, OpenError> {
     let unreadable = |error: redb::Error| damaged(path, error.to_string());
     let txn = database.begin_read().map_err(|error| unreadable(error.into()))?;
-    let schema = meta(&txn, SCHEMA).map_err(unreadable)?.ok_or_else(|| damaged(path, "it is no store of Bulkhead"))?;
-    match schema {
+    match schema(path, &txn)? {
         SCHEMA_NOW => {}
         found if found < SCHEMA_NOW => return Err(OpenError::Older { file: path.to_owned(), found }),
         found => return Err(OpenError::Newer { file: path.to_owned(), found }),
@@ -193,7 +208,14 @@ fn look(path: &Path, database: &Database) -> Result<Found, OpenError> {
     let number = |name| meta(&txn, name).map_err(unreadable)?.ok_or_else(|| damaged(path, format!("it has no {name}")));
     let head = Head { revision: Revision::new(number(REVISION)?), kept: Revision::new(number(KEPT)?), commits: number(COMMITS)? };
     let leases = leases(&txn).map_err(unreadable)?;
-    Ok(Found { head, leases, cluster: number(CLUSTER)? })
+    let identity = Identity { cluster: number(CLUSTER)?, incarnation: number(INCARNATION)? };
+    Ok(Found { head, leases, identity })
+}
+
+/// Version of the tables of a store.
+pub(super) fn schema(path: &Path, txn: &ReadTransaction) -> Result<u64, OpenError> {
+    let schema = meta(txn, SCHEMA).map_err(|error| damaged(path, error.to_string()))?;
+    schema.ok_or_else(|| damaged(path, "it is no store of Bulkhead"))
 }
 
 fn meta(txn: &ReadTransaction, name: &str) -> Result<Option<u64>, redb::Error> {
@@ -213,95 +235,7 @@ fn leases(txn: &ReadTransaction) -> Result<Vec<Lease>, redb::Error> {
     Ok(leases)
 }
 
-/// The file beside the store that only one process can hold, and what the last clean end wrote into it.
-#[derive(Debug)]
-pub(super) struct Lock {
-    file: File,
-    recorded: Recorded,
-}
-
-/// What the lock file says.
-#[derive(Debug, Default)]
-struct Recorded {
-    cluster: Option<u64>,
-    revision: Option<Revision>,
-}
-
-impl Lock {
-    fn take(path: &Path) -> Result<Self, OpenError> {
-        let refused = |source| system(path, source);
-        let name = beside(path, ".lock");
-        let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(OWNER_ONLY).open(name);
-        let mut file = opened.map_err(refused)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { file: path.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(refused(source)),
-        }
-        let mut text = String::new();
-        // Not ours, or cut by a crash: then it says nothing, and nothing is held against the store.
-        let recorded = if file.read_to_string(&mut text).is_ok() { Recorded::read(&text) } else { Recorded::default() };
-        Ok(Self { file, recorded })
-    }
-
-    /// Whether a missing file may be a store that never was.
-    fn may_be_new(&self, path: &Path) -> Result<(), OpenError> {
-        match self.recorded.cluster {
-            None => Ok(()),
-            Some(cluster) => Err(damaged(path, format!("it is gone, although store {cluster:016x} was there; {}", self.overrule(path)))),
-        }
-    }
-
-    /// Whether the file is the one that ended cleanly, and all of it.
-    fn agrees(&self, path: &Path, cluster: u64, revision: Revision) -> Result<(), OpenError> {
-        if let Some(recorded) = self.recorded.cluster.filter(|recorded| *recorded != cluster) {
-            let what = format!("it is store {cluster:016x}, and {recorded:016x} was there; {}", self.overrule(path));
-            return Err(damaged(path, what));
-        }
-        if let Some(recorded) = self.recorded.revision.filter(|recorded| *recorded > revision) {
-            let what = format!("it ends at revision {revision}, and {recorded} was stored; {}", self.overrule(path));
-            return Err(damaged(path, what));
-        }
-        Ok(())
-    }
-
-    fn overrule(&self, path: &Path) -> String {
-        format!("if that is meant, remove {}", beside(path, ".lock").display())
-    }
-
-    /// Says whose file this is and, at a clean end, how far it goes.
-    pub(super) fn write(&mut self, cluster: u64, ended: Option<Revision>) -> io::Result<()> {
-        let mut text = format!("cluster {cluster:016x}\n");
-        if let Some(revision) = ended {
-            text.push_str(&format!("revision {revision}\n"));
-        }
-        self.recorded = Recorded { cluster: Some(cluster), revision: ended };
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(text.as_bytes())?;
-        self.file.sync_data()
-    }
-
-    /// The store ended cleanly at `revision`.
-    pub(super) fn end(mut self, revision: Revision) -> io::Result<()> {
-        match self.recorded.cluster {
-            Some(cluster) => self.write(cluster, Some(revision)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Recorded {
-    fn read(text: &str) -> Self {
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Self {
-            cluster: field("cluster").and_then(|hex| u64::from_str_radix(hex, 16).ok()),
-            revision: field("revision").and_then(|number| number.parse().ok()).map(Revision::new),
-        }
-    }
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
@@ -319,15 +253,25 @@ fn draw(path: &Path) -> Result<u64, OpenError> {
     Ok(u64::from_le_bytes(bytes))
 }
 
-fn system(path: &Path, source: io::Error) -> OpenError {
+pub(super) fn system(path: &Path, source: io::Error) -> OpenError {
     OpenError::System { file: path.to_owned(), source }
 }
 
-fn damaged(path: &Path, what: impl Into<String>) -> OpenError {
+pub(super) fn damaged(path: &Path, what: impl Into<String>) -> OpenError {
     OpenError::Damaged { file: path.to_owned(), what: what.into() }
 }
 
-fn told(path: &Path, error: DatabaseError) -> OpenError {
+/// Why a commit on a file that is only being made was not.
+pub(super) fn not_written(path: &Path, fault: Fault) -> OpenError {
+    match fault {
+        Fault::Storage(redb::Error::Io(source)) => system(path, source),
+        Fault::Storage(other) => system(path, io::Error::other(other)),
+        Fault::Row(row) => damaged(path, row.0),
+        Fault::Refused(error) => system(path, io::Error::other(error)),
+    }
+}
+
+pub(super) fn told(path: &Path, error: DatabaseError) -> OpenError {
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => OpenError::Locked { file: path.to_owned() },
         // What is no file of redb's, or is cut, is told so, as an error of reading.

@@ -7,7 +7,8 @@
 use super::apply::Tables;
 use super::fault::{Fault, not_stored};
 use super::leases::Leases;
-use super::open::{self, Lock};
+use super::lock::Lock;
+use super::open;
 use super::{Head, Shared};
 use crate::Error;
 use crate::model::{Lease, LeaseId};

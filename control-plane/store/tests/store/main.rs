@@ -6,6 +6,7 @@ mod checker;
 mod embedded;
 mod kill;
 mod faults;
+mod backups;
 mod random;
 
 /// A file that is not listed above would never run.
