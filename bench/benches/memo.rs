@@ -31,7 +31,8 @@ impl World {
     fn new(issuer: &Issuer) -> Self {
         let documents = format!(
             "{{kind: Tenant, tenant_id: acme_corp, name: ACME, email: admin@acme.example, hosts: [acme.localhost]}}\n---\n\
-             {{kind: Identity, name: bench, jwt: [{{issuer: bench, audiences: [demo], algorithms: [EdDSA], jwks: {{file: {KEYS_FILE}}}, tenant_claim: tenant}}]}}\n"
+             {{kind: Identity, name: bench, jwt: [{{issuer: bench, audiences: [demo], \
+             algorithms: [EdDSA], jwks: {{file: {KEYS_FILE}}}, tenant_claim: tenant}}]}}\n"
         );
         let snapshot = Catalogue::new().apply(&offer(&documents)).snapshot;
         Self { snapshot, keys: issuer.keys(), strangers: Strangers::new() }

@@ -86,7 +86,8 @@ impl Fleet {
 
 fn tenant(at: usize, quota: u32) -> String {
     format!(
-        "kind: Tenant\ntenant_id: tenant-{at}\nname: Tenant {at}\nemail: ops@tenant-{at}.example\nhosts: [tenant-{at}.example]\napi_quota_per_hour: {quota}\n"
+        "kind: Tenant\ntenant_id: tenant-{at}\nname: Tenant {at}\nemail: ops@tenant-{at}.example\n\
+         hosts: [tenant-{at}.example]\napi_quota_per_hour: {quota}\n"
     )
 }
 

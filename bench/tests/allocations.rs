@@ -80,7 +80,8 @@ fn token_decision_and_three_limits_allocate_nothing_once_the_token_was_seen() {
 fn conditions_of_a_rule_allocate_nothing() {
     let matchers = "{ headers: { x-env: prod }, query: { format: { any_of: [csv, json] } }, claims: { roles: editor } }";
     let expression = r#"{ condition: 'request.headers["x-env"] == "prod" && claims.email.matches("@acme[.]example$") &&
-        claims.roles.exists(r, r.startsWith("ed")) && request.query.format in ["csv", "json"] && now > timestamp("2020-01-01T00:00:00Z")' }"#;
+        claims.roles.exists(r, r.startsWith("ed")) && request.query.format in ["csv", "json"] &&
+        now > timestamp("2020-01-01T00:00:00Z")' }"#;
     for when in [matchers, expression] {
         let mut now = moments();
         let mut admission = Admission::new(Some(when));

@@ -55,9 +55,12 @@ def keys():
             shutil.rmtree(new, ignore_errors=True)
     n = int(sh("openssl", "rsa", "-in", str(d / "rs.pem"), "-noout", "-modulus").decode().strip().split("=")[1], 16)
     point = sh("openssl", "ec", "-in", str(d / "es.pem"), "-pubout", "-outform", "DER")[-64:]
-    k = {"rs_pub": str(d / "rs.pub"), "es_pub": str(d / "es.pub"), "cert": str(d / "tls.crt"), "key": str(d / "tls.pem"), "both": str(d / "tls.both"),
-         "rs_jwks": json.dumps({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "rs", "n": b64(n.to_bytes(256, "big")), "e": "AQAB"}]}),
-         "es_jwks": json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "es", "x": b64(point[:32]), "y": b64(point[32:])}]})}
+    k = {"rs_pub": str(d / "rs.pub"), "es_pub": str(d / "es.pub"),
+         "cert": str(d / "tls.crt"), "key": str(d / "tls.pem"), "both": str(d / "tls.both"),
+         "rs_jwks": json.dumps({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "rs",
+                                          "n": b64(n.to_bytes(256, "big")), "e": "AQAB"}]}),
+         "es_jwks": json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": "es",
+                                          "x": b64(point[:32]), "y": b64(point[32:])}]})}
     for a in ("rs", "es"):
         (d / f"{a}.jwks").write_text(k[f"{a}_jwks"])
         k[f"{a}_jwks_file"] = str(d / f"{a}.jwks")
@@ -116,7 +119,8 @@ def haproxy(ft, v, jwt_cache=False):
         c["defaults"] += "\n    log global\n    option httplog"
         c["frontend"] = (table.replace("store ", "store http_req_cnt,bytes_out_cnt,http_err_cnt,") + jwt("es" if ft == "full_es" else "rs")
                          + rl.replace("hdr(x-tenant)", "var(txn.tenant)")
-                         + "    http-request cache-use c\n    http-response cache-store c\n    http-request set-header x-tenant %[var(txn.tenant)]\n")
+                         + "    http-request cache-use c\n    http-response cache-store c\n"
+                           "    http-request set-header x-tenant %[var(txn.tenant)]\n")
     elif ft != "plain":
         return None
     f = Path(v["dir"]) / "h.cfg"
@@ -150,10 +154,12 @@ def envoy(ft, v, jwt_cache=False):
         fs.append(fill("envoy.cache.inc"))
     elif ft in ("full", "full_es"):
         fs += [jwt(), fill("envoy.rl.inc", rl_descriptors=", ".join(
-            f"{{entries: [{{key: tenant, value: {t}}}], token_bucket: {{max_tokens: 100000000, tokens_per_fill: 100000000, fill_interval: 1s}}}}" for t in tenants)),
+            f"{{entries: [{{key: tenant, value: {t}}}], "
+            "token_bucket: {max_tokens: 100000000, tokens_per_fill: 100000000, fill_interval: 1s}}" for t in tenants)),
             fill("envoy.cache.inc")]
         c["rate_limits"] = "{actions: [{request_headers: {header_name: x-tenant, descriptor_key: tenant}}]}"
-        c["virtual_clusters"] = ", ".join(f"{{name: {t}, headers: [{{name: x-tenant, string_match: {{exact: {t}}}}}]}}" for t in reversed(tenants))
+        c["virtual_clusters"] = ", ".join(
+            f"{{name: {t}, headers: [{{name: x-tenant, string_match: {{exact: {t}}}}}]}}" for t in reversed(tenants))
         c["access_log"] = fill("envoy.accesslog.inc", **v)
     elif ft != "plain":
         return None
@@ -202,7 +208,8 @@ def relay(ft, v):
     return ([str(PEERS / "bin" / "relay"), str(v["port"]), str(v["up"])], {}) if ft == "plain" else None
 
 
-BUILTIN = {"haproxy-l4": haproxy_l4, "tokio-relay": relay, "haproxy": haproxy, "haproxy-jwtcache": lambda f, v: haproxy(f, v, True), "nginx": nginx, "envoy": envoy,
+BUILTIN = {"haproxy-l4": haproxy_l4, "tokio-relay": relay,
+           "haproxy": haproxy, "haproxy-jwtcache": lambda f, v: haproxy(f, v, True), "nginx": nginx, "envoy": envoy,
            "envoy-jwtcache": lambda f, v: envoy(f, v, True), "pingora": pingora, "varnish": varnish}
 
 
@@ -210,18 +217,22 @@ BUILTIN = {"haproxy-l4": haproxy_l4, "tokio-relay": relay, "haproxy": haproxy, "
 # feature: which configuration a subject starts with. h2 falls back to the plain configuration (peers that sniff the preface).
 SCEN = {
     "plain":    dict(kind="wrk", feature="plain", path="/1k", conns=64, what="h1 keep-alive, 1 KiB, 64 connections, closed loop"),
-    "rate":     dict(kind="lg", feature="plain", path="/1k", conns=64, what="h1, 1 KiB, open loop at --rate, latency from intended send time"),
+    "rate":     dict(kind="lg", feature="plain", path="/1k", conns=64,
+                     what="h1, 1 KiB, open loop at --rate, latency from intended send time"),
     "body64k":  dict(kind="wrk", feature="plain", path="/64k", conns=16, size=65536, what="h1, 64 KiB bodies"),
     "body1m":   dict(kind="wrk", feature="plain", path="/1m", conns=8, size=1 << 20, what="h1, 1 MiB bodies"),
-    "h2":       dict(kind="h2load", feature="h2", path="/1k", conns=1, streams=100, what="h2c downstream, 1 connection x 100 streams, h1 upstream"),
+    "h2":       dict(kind="h2load", feature="h2", path="/1k", conns=1, streams=100,
+                     what="h2c downstream, 1 connection x 100 streams, h1 upstream"),
     "tls":      dict(kind="wrk", feature="tls", path="/1k", conns=64, tls=True, what="TLS 1.3 h1 keep-alive"),
-    "tlsnew":   dict(kind="wrk", feature="tls", path="/1k", conns=16, tls=True, close=True, what="TLS 1.3, a new connection (full handshake, P-256) each request"),
+    "tlsnew":   dict(kind="wrk", feature="tls", path="/1k", conns=16, tls=True, close=True,
+                     what="TLS 1.3, a new connection (full handshake, P-256) each request"),
     "rl":       dict(kind="wrk", feature="rl", path="/1k", conns=64, what="local rate limit keyed by tenant, never rejecting"),
     "jwt_rs":   dict(kind="wrk", feature="jwt_rs", path="/1k", conns=64, token="jwt_rs", what="RS256 JWT + RBAC on each request"),
     "jwt_es":   dict(kind="wrk", feature="jwt_es", path="/1k", conns=64, token="jwt_es", what="ES256 JWT + RBAC on each request"),
     "cache1k":  dict(kind="wrk", feature="cache", path="/c1k", conns=64, what="cache hit, 1 KiB"),
     "cache64k": dict(kind="wrk", feature="cache", path="/c64k", conns=16, size=65536, what="cache hit, 64 KiB"),
-    "full":     dict(kind="wrk", feature="full", path="/1k", conns=64, token="jwt_rs", what="full stack (RS256): JWT+RBAC+rate limit+cache miss+per-tenant stats+JSON access log"),
+    "full":     dict(kind="wrk", feature="full", path="/1k", conns=64, token="jwt_rs",
+                     what="full stack (RS256): JWT+RBAC+rate limit+cache miss+per-tenant stats+JSON access log"),
     "full_es":  dict(kind="wrk", feature="full_es", path="/1k", conns=64, token="jwt_es", what="full stack (ES256)"),
     "fullrate": dict(kind="lg", feature="full", path="/1k", conns=64, token="jwt_rs", what="full stack (RS256), open loop at --rate"),
     "idle1k":   dict(kind="idle", feature="plain", path="/1k", conns=1000, what="RSS per 1,000 idle keep-alive connections (1,000 held)"),
@@ -290,7 +301,8 @@ def spawn(argv, cpus, env=None, out=None):
     global STARTING
     STARTING = True
     try:
-        p = subprocess.Popen(argv, stdout=o, stderr=open(out + ".err", "ab") if out else subprocess.DEVNULL, env=dict(os.environ, **(env or {})), start_new_session=True)
+        p = subprocess.Popen(argv, stdout=o, stderr=open(out + ".err", "ab") if out else subprocess.DEVNULL,
+                             env=dict(os.environ, **(env or {})), start_new_session=True)
         STARTED.append(p)
     finally:
         STARTING = False
@@ -370,7 +382,8 @@ def forged_accepted(sub):
 LUA = """done = function(s, l, r)
   local e = s.errors
   io.write(string.format('JSON{"requests":%d,"bytes":%d,"dur":%d,"errors":%d,"p50_us":%d,"p99_us":%d,"p999_us":%d}\\n',
-    s.requests, s.bytes, s.duration, e.connect + e.read + e.write + e.status + e.timeout, l:percentile(50), l:percentile(99), l:percentile(99.9)))
+    s.requests, s.bytes, s.duration, e.connect + e.read + e.write + e.status + e.timeout,
+    l:percentile(50), l:percentile(99), l:percentile(99.9)))
 end
 """
 
@@ -385,8 +398,8 @@ def load(sc, sub, secs, a, work):
         if sc.get("close"):
             hs += ["-H", "Connection: close"]
         url = f"http{'s' if sc.get('tls') else ''}://127.0.0.1:{sub['port']}{path}"
-        o = subprocess.run(cpus + ["wrk", "-t1", f"-c{sc['conns']}", f"-d{secs}s", "--latency", "--timeout", "5s", "-s", str(lua)] + hs + [url],
-                           capture_output=True, text=True, timeout=secs + 30)
+        wrk = ["wrk", "-t1", f"-c{sc['conns']}", f"-d{secs}s", "--latency", "--timeout", "5s", "-s", str(lua)]
+        o = subprocess.run(cpus + wrk + hs + [url], capture_output=True, text=True, timeout=secs + 30)
         m = re.search(r"JSON(\{.*\})", o.stdout)
         if not m:
             return {"requests": 0, "errors": 1, "note": (o.stdout + o.stderr)[-200:]}
@@ -407,8 +420,9 @@ def load(sc, sub, secs, a, work):
         hs = [x for y, w in sub["headers"].items() for x in ("-H", f"{':authority' if y.lower() == 'host' else y.lower()}: {w}")]
         log = Path(work) / "h2.log"
         log.unlink(missing_ok=True)
-        o = subprocess.run(cpus + ["h2load", "-c", str(sc["conns"]), "-m", str(sc["streams"]), "-t1", "-D", str(secs), "--log-file", str(log)] + hs +
-                           [f"http://127.0.0.1:{sub['port']}{path}"], capture_output=True, text=True, timeout=secs + 30)
+        h2load = ["h2load", "-c", str(sc["conns"]), "-m", str(sc["streams"]), "-t1", "-D", str(secs), "--log-file", str(log)]
+        o = subprocess.run(cpus + h2load + hs + [f"http://127.0.0.1:{sub['port']}{path}"],
+                           capture_output=True, text=True, timeout=secs + 30)
         lat, bad = [], 0
         if log.exists():
             for line in log.read_text().splitlines():
@@ -496,7 +510,8 @@ def setup(name, spec, sc, port, base, k, a):
             hd.pop(x, None)
         ready, prefix, h2only = s.get("ready"), s.get("path_prefix", ""), s.get("h2only", False) and sc["feature"] == "h2"
         port = int(s.get("port", port))
-    sub = dict(name=name, port=port, headers=hd, tls=sc.get("tls", False), prefix=prefix, ready=ready or prefix + sc["path"], h2only=h2only, argv=argv, env=env, dir=d, proc=None)
+    sub = dict(name=name, port=port, headers=hd, tls=sc.get("tls", False), prefix=prefix, ready=ready or prefix + sc["path"],
+               h2only=h2only, argv=argv, env=env, dir=d, proc=None)
     return sub
 
 
@@ -514,7 +529,8 @@ def run_scenario(sname, subjects, k, a, base):
         if name == "direct":
             if sc["kind"] in ("idle", "cold") or sc.get("tls") or sc["feature"] not in ("plain", "h2") or sc["kind"] == "h2load":
                 continue
-            s = dict(name=name, port=UP, headers={"Host": "bench"}, tls=False, prefix="", ready=sc["path"], h2only=False, proc=a.upstream_proc, argv=[])
+            s = dict(name=name, port=UP, headers={"Host": "bench"}, tls=False, prefix="", ready=sc["path"],
+                     h2only=False, proc=a.upstream_proc, argv=[])
         else:
             s = setup(name, spec, sc, 21000 + i, base, k, a)
             if s is None:
@@ -538,7 +554,8 @@ def run_scenario(sname, subjects, k, a, base):
                 x = load(sc, s, a.secs, a, base)
                 t1, c1, st1 = time.monotonic(), cpu(s["proc"].pid), steal()
                 n = x.get("cpu_requests", x["requests"]) or 1
-                x.update(cpu_us=(c1[0] - c0[0]) / n * 1e6, user_us=(c1[1] - c0[1]) / n * 1e6, sys_us=(c1[2] - c0[2]) / n * 1e6, csw=(c1[3] - c0[3]) / n,
+                x.update(cpu_us=(c1[0] - c0[0]) / n * 1e6, user_us=(c1[1] - c0[1]) / n * 1e6,
+                         sys_us=(c1[2] - c0[2]) / n * 1e6, csw=(c1[3] - c0[3]) / n,
                          busy=(c1[0] - c0[0]) / (t1 - t0) * 100, steal=st1 - st0, rss_mb=rss(s["proc"].pid) / 1024)
                 if sc.get("size"):
                     x["mbps"] = x["rps"] * sc["size"] / 1e6
@@ -555,7 +572,8 @@ def run_scenario(sname, subjects, k, a, base):
                 t = time.monotonic() - s["t_exec"]
                 time.sleep(0.5)
                 c = cpu(s["proc"].pid)
-                res[s["name"]].append({"requests": 1, "errors": 1 if bad else 0, "cold_ms": t * 1000, "idle_rss_mb": rss(s["proc"].pid, "VmRSS") / 1024, "start_cpu_ms": c[0] * 1000})
+                res[s["name"]].append({"requests": 1, "errors": 1 if bad else 0, "cold_ms": t * 1000,
+                                       "idle_rss_mb": rss(s["proc"].pid, "VmRSS") / 1024, "start_cpu_ms": c[0] * 1000})
                 stop(s["proc"])
                 time.sleep(0.1)
     for s in subs:
@@ -564,9 +582,12 @@ def run_scenario(sname, subjects, k, a, base):
     return sc, res, skipped
 
 
-COLS = [("rps", "req/s", "%.0f"), ("mbps", "MB/s", "%.0f"), ("cpu_us", "CPU µs/req", "%.1f"), ("cpu_lo_hi", "(min–max)", "%s"), ("user_us", "user", "%.1f"), ("sys_us", "sys", "%.1f"),
-        ("cpu_us_per_mb", "CPU µs/MB", "%.0f"), ("p50_us", "p50 µs", "%.0f"), ("p99_us", "p99 µs", "%.0f"), ("p999_us", "p99.9 µs", "%.0f"), ("csw", "ctx sw/req", "%.2f"), ("busy", "proxy CPU %", "%.0f"),
-        ("rss_mb", "peak RSS MB", "%.1f"), ("cold_ms", "cold start ms", "%.1f"), ("start_cpu_ms", "start CPU ms", "%.0f"), ("idle_rss_mb", "idle RSS MB", "%.1f"), ("rss_held_mb", "RSS held MB", "%.1f"), ("kb_per_1000", "KiB per 1,000 conns", "%.0f"),
+COLS = [("rps", "req/s", "%.0f"), ("mbps", "MB/s", "%.0f"), ("cpu_us", "CPU µs/req", "%.1f"), ("cpu_lo_hi", "(min–max)", "%s"),
+        ("user_us", "user", "%.1f"), ("sys_us", "sys", "%.1f"), ("cpu_us_per_mb", "CPU µs/MB", "%.0f"),
+        ("p50_us", "p50 µs", "%.0f"), ("p99_us", "p99 µs", "%.0f"), ("p999_us", "p99.9 µs", "%.0f"),
+        ("csw", "ctx sw/req", "%.2f"), ("busy", "proxy CPU %", "%.0f"), ("rss_mb", "peak RSS MB", "%.1f"),
+        ("cold_ms", "cold start ms", "%.1f"), ("start_cpu_ms", "start CPU ms", "%.0f"), ("idle_rss_mb", "idle RSS MB", "%.1f"),
+        ("rss_held_mb", "RSS held MB", "%.1f"), ("kb_per_1000", "KiB per 1,000 conns", "%.0f"),
         ("held", "held", "%d"), ("errors", "errors", "%d")]
 
 
@@ -589,7 +610,9 @@ def summarise(res):
 
 def table(sname, sc, summ, skipped, a):
     cols = [c for c in COLS if any(c[0] in m for m in summ.values())]
-    t = [f"### {sname}: {sc['what']}", "", f"{a.rounds} interleaved rounds x {a.secs} s; proxy CPUs {a.proxy_cpus or 'any'}, load and upstream CPUs {a.load_cpus or 'any'}" + (f"; {a.rate}/s" if sc["kind"] == "lg" else "") + ("; CPUs kept awake" if a.awake else "") + ".", "",
+    how = (f"{a.rounds} interleaved rounds x {a.secs} s; proxy CPUs {a.proxy_cpus or 'any'}, load and upstream CPUs {a.load_cpus or 'any'}"
+           + (f"; {a.rate}/s" if sc["kind"] == "lg" else "") + ("; CPUs kept awake" if a.awake else "") + ".")
+    t = [f"### {sname}: {sc['what']}", "", how, "",
          "| proxy | " + " | ".join(c[1] for c in cols) + " |", "|---|" + "---:|" * len(cols)]
     for n, m in summ.items():
         t.append(f"| {n} | " + " | ".join((c[2] % m[c[0]]) if c[0] in m else "" for c in cols) + " |")
@@ -609,8 +632,11 @@ def main():
     ap.add_argument("--rate", type=int, default=3000)
     ap.add_argument("--conns", type=int)
     ap.add_argument("--pin", choices=["split", "none", "one"], default="split",
-                    help="split: proxy on CPU 1, load and upstream on CPU 0; none: anywhere; one: all on CPU 1 (no wake-ups across CPUs: for latency at a low rate)")
-    ap.add_argument("--awake", action="store_true", help="a SCHED_IDLE spinner on each CPU, so that none sleeps (lowers p50 at a low rate, spoils p99: --pin one is better)")
+                    help="split: proxy on CPU 1, load and upstream on CPU 0; none: anywhere; "
+                         "one: all on CPU 1 (no wake-ups across CPUs: for latency at a low rate)")
+    ap.add_argument("--awake", action="store_true",
+                    help="a SCHED_IDLE spinner on each CPU, so that none sleeps "
+                         "(lowers p50 at a low rate, spoils p99: --pin one is better)")
     ap.add_argument("--out"), ap.add_argument("--md"), ap.add_argument("--list", action="store_true")
     a = ap.parse_args()
     scenarios = list(SCEN) if a.scenario == "all" else a.scenario.split(",")

@@ -4,6 +4,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bulkhead_sidecar::request::authn::Keys;
+use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,9 +32,12 @@ impl Issuer {
     /// A token of tenant `acme_corp` with the claims that issuers usually put into one.
     pub(crate) fn token(&self, user: &str) -> String {
         let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"EdDSA","typ":"JWT","kid":"k1"}"#);
-        let claims = URL_SAFE_NO_PAD.encode(format!(
-            r#"{{"iss":"bench","aud":["demo"],"sub":"{user}","tenant":"acme_corp","roles":["reader","editor"],"iat":1700000000,"exp":4102444800,"jti":"0f8fad5b-d9cb-469f-a165-70867728950e","scope":"items:read items:write","email":"{user}@acme.example","name":"Somebody of ACME"}}"#
-        ));
+        let claims = json!({
+            "iss": "bench", "aud": ["demo"], "sub": user, "tenant": "acme_corp", "roles": ["reader", "editor"],
+            "iat": 1_700_000_000, "exp": 4_102_444_800_u64, "jti": "0f8fad5b-d9cb-469f-a165-70867728950e",
+            "scope": "items:read items:write", "email": format!("{user}@acme.example"), "name": "Somebody of ACME",
+        });
+        let claims = URL_SAFE_NO_PAD.encode(claims.to_string());
         let signed = format!("{header}.{claims}");
         let signature = URL_SAFE_NO_PAD.encode(self.0.sign(signed.as_bytes()));
         format!("{signed}.{signature}")

@@ -181,8 +181,10 @@ mod tests {
     use super::*;
 
     const RUN: &str = r#"{
-        "plain": {"median": {"bulkhead": {"cpu_us": 10.0}, "haproxy": {"cpu_us": 13.2}, "envoy": {"cpu_us": 30.0}, "nginx": {"cpu_us": 10.0}}, "skipped": {}},
-        "cold": {"median": {"bulkhead": {"cold_ms": 6.0, "idle_rss_mb": 11.9}, "haproxy": {"cold_ms": 37.0, "idle_rss_mb": 15.0}}, "skipped": {}},
+        "plain": {"median": {"bulkhead": {"cpu_us": 10.0}, "haproxy": {"cpu_us": 13.2}, "envoy": {"cpu_us": 30.0},
+                             "nginx": {"cpu_us": 10.0}}, "skipped": {}},
+        "cold": {"median": {"bulkhead": {"cold_ms": 6.0, "idle_rss_mb": 11.9},
+                            "haproxy": {"cold_ms": 37.0, "idle_rss_mb": 15.0}}, "skipped": {}},
         "h3": {"median": {"haproxy": {"cpu_us": 17.1}}, "skipped": {}}
     }"#;
 
