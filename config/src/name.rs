@@ -121,6 +121,13 @@ impl From<&DocumentName> for TenantId {
     }
 }
 
+/// The Tenant document of a tenant.
+impl From<&TenantId> for DocumentName {
+    fn from(tenant: &TenantId) -> Self {
+        Self(Arc::clone(&tenant.0))
+    }
+}
+
 /// A host name as requests are compared with it: lower case, without port and without the trailing dot.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Host(Arc<str>);

@@ -18,7 +18,16 @@ impl Up {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(binary("bulkhead"));
         command.arg("up").arg("--data-dir").arg(folder.path().join("data"));
-        command.args(["--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0", "--demo-address", "127.0.0.1:0"]);
+        command.args([
+            "--listen",
+            "127.0.0.1:0",
+            "--probe-address",
+            "127.0.0.1:0",
+            "--api-address",
+            "127.0.0.1:0",
+            "--demo-address",
+            "127.0.0.1:0",
+        ]);
         command.env("XDG_CONFIG_HOME", folder.path().join("config")).env("HOME", folder.path());
         let process = Process::start(command, &folder.path().join("logs"));
         let up = Self { folder, process };
@@ -119,7 +128,16 @@ fn later_starts_keep_what_the_user_made_of_the_documents() {
     assert_eq!(up.process.wait().code(), Some(0));
     let mut command = Command::new(binary("bulkhead"));
     command.arg("up").arg("--data-dir").arg(up.data());
-    command.args(["--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0", "--demo-address", "127.0.0.1:0"]);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--probe-address",
+        "127.0.0.1:0",
+        "--demo-address",
+        "127.0.0.1:0",
+        "--api-address",
+        "127.0.0.1:0",
+    ]);
     command.env("XDG_CONFIG_HOME", up.folder.path().join("config")).env("HOME", up.folder.path());
     std::fs::remove_file(up.data().join("addresses.json")).ok();
     up.process = Process::start(command, &up.folder.path().join("logs"));
@@ -141,7 +159,16 @@ fn a_listener_that_speaks_tls_is_printed_as_such() {
     std::fs::remove_file(up.data().join("addresses.json")).ok();
     let mut command = Command::new(binary("bulkhead"));
     command.arg("up").arg("--data-dir").arg(up.data());
-    command.args(["--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0", "--demo-address", "127.0.0.1:0"]);
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--probe-address",
+        "127.0.0.1:0",
+        "--demo-address",
+        "127.0.0.1:0",
+        "--api-address",
+        "127.0.0.1:0",
+    ]);
     command.env("XDG_CONFIG_HOME", up.folder.path().join("config")).env("HOME", up.folder.path());
     up.process = Process::start(command, &up.folder.path().join("logs"));
     let address = up.address();
@@ -171,6 +198,8 @@ fn a_second_up_on_the_same_folder_says_so() {
         "127.0.0.1:0",
         "--demo-address",
         "127.0.0.1:0",
+        "--api-address",
+        "127.0.0.1:0",
     ]);
     assert!(!second.status.success());
     assert!(text(&second.stderr).contains("data"), "{}", text(&second.stderr));
@@ -182,7 +211,7 @@ fn in_front_of(service: SocketAddr) -> Up {
     let mut command = Command::new(binary("bulkhead"));
     command.arg("up").arg("--data-dir").arg(folder.path().join("data"));
     command.arg("--upstream").arg(format!("http://{service}"));
-    command.args(["--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0"]);
+    command.args(["--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0", "--api-address", "127.0.0.1:0"]);
     command.env("XDG_CONFIG_HOME", folder.path().join("config")).env("HOME", folder.path());
     Up { process: Process::start(command, &folder.path().join("logs")), folder }
 }

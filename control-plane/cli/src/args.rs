@@ -1,7 +1,10 @@
 //! The command line: what every command shares, and the list of commands. Each command's own arguments stand in its file.
 
 use crate::output::Format;
-use crate::{api_key, completion, config, exit, explain, schema, shadow, status, token, up, validate};
+use crate::{
+    api_key, apply, completion, config, control_plane, exit, explain, get, operator_token, schema, shadow, status, token, trail, up,
+    validate,
+};
 use std::path::PathBuf;
 
 /// Keep the tenants of a service apart: run the sidecar, check documents, explain decisions.
@@ -27,6 +30,12 @@ pub(crate) struct Global {
     /// Context that is meant; `up` registers itself as `dev`
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) context: Option<String>,
+    /// Control plane that is meant, http://HOST:PORT [else: BULKHEAD_SERVER, the data directory]
+    #[arg(long, global = true, value_name = "URL", conflicts_with_all = ["context", "data_dir"])]
+    pub(crate) server: Option<String>,
+    /// Token of the operator [else: BULKHEAD_TOKEN, the data directory's]
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub(crate) operator_token: Option<String>,
 }
 
 /// One command per file.
@@ -41,5 +50,15 @@ pub(crate) enum Command {
     Schema(schema::Args),
     Token(token::Args),
     ApiKey(api_key::Args),
+    ControlPlane(control_plane::Args),
+    Apply(apply::Args),
+    Get(get::Get),
+    Delete(get::Delete),
+    History(get::History),
+    Diff(get::Diff),
+    Rollback(get::Rollback),
+    Audit(trail::Audit),
+    Events(trail::Events),
+    OperatorToken(operator_token::Args),
     Completion(completion::Args),
 }

@@ -30,7 +30,7 @@ pub(crate) enum Exit {
 pub(crate) const HELP: &str = "\
 Exit codes:
   0   done, nothing wrong found
-  1   done, something wrong found (validate; explain --check)
+  1   done, something wrong found (validate; apply; explain --check)
   2   the command line cannot be understood
   65  the input is damaged or means nothing
   66  a file to read is not there
@@ -42,6 +42,8 @@ Exit codes:
 Environment:
   BULKHEAD_DATA_DIR  data directory, as --data-dir
   BULKHEAD_ENV       dev, staging or prod, as --env
+  BULKHEAD_SERVER    control plane, as --server
+  BULKHEAD_TOKEN     token of the operator, as --operator-token
   NO_COLOR           no colours";
 
 impl Exit {

@@ -16,6 +16,8 @@ mod files;
 mod documents;
 mod transport;
 mod admin;
+mod client;
+mod object;
 mod answer;
 mod issuer;
 mod demo;
@@ -29,6 +31,11 @@ mod config;
 mod status;
 mod shadow;
 mod api_key;
+mod control_plane;
+mod apply;
+mod get;
+mod trail;
+mod operator_token;
 mod completion;
 
 use args::{Cli, Command};
@@ -59,6 +66,16 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Exit, Failure> {
         Command::Schema(args) => schema::run(args, out),
         Command::ApiKey(args) => api_key::run(args, global, out),
         Command::Token(args) => token::run(args, global, out),
+        Command::ControlPlane(args) => control_plane::run(args, global, out),
+        Command::Apply(args) => apply::run(args, global, out),
+        Command::Get(args) => get::get(args, global, out),
+        Command::Delete(args) => get::delete(args, global, out),
+        Command::History(args) => get::history(args, global, out),
+        Command::Diff(args) => get::diff(args, global, out),
+        Command::Rollback(args) => get::rollback(args, global, out),
+        Command::Audit(args) => trail::audit(args, global, out),
+        Command::Events(args) => trail::events(args, global, out),
+        Command::OperatorToken(args) => operator_token::run(args, global, out),
         Command::Completion(args) => completion::run(args, out),
     }
 }

@@ -1,10 +1,11 @@
 //! `bulkhead up`: a sidecar in this process, in front of a demo that shows what it does.
 //!
-//! In order: data directory, settings, the demo service, the sidecar, the context by which later commands find it. What fails is
+//! In order: data directory, settings, the demo service, the control plane, the sidecar, the context by which later commands find it. What fails is
 //! named, and what had started goes down with the process. Outside of dev there is no demo, no issuer and no token.
 
 use crate::args::Global;
 use crate::context::{self, Registration};
+use crate::control_plane;
 use crate::demo::service::Service;
 use crate::exit::Exit;
 use crate::fault::{Failure, Fault, chain};
@@ -16,11 +17,14 @@ use bulkhead_sidecar::connection::Entrance;
 use bulkhead_sidecar::connection::listeners::ListenError;
 use bulkhead_sidecar::policy::settings_watch::{SettingsError, SettingsSource};
 use bulkhead_sidecar::policy::{Folder, FolderError};
+use bulkhead_sidecar::telemetry::log::Log;
 use bulkhead_sidecar::{Running, StartError};
 use ground::Ground;
 use live::Shown;
 use logs::Logs;
 use plan::Plan;
+use serde_json::Value;
+use spine::Spine;
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -30,9 +34,10 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-mod flags;
-mod ground;
+pub(crate) mod flags;
+pub(crate) mod ground;
 mod plan;
+pub(crate) mod spine;
 mod logs;
 mod live;
 mod banner;
@@ -71,6 +76,9 @@ pub(crate) struct Args {
     /// Where probes and metrics are served [default: 0.0.0.0:4791]
     #[arg(long, value_name = "ADDRESS", value_parser = flags::address)]
     probe_address: Option<SocketAddr>,
+    /// Where the API of the control plane is served
+    #[arg(long, value_name = "ADDRESS", value_parser = flags::address, default_value = "127.0.0.1:4780")]
+    api_address: SocketAddr,
     /// Where the bundled demo service listens [default: 127.0.0.1:4789]
     #[arg(long, value_name = "ADDRESS", conflicts_with = "upstream", value_parser = flags::address)]
     demo_address: Option<SocketAddr>,
@@ -170,6 +178,9 @@ fn load(args: &Args, data_dir: PathBuf, out: &mut Out) -> Result<bulkhead_sideca
     })
 }
 
+/// Remarks that wait for the log; more of them say the same.
+const REMARKS_MAX: usize = 64;
+
 /// Whether later commands find it, and from whom it took the context.
 type Registered = Result<Option<context::Displaced>, context::Error>;
 
@@ -188,15 +199,20 @@ impl Start<'_> {
         let mut ends = Ends::new().map_err(Error::Runtime)?;
         let demo = self.start_demo().await?;
         let logs = Logs::of(self.args, &self.ground.place.data_dir)?;
-        let source = Folder::watch(&self.ground.place.documents).map_err(Error::Folder)?;
+        let folder = Folder::watch(&self.ground.place.documents).map_err(Error::Folder)?;
+        let control = spine::start(&self.ground.place.data_dir, self.args.api_address).await?;
+        control_plane::register(&self.ground.place.data_dir, control.address())?;
+        let (remarks, told) = tokio::sync::mpsc::channel(REMARKS_MAX);
+        let source = Spine::new(folder, control.changer(), Box::new(move |remark| drop(remarks.try_send(remark.to_owned()))));
         self.configure(&mut settings, &logs);
         let started = match logs.are_watched() {
             true => bulkhead_sidecar::start(settings, Shown::new(source, anstream::stderr()).map_err(Error::Runtime)?).await,
             false => bulkhead_sidecar::start(settings, source).await,
         };
         let running = started.map_err(|error| self.not_started(error))?;
-        let mut registered = self.register(&running);
-        let banner = self.banner(&running, demo, &logs, &registered);
+        tokio::spawn(log_remarks(running.log().clone(), told));
+        let mut registered = self.register(&running, control.address());
+        let banner = self.banner(&running, control.address(), demo, &logs, &registered);
         // Nobody reads it (`| head`)? It serves all the same.
         let _ = match out.format() {
             Format::Human => out.raw(&banner.text()),
@@ -207,6 +223,7 @@ impl Start<'_> {
             () = running.drain_wanted() => {}
         }
         drain(running, &mut ends, out).await;
+        control.stop().await;
         if let Ok(Some(displaced)) = registered.as_mut().map(Option::take)
             && let Err(why) = context::give_back(displaced, &self.ground.place)
         {
@@ -245,7 +262,7 @@ impl Start<'_> {
         settings.log = logs.log_sink();
     }
 
-    fn banner(&self, running: &Running, demo: Option<SocketAddr>, logs: &Logs, registered: &Registered) -> Banner {
+    fn banner(&self, running: &Running, api: SocketAddr, demo: Option<SocketAddr>, logs: &Logs, registered: &Registered) -> Banner {
         let addresses = running.addresses();
         let policy = running.live().load_full();
         let open = |(entrance, address): &(Arc<Entrance>, SocketAddr)| {
@@ -260,6 +277,7 @@ impl Start<'_> {
             demo,
             upstream: self.args.upstream.as_ref().map(ToString::to_string),
             probes: addresses.probes,
+            api,
             data_dir: self.ground.place.data_dir.clone(),
             documents: self.ground.place.documents.clone(),
             access_log: logs.access_file(),
@@ -309,14 +327,25 @@ impl Start<'_> {
         self.global.context.as_deref().unwrap_or(self.args.env.as_str())
     }
 
-    fn register(&self, running: &Running) -> Registered {
+    fn register(&self, running: &Running, api: SocketAddr) -> Registered {
+        let mut addresses: Value = serde_json::from_str(&running.addresses().to_json()).unwrap_or_default();
+        if let Some(addresses) = addresses.as_object_mut() {
+            addresses.insert("api".to_owned(), api.to_string().into());
+        }
         let told = Registration {
             environment: self.args.env.as_str(),
             place: &self.ground.place,
             token_file: &self.ground.token_file(),
-            addresses: serde_json::from_str(&running.addresses().to_json()).unwrap_or_default(),
+            addresses,
         };
         context::register(self.context(), &told)
+    }
+}
+
+/// What the control plane remarks goes to the log of the sidecar beside it.
+async fn log_remarks(log: Log, mut remarks: tokio::sync::mpsc::Receiver<String>) {
+    while let Some(remark) = remarks.recv().await {
+        log.warn("core.config", None, &remark, &[]);
     }
 }
 
@@ -337,17 +366,17 @@ async fn drain(running: Running, ends: &mut Ends, out: &mut Out) {
 }
 
 /// The signals that end it.
-struct Ends {
+pub(crate) struct Ends {
     term: Signal,
     interrupt: Signal,
 }
 
 impl Ends {
-    fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self { term: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.interrupt.recv() => {}

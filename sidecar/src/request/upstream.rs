@@ -19,7 +19,6 @@ mod breaker;
 pub mod adaptive;
 mod gradient;
 mod target;
-mod endpoint;
 pub mod fleet;
 pub mod attend;
 mod roster;

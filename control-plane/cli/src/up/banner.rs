@@ -20,6 +20,8 @@ pub(super) struct Banner {
     /// Where the demo's requests go instead.
     pub(super) upstream: Option<String>,
     pub(super) probes: SocketAddr,
+    /// The API of the control plane.
+    pub(super) api: SocketAddr,
     pub(super) data_dir: PathBuf,
     pub(super) documents: PathBuf,
     pub(super) access_log: Option<PathBuf>,
@@ -60,6 +62,7 @@ impl Banner {
             (None, None) => {}
         }
         text.line("probes", format!("http://{}", self.probes), "/livez, /startupz, /readyz, /metrics");
+        text.line("API", format!("http://{}", self.api), "the control plane: /v1, /docs, /openapi.json; token in DIR/admin.token");
         text.line("documents", self.documents.display(), "an edit is live within a second");
         text.line("data", self.data_dir.display(), "admin socket, last good policy, tokens");
         if let Some(log) = &self.access_log {
@@ -90,6 +93,7 @@ impl Banner {
             "demo": self.demo,
             "upstream": self.upstream,
             "probes": self.probes,
+            "api": self.api,
             "data_dir": self.data_dir,
             "documents": self.documents,
             "access_log": self.access_log,

@@ -6,12 +6,12 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::net::SocketAddr;
 
 /// The environments by name, for help and completion too.
-pub(super) fn environment() -> impl TypedValueParser<Value = Environment> {
+pub(crate) fn environment() -> impl TypedValueParser<Value = Environment> {
     PossibleValuesParser::new(Environment::ALL.map(Environment::as_str)).try_map(|name| name.parse::<Environment>())
 }
 
 /// Reads an address with its port.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         let port = text.trim_start_matches("localhost").trim_start_matches(':').parse::<u16>();
         format!("write an IP address and a port, for example 127.0.0.1:{}", port.unwrap_or(8080))
@@ -19,7 +19,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Reads `http://host:port` or `https://host:port`; without a port it is the scheme's.
-pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+pub(crate) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let expected = "write http://HOST:PORT or https://HOST:PORT, without a path";
     let uri: hyper::Uri = text.parse().map_err(|_| format!("it is no URL; {expected}"))?;
     let (scheme, port) = match uri.scheme_str() {

@@ -34,7 +34,7 @@ pub(super) struct Ground {
 
 /// Why a data directory cannot be stood on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[error("another bulkhead runs on {}", .0.display())]
     Taken(PathBuf),
     #[error("cannot write {}", path.display())]
@@ -172,7 +172,7 @@ fn token_file(data_dir: &Path) -> PathBuf {
 }
 
 /// The operator's token, made once.
-fn write_token(data_dir: &Path) -> Result<(), Error> {
+pub(crate) fn write_token(data_dir: &Path) -> Result<(), Error> {
     let path = token_file(data_dir);
     if path.exists() {
         return Ok(());

@@ -97,7 +97,7 @@ fn a_second_one_elsewhere_says_that_commands_mean_it_and_gives_the_context_back(
 fn documents_without_a_service_are_not_called_ready() {
     let home = Home::new();
     home.write("mine/plan.yaml", "kind: Plan\nname: basic\ndefault: true\n");
-    let mut line = home.command(&["up", "--documents", "mine", "--probe-address", "127.0.0.1:0"]);
+    let mut line = home.command(&["up", "--documents", "mine", "--probe-address", "127.0.0.1:0", "--api-address", "127.0.0.1:0"]);
     let mut started = Process(line.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     let mut first = String::new();
     BufReader::new(started.0.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();

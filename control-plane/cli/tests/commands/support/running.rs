@@ -82,7 +82,7 @@ impl Drop for Process {
 
 /// The command that starts one on free ports.
 pub(crate) fn up(home: &Home, args: &[&str]) -> Command {
-    let ports = ["up", "--output", "json", "--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0"];
+    let ports = ["up", "--output", "json", "--listen", "127.0.0.1:0", "--probe-address", "127.0.0.1:0", "--api-address", "127.0.0.1:0"];
     home.command(&[&ports, args].concat())
 }
 

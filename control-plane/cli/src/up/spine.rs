@@ -1,0 +1,194 @@
+//! The control plane within `up`: what the folder declares and what comes through the API, as one source for the sidecar beside it.
+//!
+//! The folder's offers go to the sidecar as they are, mistakes included, and what is good in them goes to the store under the owner
+//! `files`; what comes through the API goes to the store first and from there to the sidecar. A document that the API has is not the
+//! folder's to take: it is left out, and the log says so.
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+use bulkhead_config::declared::DocumentId;
+use bulkhead_config::protocol::{Offer, Put, Report};
+use bulkhead_server::change::{Changer, Committed};
+use bulkhead_server::document::Owner;
+use bulkhead_server::files::{Files, Left};
+use bulkhead_server::{Running, Settings, StartError};
+use bulkhead_sidecar::policy::{KeyReader, PolicySource};
+use bulkhead_store::{Embedded, OpenError, Options, Store};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc};
+
+/// Name of the store in a data directory.
+pub(crate) const STORE: &str = "store.redb";
+
+/// Why there is no control plane.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("{0}")]
+    Start(StartError),
+    #[error("cannot read the operator's token")]
+    Token(#[source] io::Error),
+    #[error("a defect of Bulkhead stopped the store from being opened")]
+    Defect,
+}
+
+impl Fault for Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Error::Open(OpenError::Locked { .. }) => Exit::Unavailable,
+            Error::Open(OpenError::System { source, .. }) | Error::Token(source) => Exit::of(source),
+            Error::Start(StartError::Listen { cause, .. }) => Exit::of(cause),
+            Error::Open(_) | Error::Start(StartError::Archive(_)) => Exit::BadData,
+            Error::Start(StartError::Defect) | Error::Defect => Exit::Unavailable,
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Error::Start(StartError::Listen { .. }) => {
+                Some("stop what listens there, or serve the API elsewhere with --api-address ADDRESS".into())
+            }
+            Error::Token(_) => Some("remove DIR/admin.token, and a new one is made".into()),
+            // They say themselves what to do.
+            _ => None,
+        }
+    }
+}
+
+/// Starts the control plane of a data directory.
+pub(crate) async fn start(data_dir: &Path, address: SocketAddr) -> Result<Running, Error> {
+    let path = data_dir.join(STORE);
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await.map_err(|_| Error::Defect)?;
+    let store: Arc<dyn Store> = Arc::new(opened?);
+    let admin_token = Some(fs::read_to_string(data_dir.join("admin.token")).map_err(Error::Token)?);
+    let now = || jiff::Timestamp::now().as_second();
+    bulkhead_server::start(Settings { store, address, admin_token, now }).await.map_err(Error::Start)
+}
+
+/// Told of what the store did not take of the folder.
+pub(crate) type Tell = Box<dyn Fn(&str) + Send>;
+
+/// The folder and the API as one.
+pub(crate) struct Spine<S> {
+    folder: S,
+    has_folder_ended: bool,
+    changer: Arc<Changer>,
+    committed: broadcast::Receiver<Arc<Committed>>,
+    /// Documents of the API that the sidecar was told of.
+    told: BTreeSet<DocumentId>,
+    /// To whoever writes down what the folder declares.
+    mirror: mpsc::UnboundedSender<Offer>,
+}
+
+impl<S: PolicySource> Spine<S> {
+    pub(crate) fn new(folder: S, changer: &Arc<Changer>, tell: Tell) -> Self {
+        // What waits here is at most what changed in the folder while the disk took its time.
+        let (mirror, offers) = mpsc::unbounded_channel();
+        tokio::spawn(keep(Arc::clone(changer), offers, tell));
+        let committed = changer.committed();
+        Self { folder, has_folder_ended: false, changer: Arc::clone(changer), committed, told: BTreeSet::new(), mirror }
+    }
+
+    /// What the folder says, without what the API has; where it is everything, with what the API has.
+    fn of_folder(&mut self, mut offer: Offer) -> Offer {
+        // Whoever keeps it is gone only with this process.
+        let _ = self.mirror.send(offer.clone());
+        let shelf = self.changer.shelf();
+        let is_foreign = |id: &DocumentId| shelf.get(id).is_some_and(|version| version.owner == Owner::Api);
+        offer.put.retain(|put| !is_foreign(&put.document.id));
+        offer.remove.retain(|id| !is_foreign(id));
+        if offer.complete {
+            let all = self.of_api();
+            offer.put.extend(all.put);
+        }
+        offer
+    }
+
+    /// Everything that the API declared, and what it declared once and does no more.
+    fn of_api(&mut self) -> Offer {
+        let versions = self.changer.shelf().all().into_iter().filter(|version| version.owner == Owner::Api);
+        // A version that cannot be read is of a newer program; it stays in the store and is not served by this one.
+        let put = versions.filter_map(|version| Some(Put { document: version.document().ok()?, text: version.text.clone()? }));
+        let put: Vec<Put> = put.collect();
+        let now: BTreeSet<DocumentId> = put.iter().map(|put| put.document.id.clone()).collect();
+        let remove = self.told.difference(&now).cloned().collect();
+        self.told = now;
+        Offer { put, remove, ..Offer::default() }
+    }
+
+    /// What a change through the API made of its documents; nothing where it was the folder's.
+    fn of_change(&mut self, committed: &Committed) -> Option<Offer> {
+        let mut offer = Offer::default();
+        for edit in committed.edits.iter().filter(|edit| edit.owner == Owner::Api) {
+            match &edit.to {
+                Some(put) => {
+                    self.told.insert(edit.id.clone());
+                    offer.put.push(put.clone());
+                }
+                None => {
+                    self.told.remove(&edit.id);
+                    offer.remove.push(edit.id.clone());
+                }
+            }
+        }
+        (!offer.put.is_empty() || !offer.remove.is_empty()).then_some(offer)
+    }
+}
+
+impl<S: PolicySource> PolicySource for Spine<S> {
+    async fn next(&mut self) -> Option<Offer> {
+        loop {
+            tokio::select! {
+                offer = self.folder.next(), if !self.has_folder_ended => match offer {
+                    Some(offer) => return Some(self.of_folder(offer)),
+                    None => self.has_folder_ended = true,
+                },
+                committed = self.committed.recv() => match committed {
+                    Ok(committed) => {
+                        if let Some(offer) = self.of_change(&committed) {
+                            return Some(offer);
+                        }
+                    }
+                    Err(broadcast::error::RecvError::Lagged(_)) => return Some(self.of_api()),
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+            }
+        }
+    }
+
+    fn report(&mut self, report: &Report) {
+        self.folder.report(report);
+    }
+
+    fn describe(&self) -> String {
+        format!("{}, and the API", self.folder.describe())
+    }
+
+    fn key_reader(&self) -> KeyReader {
+        self.folder.key_reader()
+    }
+}
+
+/// Writes down what the folder declares, until it ends. What the store cannot take now is tried again with the next change.
+async fn keep(changer: Arc<Changer>, mut offers: mpsc::UnboundedReceiver<Offer>, tell: Tell) {
+    let mut files = Files::default();
+    while let Some(offer) = offers.recv().await {
+        files.take(&offer);
+        while let Ok(offer) = offers.try_recv() {
+            files.take(&offer);
+        }
+        match files.mirror(&changer).await {
+            // Mistakes are told by the sidecar, which takes the same documents.
+            Ok(Left { foreign, .. }) => {
+                foreign.iter().for_each(|id| tell(&format!("{id} came through the API, so the one in the folder is left out")))
+            }
+            Err(why) => tell(&format!("the store does not take what the folder declares: {why:?}")),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The API over real sockets, on a store in a file.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod support;
+
+mod documents;
+mod permissions;
+mod refusals;
+mod again;
