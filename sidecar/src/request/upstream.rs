@@ -19,6 +19,7 @@ mod breaker;
 pub mod adaptive;
 mod gradient;
 mod target;
+mod endpoint;
 pub mod fleet;
 pub mod attend;
 mod roster;

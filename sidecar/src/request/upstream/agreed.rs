@@ -4,11 +4,11 @@
 //! What an endpoint picked is remembered, so that a request goes to the connections there are; whenever a connection is opened both
 //! are offered again, and what is picked then counts from then on.
 
+use super::endpoint::InUse;
 use super::http1::Link;
 use super::http2::{Connection, Stream};
 use super::replay::{self, Lent};
 use super::send::{Attempt, Call, Forward, Use};
-use super::target::InUse;
 use super::{Arrived, Failed, Wire};
 use crate::deadline::Deadline;
 use crate::request::Refusal;

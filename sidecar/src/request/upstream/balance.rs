@@ -4,7 +4,7 @@
 //! Of two the one with fewer requests of this worker is taken: the first is the next in turn, so that an idle upstream gets the
 //! same from everybody, the second is anyone, so that workers that are in step do not crowd together.
 
-use super::target::EndpointState;
+use super::endpoint::EndpointState;
 use std::rc::Rc;
 
 /// The endpoint for the request of this turn. One that is avoided is chosen only if there is no other; `not`, where it was tried

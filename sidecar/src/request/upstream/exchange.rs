@@ -3,7 +3,7 @@
 //! Cost: per request; one deadline, moved when the request's body moves.
 
 use super::Step;
-use super::target::InUse;
+use super::endpoint::InUse;
 use crate::connection::limits::BODY_BYTES_PER_SECOND;
 use crate::deadline::{Deadline, TURN};
 use crate::request::body::{Progress, Stage};

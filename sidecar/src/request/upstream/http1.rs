@@ -5,8 +5,8 @@
 //! Nobody watches a connection that is not in use: whether it still stands is asked when it is taken.
 //! A request stays whole until its answer's head is there, so that sending it again needs no copy.
 
+use super::endpoint::InUse;
 use super::exchange::{Broken, Waits};
-use super::target::InUse;
 use super::{Failed, Step};
 use crate::connection::Downstream;
 use crate::deadline::Deadline;

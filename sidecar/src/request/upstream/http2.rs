@@ -3,11 +3,11 @@
 //! Cost: per request; the engine's own, and a copy of the head. A connection is driven by a task of its own on the same worker,
 //! and its writes are gathered as those towards clients are.
 
+use super::endpoint::InUse;
 use super::exchange::{Broken, Waits};
 use super::gone::Gone;
 use super::replay::{Kept, Lent};
 use super::send::Call;
-use super::target::InUse;
 use super::{Failed, Step};
 use crate::connection::Downstream;
 use crate::connection::framed::{Framed, drive};

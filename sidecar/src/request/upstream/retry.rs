@@ -6,10 +6,11 @@
 //! still here, and before the first byte of an answer went to the client.
 
 use super::budget::Budget;
+use super::endpoint::{EndpointState, InUse};
 use super::rewind::{Kept, Playing};
 use super::send::Forward;
 use super::tally::Counted;
-use super::target::{EndpointState, InUse, Target};
+use super::target::Target;
 use super::{Arrived, Failed, Rest};
 use crate::deadline::TURN;
 use crate::request::Refusal;

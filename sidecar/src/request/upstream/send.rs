@@ -3,12 +3,13 @@
 //! Cost: per request; what is rare (connecting, HTTP/2, a second attempt) is boxed: what a future may have to hold is moved with
 //! every request that does not need it.
 
+use super::endpoint::InUse;
 use super::exchange::{Broken, Waits};
 use super::http1::{self, Link};
 use super::http2::{self, Connection, Stream};
 use super::replay::{self, Kept, Lent};
 use super::retry::Attempts;
-use super::target::{InUse, Target};
+use super::target::Target;
 use super::{Arrived, Download, Failed, Opened, Rest, Step, Wire, connect, idle_timeout};
 use crate::connection::Downstream;
 use crate::deadline::Deadline;
