@@ -110,6 +110,10 @@ names! {
     Feature
     /// Id of an API key, unique within its tenant.
     KeyId
+    /// Name of a sidecar, unique within its trust domain.
+    SidecarName
+    /// Name of somebody who operates a control plane.
+    OperatorName
     /// Name of a document of any kind (for a Tenant: its `tenant_id`).
     DocumentName
 }

@@ -25,6 +25,7 @@ use form::{COUNTER_BYTES, Head, NONCE_BYTES, TAG_BYTES};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -48,6 +49,11 @@ pub struct Key {
 /// Which key: 64 bits derived from it, which say nothing of it. Nothing sealed with one key can be ascribed to another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint(pub(crate) [u8; Fingerprint::BYTES]);
+
+/// A text that is no fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a fingerprint of a key has 16 characters of 0-9 and a-f")]
+pub struct NotAFingerprint;
 
 /// Which writer: 128 random bits, drawn for it alone. One that is read again makes no writer.
 pub struct WriterId([u8; WriterId::BYTES]);
@@ -216,6 +222,16 @@ impl fmt::Display for Place<'_> {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = NotAFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, NotAFingerprint> {
+        let read = u64::from_str_radix(text, 16).map(|number| Self(number.to_be_bytes())).ok();
+        // One key, one text: no sign, no capitals, all its digits.
+        read.filter(|read| read.to_string() == text).ok_or(NotAFingerprint)
     }
 }
 

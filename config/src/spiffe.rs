@@ -14,6 +14,10 @@ const SCHEME: &str = "spiffe://";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpiffeId(Arc<str>);
 
+/// Whose ids these are: the name of the authority that certifies them, and what an id has between `spiffe://` and its path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrustDomain(Arc<str>);
+
 /// Which ids are meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SpiffePattern {
@@ -52,6 +56,34 @@ impl SpiffeId {
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
+
+    /// What it names within this trust domain, without a leading `/`; none when it is another domain's.
+    #[must_use]
+    pub fn path_in(&self, domain: &TrustDomain) -> Option<&str> {
+        self.0.strip_prefix(SCHEME)?.strip_prefix(&*domain.0)?.strip_prefix('/')
+    }
+}
+
+impl TrustDomain {
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id of the domain itself, which stands in certificates of its authority.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        format!("{SCHEME}{}", self.0)
+    }
+
+    /// The id of this path in it.
+    ///
+    /// # Errors
+    /// When the path is none, or both are too long together.
+    pub fn id(&self, path: &str) -> Result<SpiffeId, NotASpiffeId> {
+        format!("{SCHEME}{}/{path}", self.0).parse()
+    }
 }
 
 impl SpiffePattern {
@@ -80,6 +112,12 @@ impl fmt::Display for SpiffeId {
     }
 }
 
+impl fmt::Display for TrustDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl fmt::Display for SpiffePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -95,6 +133,16 @@ impl FromStr for SpiffeId {
     fn from_str(text: &str) -> Result<Self, NotASpiffeId> {
         check(text)?;
         Ok(Self(text.into()))
+    }
+}
+
+impl FromStr for TrustDomain {
+    type Err = NotASpiffeId;
+
+    fn from_str(text: &str) -> Result<Self, NotASpiffeId> {
+        // Whole, with any path; what has a path of its own is more than a domain.
+        check(&format!("{SCHEME}{text}/x"))?;
+        if text.contains('/') { Err(NotASpiffeId::Domain) } else { Ok(Self(text.into())) }
     }
 }
 
@@ -155,6 +203,21 @@ mod tests {
             assert_eq!(text.parse::<SpiffeId>().map(|_| ()), read, "{text}");
         }
         assert_eq!(format!("spiffe://a/{}", "x".repeat(255)).parse::<SpiffeId>(), Err(NotASpiffeId::Length));
+    }
+
+    #[test]
+    fn a_trust_domain_names_its_own_ids_and_no_others() {
+        let domain: TrustDomain = "acme.test".parse().unwrap();
+        let id = domain.id("sidecar/web-1").unwrap();
+        assert_eq!((id.as_str(), domain.uri().as_str()), ("spiffe://acme.test/sidecar/web-1", "spiffe://acme.test"));
+        assert_eq!(id.path_in(&domain), Some("sidecar/web-1"));
+        for other in ["acme", "acme.tes", "acme.test.evil", "test"] {
+            assert_eq!(id.path_in(&other.parse().unwrap()), None, "{other}");
+        }
+        for text in ["", "Acme", "acme/test", "acme:1", "acme test", "acme/", "/"] {
+            assert!(text.parse::<TrustDomain>().is_err(), "{text}");
+        }
+        assert!(domain.id("a//b").is_err() && domain.id("").is_err());
     }
 
     #[test]

@@ -40,9 +40,9 @@ impl Signature {
 }
 
 impl Fingerprint {
-    /// That of a public key of Ed25519.
+    /// That of a public key, as its algorithm writes it.
     #[must_use]
-    pub fn of_public_key(key: &[u8; 32]) -> Self {
+    pub fn of_public_key(key: &[u8]) -> Self {
         Self(*derive(key, &[], INFO_PUBLIC))
     }
 }

@@ -246,6 +246,16 @@ fn a_hundred_thousand_seals_of_many_writers_and_threads_are_all_unlike() {
 }
 
 #[test]
+fn a_fingerprint_has_one_text() {
+    let fingerprint = key(1).fingerprint();
+    let text = fingerprint.to_string();
+    assert_eq!(text.parse(), Ok(fingerprint));
+    for text in ["", "+123456789abcdef", "ABCDEF0123456789", "12345", "00000000000000001", "0123456789abcdeg"] {
+        assert_eq!(text.parse::<Fingerprint>(), Err(NotAFingerprint), "{text}");
+    }
+}
+
+#[test]
 fn keys_and_writers_show_their_fingerprint_only() {
     let key = key(b'k');
     let writer = key.writer(Chance(0).writer_id());

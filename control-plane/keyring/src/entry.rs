@@ -5,9 +5,11 @@
 //! ```
 //! An entry needs nothing beside it but the key-encryption key, so that stores move and back up entries without knowing what they are.
 
+use crate::ca::root::Root;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use bulkhead_config::name::TenantId;
 use bulkhead_config::seal::{CannotOpen, CannotSeal, Fingerprint, KEY_BYTES, Key, NotSealed, Place, Sealed, Signature, Writer};
+use bulkhead_config::spiffe::TrustDomain;
 use bulkhead_config::unit::UnixSeconds;
 use std::fmt;
 use std::str::FromStr;
@@ -25,6 +27,8 @@ pub enum Purpose {
     Snapshots,
     /// Signs the control plane's own tokens.
     Tokens,
+    /// Certifies who belongs to a trust domain.
+    Authority(TrustDomain),
 }
 
 /// One version of a key.
@@ -38,7 +42,7 @@ pub struct KeyName {
 
 /// A text that names no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no key; keys are `data/TENANT/VERSION`, `snapshots/VERSION` and `tokens/VERSION`")]
+#[error("`{0}` names no key; keys are `data/TENANT/VERSION`, `snapshots/VERSION`, `tokens/VERSION` and `authority/DOMAIN/VERSION`")]
 pub struct NotAKeyName(String);
 
 /// What a key may still do.
@@ -65,6 +69,7 @@ pub(crate) struct Held {
 pub(crate) enum Material {
     Sealing(Key),
     Signing(SigningKey),
+    Certifying(Root),
 }
 
 /// A key of Ed25519.
@@ -140,19 +145,19 @@ impl Held {
 
 impl Purpose {
     /// A new key for it.
-    pub(crate) fn make(&self) -> Result<Material, NoRandomness> {
-        let secret = random()?;
+    pub(crate) fn make(&self, now: UnixSeconds) -> Result<Material, NoRandomness> {
         Ok(match self {
-            Purpose::Data(_) => Material::Sealing(Key::new(&secret)),
-            Purpose::Snapshots | Purpose::Tokens => Material::Signing(SigningKey::of(&secret).ok_or(NoRandomness)?),
+            Purpose::Data(_) => Material::Sealing(Key::new(&*random()?)),
+            Purpose::Snapshots | Purpose::Tokens => Material::Signing(SigningKey::of(&*random()?).ok_or(NoRandomness)?),
+            Purpose::Authority(domain) => Material::Certifying(Root::make(domain, now)?),
         })
     }
 
     fn read(&self, secret: &[u8], public: &[u8]) -> Option<Material> {
-        let secret = secret.try_into().ok()?;
         let material = match self {
-            Purpose::Data(_) => Material::Sealing(Key::new(secret)),
-            Purpose::Snapshots | Purpose::Tokens => Material::Signing(SigningKey::of(secret)?),
+            Purpose::Data(_) => Material::Sealing(Key::new(secret.try_into().ok()?)),
+            Purpose::Snapshots | Purpose::Tokens => Material::Signing(SigningKey::of(secret.try_into().ok()?)?),
+            Purpose::Authority(_) => Material::Certifying(Root::of(secret, public)?),
         };
         (material.parts().1 == public).then_some(material)
     }
@@ -163,14 +168,15 @@ impl Material {
         match self {
             Material::Sealing(key) => key.fingerprint(),
             Material::Signing(key) => key.fingerprint(),
+            Material::Certifying(root) => root.fingerprint(),
         }
     }
 
-    /// What is public of it, when something is.
+    /// The public half of a key that signs.
     pub(crate) fn public(&self) -> Option<[u8; 32]> {
         match self {
-            Material::Sealing(_) => None,
             Material::Signing(key) => Some(key.public),
+            Material::Sealing(_) | Material::Certifying(_) => None,
         }
     }
 
@@ -179,6 +185,7 @@ impl Material {
         match self {
             Material::Sealing(key) => (key.expose(), &[]),
             Material::Signing(key) => (&*key.seed, &key.public),
+            Material::Certifying(root) => root.parts(),
         }
     }
 }
@@ -219,7 +226,7 @@ impl KeyName {
     fn at_place<T>(&self, with: impl FnOnce(&Place<'_>) -> T) -> T {
         let tenant = match &self.purpose {
             Purpose::Data(tenant) => Some(tenant),
-            Purpose::Snapshots | Purpose::Tokens => None,
+            Purpose::Snapshots | Purpose::Tokens | Purpose::Authority(_) => None,
         };
         with(&Place { tenant, kind: "key", name: &self.purpose.to_string(), epoch: self.version.into() })
     }
@@ -231,6 +238,7 @@ impl fmt::Display for Purpose {
             Purpose::Data(tenant) => write!(f, "data/{tenant}"),
             Purpose::Snapshots => f.write_str("snapshots"),
             Purpose::Tokens => f.write_str("tokens"),
+            Purpose::Authority(domain) => write!(f, "authority/{domain}"),
         }
     }
 }
@@ -247,10 +255,12 @@ impl FromStr for KeyName {
     fn from_str(text: &str) -> Result<Self, NotAKeyName> {
         let read = || {
             let (purpose, version) = text.rsplit_once('/')?;
-            let purpose = match (purpose, purpose.strip_prefix("data/")) {
-                ("snapshots", _) => Purpose::Snapshots,
-                ("tokens", _) => Purpose::Tokens,
-                (_, tenant) => Purpose::Data(tenant?.parse().ok()?),
+            let purpose = match purpose.split_once('/') {
+                None if purpose == "snapshots" => Purpose::Snapshots,
+                None if purpose == "tokens" => Purpose::Tokens,
+                Some(("data", tenant)) => Purpose::Data(tenant.parse().ok()?),
+                Some(("authority", domain)) => Purpose::Authority(domain.parse().ok()?),
+                _ => return None,
             };
             Some(KeyName { purpose, version: version.parse().ok().filter(|version| *version > 0)? })
         };
@@ -283,14 +293,14 @@ mod tests {
 
     fn made(name: &str) -> (KeyName, Held) {
         let name: KeyName = name.parse().unwrap();
-        let material = Arc::new(name.purpose.make().unwrap());
+        let material = Arc::new(name.purpose.make(1_700_000_000).unwrap());
         (name, Held { created: 1_700_000_000, state: State::Retiring, material })
     }
 
     #[test]
     fn an_entry_comes_back_as_it_was_and_under_its_own_name_only() {
         let kek = Key::new(&[1; KEY_BYTES]);
-        let names = ["data/acme/1", "data/acme/2", "data/globex/1", "snapshots/1", "snapshots/2", "tokens/1"];
+        let names = ["data/acme/1", "data/acme/2", "data/globex/1", "snapshots/1", "snapshots/2", "tokens/1", "authority/acme.test/1"];
         for name in names {
             let (name, held) = made(name);
             let bytes = held.seal(&name, &kek.writer(WriterId::drawn(*random().unwrap()))).unwrap();
@@ -330,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_key_has_one_name() {
-        for text in ["data/acme_corp/1", "snapshots/4294967295", "tokens/10"] {
+        for text in ["data/acme_corp/1", "snapshots/4294967295", "tokens/10", "authority/acme.test/2"] {
             assert_eq!(text.parse::<KeyName>().unwrap().to_string(), text);
         }
         for text in [
@@ -349,6 +359,9 @@ mod tests {
             "head",
             "Tokens/1",
             "data/Acme/1",
+            "authority/1",
+            "authority/a/b/1",
+            "snapshots/x/1",
         ] {
             assert_eq!(text.parse::<KeyName>(), Err(NotAKeyName(text.to_owned())));
         }
@@ -356,7 +369,7 @@ mod tests {
 
     #[test]
     fn a_key_does_not_print() {
-        for name in ["data/acme/1", "tokens/1"] {
+        for name in ["data/acme/1", "tokens/1", "authority/acme.test/1"] {
             let (_, held) = made(name);
             let (secret, _) = held.material.parts();
             let shown = format!("{held:?}");

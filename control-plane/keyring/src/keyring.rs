@@ -8,12 +8,14 @@ mod rewrap;
 #[cfg(test)]
 mod tests;
 
+use crate::ca::Authority;
 use crate::entry::{Damage, Held, KeyName, Material, NoRandomness, Purpose, State};
 use crate::kek::{KekError, KekSource};
 use crate::storage::{PUT_MAX, Put, Storage, StorageError};
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use bulkhead_config::name::TenantId;
 use bulkhead_config::seal::{CannotSeal, Fingerprint, Key, Signature};
+use bulkhead_config::spiffe::TrustDomain;
 use bulkhead_config::unit::UnixSeconds;
 use state::Ring;
 use std::collections::BTreeMap;
@@ -194,7 +196,21 @@ impl Keyring {
         let held = ring.usable(&Purpose::Data(tenant.clone())).find(|(_, held)| held.material.fingerprint() == fingerprint)?.1;
         match &*held.material {
             Material::Sealing(key) => Some(key.clone()),
-            Material::Signing(_) => None,
+            Material::Signing(_) | Material::Certifying(_) => None,
+        }
+    }
+
+    /// The authority that certifies who belongs to a trust domain; made when there is none, replaced a year before it ends.
+    ///
+    /// # Errors
+    /// When it has to be made and cannot be written.
+    pub async fn authority(&self, domain: &TrustDomain, now: UnixSeconds) -> Result<Authority, KeyringError> {
+        let purpose = Purpose::Authority(domain.clone());
+        loop {
+            if let Some(authority) = self.ring().authority(&purpose, domain, now)? {
+                return Ok(authority);
+            }
+            self.change(|ring| ring.renewed(&purpose, now)).await?;
         }
     }
 
@@ -230,7 +246,7 @@ impl Keyring {
     /// # Errors
     /// When it cannot be written.
     pub async fn rotate(&self, purpose: &Purpose, now: UnixSeconds) -> Result<KeyName, KeyringError> {
-        let made = Held { created: now, state: State::Active, material: purpose.make()?.into() };
+        let made = Held { created: now, state: State::Active, material: purpose.make(now)?.into() };
         let change = self.change(|ring| ring.rotated(purpose, &made).map(Some)).await?;
         // The highest version of the change is the new one.
         change.into_keys().next_back().ok_or_else(|| KeyringError::Exhausted(purpose.clone()))
@@ -300,7 +316,7 @@ impl Keyring {
             self.change(|ring| {
                 let absent = purposes.iter().filter(|purpose| ring.active(purpose).is_none());
                 let made = absent.map(|purpose| {
-                    let held = Held { created: now, state: State::Active, material: purpose.make()?.into() };
+                    let held = Held { created: now, state: State::Active, material: purpose.make(now)?.into() };
                     Ok((ring.next(purpose)?, Some(held)))
                 });
                 let change: Change = made.collect::<Result<_, KeyringError>>()?;

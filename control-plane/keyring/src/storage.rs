@@ -36,7 +36,7 @@ pub trait Storage: Send + Sync + 'static {
 pub struct Entries {
     /// Which state this is.
     pub version: Version,
-    /// Sealed bytes by name: words of `a-z 0-9 _ -` with `/` between them.
+    /// Sealed bytes by name: words of `a-z 0-9 . _ -` with `/` between them.
     pub entries: BTreeMap<String, Vec<u8>>,
 }
 

@@ -1,9 +1,13 @@
 //! What a keyring knows: keys by purpose and version, opened. Pure: changes are planned here, and known once they were written.
 
 use super::{Change, Damage, KeyringError, Listed};
-use crate::entry::{Held, KeyName, Purpose, State, random};
+use crate::ca::Authority;
+use crate::ca::root::Root;
+use crate::entry::{Held, KeyName, Material, NoRandomness, Purpose, State, random};
 use crate::storage::{Entries, HEAD, PUT_MAX, Puts, Version};
 use bulkhead_config::seal::{CannotOpen, CannotSeal, Fingerprint, Key, Place, Sealed, Writer, WriterId};
+use bulkhead_config::spiffe::TrustDomain;
+use bulkhead_config::unit::UnixSeconds;
 use std::collections::BTreeMap;
 
 /// Where the head belongs. It is the check value of the key-encryption key, and knows how many keys there are.
@@ -49,6 +53,22 @@ impl Ring {
     /// Versions that count.
     pub(super) fn usable(&self, purpose: &Purpose) -> impl Iterator<Item = (u32, &Held)> {
         self.versions(purpose).filter(|(_, held)| held.state != State::Revoked)
+    }
+
+    /// The authority of a domain, believed by whoever believes one of its versions that count; none when another one is due.
+    pub(super) fn authority(&self, purpose: &Purpose, domain: &TrustDomain, now: UnixSeconds) -> Result<Option<Authority>, NoRandomness> {
+        let Some((newest, root)) = self.active(purpose).and_then(as_root).filter(|(_, root)| !root.is_ending(now)) else { return Ok(None) };
+        let older = self.usable(purpose).filter_map(as_root).filter(|(version, _)| *version != newest).map(|(_, root)| root);
+        root.authority(domain, older, now).map(Some).ok_or(NoRandomness)
+    }
+
+    /// Another authority, when one is due.
+    pub(super) fn renewed(&self, purpose: &Purpose, now: UnixSeconds) -> Result<Option<Change>, KeyringError> {
+        if self.active(purpose).and_then(as_root).is_some_and(|(_, root)| !root.is_ending(now)) {
+            return Ok(None);
+        }
+        let made = Held { created: now, state: State::Active, material: purpose.make(now)?.into() };
+        self.rotated(purpose, &made).map(Some)
     }
 
     /// The name of the version to come.
@@ -134,6 +154,13 @@ impl Ring {
 
     fn versions(&self, purpose: &Purpose) -> impl DoubleEndedIterator<Item = (u32, &Held)> {
         self.keys.get(purpose).into_iter().flatten().map(|(version, held)| (*version, held))
+    }
+}
+
+fn as_root((version, held): (u32, &Held)) -> Option<(u32, &Root)> {
+    match &*held.material {
+        Material::Certifying(root) => Some((version, root)),
+        Material::Sealing(_) | Material::Signing(_) => None,
     }
 }
 

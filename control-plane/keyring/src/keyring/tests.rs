@@ -197,7 +197,7 @@ async fn a_signature_counts_until_its_key_is_revoked_and_for_its_purpose_only() 
     }
     // Published keys are enough to verify it.
     let public = keyring.public_keys(&Purpose::Snapshots);
-    assert_eq!(public.iter().map(Fingerprint::of_public_key).collect::<Vec<_>>(), [signature.key]);
+    assert_eq!(public.iter().map(|key| Fingerprint::of_public_key(key)).collect::<Vec<_>>(), [signature.key]);
     UnparsedPublicKey::new(&ED25519, public[0]).verify(b"snapshot", &signature.bytes).unwrap();
 
     keyring.rotate(&Purpose::Snapshots, NOW).await.unwrap();
