@@ -328,7 +328,8 @@ pub fn begins_with_type(value: &[u8], kind: &[u8]) -> bool {
 /// A value as text, if it is visible ASCII.
 #[must_use]
 pub fn visible(value: &[u8]) -> Option<&str> {
-    let is_visible = value.iter().all(|byte| (b' '..=b'~').contains(byte) || *byte == b'\t');
+    // Whole, without a way out in between, so that the compiler looks at many bytes at once: a token is long.
+    let is_visible = value.iter().fold(true, |all, byte| all & matches!(byte, b' '..=b'~' | b'\t'));
     std::str::from_utf8(value).ok().filter(|_| is_visible)
 }
 
@@ -368,7 +369,7 @@ impl From<&HeaderMap> for Fields {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -416,6 +417,19 @@ mod tests {
     fn blanks_around_a_value_are_none_of_it() {
         let fields = of(&[("accept", " \ta b\t"), ("x-blank", " ")]);
         assert_eq!(fields.iter().map(|field| field.value).collect::<Vec<_>>(), [&b"a b"[..], b""]);
+    }
+
+    #[test]
+    fn a_value_is_text_if_every_byte_of_it_is_visible_wherever_it_stands() {
+        for length in [0, 1, 7, 31, 32, 33, 100] {
+            let text = "t\t ~".repeat(25);
+            assert_eq!(visible(&text.as_bytes()[..length]), Some(&text[..length]));
+            for (at, byte) in (0..length).flat_map(|at| [0, 0x1f, 0x7f, 0x80, 0xff].map(|byte| (at, byte))) {
+                let mut bytes = text.as_bytes()[..length].to_vec();
+                bytes[at] = byte;
+                assert_eq!(visible(&bytes), None, "{byte:#x} at {at} of {length}");
+            }
+        }
     }
 
     #[test]
