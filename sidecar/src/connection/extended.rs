@@ -64,8 +64,8 @@ pub(super) fn answer(asked: Asked, mut answer: Response, worker: &Rc<Worker>, fr
     answer.status = StatusCode::OK;
     answer.passed.drop_if(|field| field.name_str().eq_ignore_ascii_case(SEC_WEBSOCKET_ACCEPT.as_str()));
     if let Some(own) = &mut answer.own {
-        own.remove(CONNECTION);
-        own.remove(UPGRADE);
+        own.remove(&CONNECTION);
+        own.remove(&UPGRADE);
     }
     let (worker, from) = (Rc::clone(worker), Rc::clone(from));
     tokio::task::spawn_local(async move {

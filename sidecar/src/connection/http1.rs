@@ -269,7 +269,7 @@ impl Client<'_> {
         self.wire.answer();
         self.wire.with(|lane| {
             let out = &mut lane.output;
-            write::answer(out, status, &passed, own.as_deref(), if is_told_by_end { Some(Framing::Nothing) } else { framing });
+            write::answer(out, status, &passed, own.as_ref(), if is_told_by_end { Some(Framing::Nothing) } else { framing });
             if status != StatusCode::SWITCHING_PROTOCOLS {
                 if passed.get(Name::Date).is_none() {
                     self.worker.write_date(out);
@@ -282,6 +282,9 @@ impl Client<'_> {
             }
             out.extend_from_slice(b"\r\n");
         });
+        if let Some(own) = own {
+            self.worker.buffers().give_back_lines(own);
+        }
         let is_chunked = framing == Some(Framing::Chunked) && !is_told_by_end;
         // What has no length is read piece by piece.
         let is_copied = matches!(framing, Some(Framing::Length(_))) && self.wire.with(|lane| reply.copy_whole(&mut lane.output));

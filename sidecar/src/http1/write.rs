@@ -3,8 +3,7 @@
 //! Cost: per message; appended to the connection's buffer, no allocation once that has grown.
 //! Names, values, methods and targets are types that hold no line break, so nothing a peer sends can end a line here.
 
-use crate::fields::{Fields, Name};
-use http::header::CONTENT_LENGTH;
+use crate::fields::{Fields, Lines, Name};
 use http::{HeaderMap, Method, StatusCode};
 
 /// How the end of a body is told.
@@ -53,16 +52,16 @@ pub fn head(out: &mut Vec<u8>, head: &Head<'_>, framing: Framing) {
 }
 
 /// Appends the head of an answer without the empty line that ends it. Its framing is written here and nowhere else; `None` leaves
-/// the length that the fields name, of a body that is not sent.
-pub fn answer(out: &mut Vec<u8>, status: StatusCode, passed: &Fields, own: Option<&HeaderMap>, framing: Option<Framing>) {
+/// the length that the fields name, of a body that is not sent. What is said of our own names a length in that case only.
+pub fn answer(out: &mut Vec<u8>, status: StatusCode, passed: &Fields, own: Option<&Lines>, framing: Option<Framing>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
     passed.write(out, |name| !(name == Name::TransferEncoding || (framing.is_some() && name == Name::ContentLength)));
-    for (name, value) in own.into_iter().flatten().filter(|(name, _)| framing.is_none() || *name != CONTENT_LENGTH) {
-        field(out, name.as_str().as_bytes(), value.as_bytes());
+    if let Some(own) = own {
+        out.extend_from_slice(own.as_bytes());
     }
     match framing {
         Some(Framing::Length(length)) => length_field(out, length),

@@ -8,9 +8,9 @@
 //! else can send any `Origin`; what may be done is for permissions to say.
 
 use super::head::{Head, Target};
-use crate::fields::Fields;
+use crate::fields::{Fields, Lines};
 use bulkhead_config::snapshot::{Cors, KnownOrigin};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use std::sync::Arc;
 
 const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
@@ -105,40 +105,44 @@ impl Crossing {
     }
 
     /// Says to a browser what its page may read, in place of what the upstream or a rule says of it.
-    pub fn tell(&self, passed: &mut Fields, own: &mut HeaderMap) {
+    pub fn tell(&self, passed: &mut Fields, own: &mut Lines) {
         passed.drop_if(|field| field.name.starts_with(b"access-control-"));
         for name in [header::ACCESS_CONTROL_ALLOW_ORIGIN, header::ACCESS_CONTROL_ALLOW_CREDENTIALS, header::ACCESS_CONTROL_EXPOSE_HEADERS] {
-            own.remove(name);
+            own.remove(&name);
         }
         // Also where no origin is named: whoever stores the answer must not give it to a page that names one.
         if self.cors.varies() && !varies_already(passed) {
-            own.append(header::VARY, ORIGIN);
+            own.add(&header::VARY, &ORIGIN);
         }
         if self.admit(own)
             && let Some(exposed) = &self.cors.exposed_value
         {
-            own.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+            own.set(&header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
     }
 
     /// Tells a preflight that it gets what it asks for.
-    pub fn answer_preflight(&self, own: &mut HeaderMap) {
+    pub fn answer_preflight(&self, own: &mut Lines) {
         self.admit(own);
-        own.insert(header::VARY, PREFLIGHT_VARY);
-        own.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.cors.methods_value.clone());
-        let headers = self.cors.headers_value.iter().map(|value| (header::ACCESS_CONTROL_ALLOW_HEADERS, value.clone()));
-        own.extend(headers.chain(self.cors.max_age.iter().map(|value| (header::ACCESS_CONTROL_MAX_AGE, value.clone()))));
+        own.set(&header::VARY, &PREFLIGHT_VARY);
+        own.set(&header::ACCESS_CONTROL_ALLOW_METHODS, &self.cors.methods_value);
+        if let Some(headers) = &self.cors.headers_value {
+            own.set(&header::ACCESS_CONTROL_ALLOW_HEADERS, headers);
+        }
+        if let Some(max_age) = &self.cors.max_age {
+            own.set(&header::ACCESS_CONTROL_MAX_AGE, max_age);
+        }
         if self.cors.private_network {
-            own.insert(ALLOW_PRIVATE_NETWORK, TRUE);
+            own.set(&ALLOW_PRIVATE_NETWORK, &TRUE);
         }
     }
 
     /// Lets the page read the answer, if it may.
-    fn admit(&self, own: &mut HeaderMap) -> bool {
+    fn admit(&self, own: &mut Lines) -> bool {
         let Some(origin) = self.origin.and_then(|origin| self.cors.told(origin)) else { return false };
-        own.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        own.set(&header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         if self.cors.credentials {
-            own.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+            own.set(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS, &TRUE);
         }
         true
     }

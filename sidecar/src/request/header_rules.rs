@@ -5,10 +5,9 @@
 //! A field of which a piece is not known (who asks, on a public route) is left out, and what a client sent under its name is gone
 //! all the same: nobody but us says it.
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Lines};
 use crate::http1::write::field;
 use bulkhead_config::snapshot::{FieldValue, HeaderRules, Piece, Variable};
-use http::{HeaderMap, HeaderValue};
 use std::borrow::Cow;
 use std::io::Write as _;
 
@@ -81,27 +80,10 @@ pub fn write(rules: &HeaderRules, known: &Known<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Enters what comes into a map, where what goes is no longer.
-pub fn enter(rules: &HeaderRules, known: &Known<'_>, map: &mut HeaderMap) {
-    if !map.is_empty() {
-        for name in rules.drop.iter() {
-            map.remove(name);
-        }
+/// Says what comes besides what we say already, of which what goes is taken back.
+pub fn enter(rules: &HeaderRules, known: &Known<'_>, own: &mut Lines) {
+    if !own.is_empty() && !rules.drop.is_empty() {
+        own.drop_if(|name| rules.drop.are_read_in(name));
     }
-    map.reserve(rules.write.len());
-    let mut made = Vec::new();
-    for line in &rules.write {
-        let value = match &line.value {
-            FieldValue::Fixed(value) => value.clone(),
-            FieldValue::Made(pieces) => {
-                made.clear();
-                // What is known of a request is visible ASCII, as the text between is.
-                match known.write(pieces, &mut made).and_then(|()| HeaderValue::from_bytes(&made).ok()) {
-                    Some(value) => value,
-                    None => continue,
-                }
-            }
-        };
-        map.append(line.name.clone(), value);
-    }
+    write(rules, known, own.end());
 }

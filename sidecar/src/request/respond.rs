@@ -11,12 +11,13 @@ use super::upstream::{Arrived, Opened, Rest};
 use super::{Refusal, grpc, header_rules, outgoing};
 use crate::connection::Downstream;
 use crate::connection::tunnel::{Speaks, Tunnel};
-use crate::fields::{Fields, Name};
+use crate::fields::{Fields, Lines, Name};
 use crate::http1::write;
 use crate::problem::Form;
 use bulkhead_config::snapshot::{Respond, Scheme, SecurityHeaders};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Methods that `OPTIONS *` names: all that a route may allow.
@@ -52,8 +53,8 @@ pub struct Response {
     pub status: StatusCode,
     /// Fields of the upstream's.
     pub passed: Fields,
-    /// Fields of our own, if there are any: boxed, because most answers have none.
-    pub own: Option<Box<HeaderMap>>,
+    /// Fields of our own, if there are any.
+    pub own: Option<Lines>,
     /// What follows.
     pub reply: Reply,
 }
@@ -64,7 +65,7 @@ impl Response {
     pub fn unrecorded(problem: http::Response<Bytes>) -> Self {
         let (head, text) = problem.into_parts();
         let reply = Reply::unrecorded(Content::Own(text));
-        response(head.status, head.headers, reply)
+        response(head.status, Lines::from(&head.headers), reply)
     }
 
     /// As engines take it that are not ours.
@@ -74,7 +75,7 @@ impl Response {
         let mut response = http::Response::new(reply);
         *response.status_mut() = status;
         if let Some(own) = own {
-            *response.headers_mut() = *own;
+            own.to_map(response.headers_mut());
         }
         passed.to_map(response.headers_mut());
         response
@@ -96,22 +97,24 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
     record.served(status, &endpoint);
     let protocol = if status == StatusCode::SWITCHING_PROTOCOLS { passed.share(Name::Upgrade) } else { None };
     outgoing::end_answer_hop(&mut passed);
-    let mut own: Option<Box<HeaderMap>> = None;
+    let worker = Rc::clone(record.worker());
+    let mut own: Option<Lines> = None;
+    let say = || worker.buffers().take_lines();
     if let Some(fields) = record.receipts().and_then(Receipts::fields) {
         // What the upstream says of limits of its own is of another limit under the same name.
         passed.drop_if(|field| [RATE_LIMIT, RATE_LIMIT_POLICY].iter().any(|name| name.as_str().as_bytes() == field.name));
-        tell_limits(fields, own.get_or_insert_default());
+        tell_limits(&fields, own.get_or_insert_with(say));
     }
     if let Some((headers, scheme)) = record.secured() {
         header_rules::drop(&headers.rules, &mut passed);
-        secure(headers, *scheme, &record, own.get_or_insert_default());
+        secure(headers, *scheme, &record, own.get_or_insert_with(say));
     }
     if let Some(rules) = record.route().and_then(|route| route.response_headers.as_ref()) {
         header_rules::drop(rules, &mut passed);
-        header_rules::enter(rules, &record.known(), own.get_or_insert_default());
+        header_rules::enter(rules, &record.known(), own.get_or_insert_with(say));
     }
     if let Some(crossing) = record.crossing() {
-        crossing.tell(&mut passed, own.get_or_insert_default());
+        crossing.tell(&mut passed, own.get_or_insert_with(say));
     }
     let reply = match rest {
         Rest::Body(download) if grpc::is_grpc(&passed) => Reply::new(Content::Streamed(download), record).of_grpc(),
@@ -119,9 +122,11 @@ fn of_upstream(arrived: Arrived, from: &Downstream, mut record: Box<Record>) -> 
         Rest::Tunnel(opened) => {
             let Opened { socket, early, place } = *opened;
             from.open_tunnel(Tunnel::new((socket, place), early, Speaks::of(protocol.as_deref()), record));
-            let own = own.get_or_insert_default();
-            own.insert(header::CONNECTION, UPGRADE);
-            own.extend(protocol.and_then(|protocol| Some((header::UPGRADE, HeaderValue::from_maybe_shared(protocol).ok()?))));
+            let own = own.get_or_insert_with(say);
+            own.set(&header::CONNECTION, &UPGRADE);
+            if let Some(protocol) = protocol.and_then(|protocol| HeaderValue::from_maybe_shared(protocol).ok()) {
+                own.add(&header::UPGRADE, &protocol);
+            }
             Reply::unrecorded(Content::Own(Bytes::new()))
         }
     };
@@ -138,74 +143,75 @@ pub fn inform(client: &Downstream, status: StatusCode, mut fields: Fields) {
 }
 
 /// Tells a browser what to be careful about.
-fn secure(headers: &SecurityHeaders, scheme: Scheme, record: &Record, own: &mut HeaderMap) {
+fn secure(headers: &SecurityHeaders, scheme: Scheme, record: &Record, own: &mut Lines) {
     header_rules::enter(&headers.rules, &record.known(), own);
     if let Some(transport) = headers.transport.as_ref().filter(|_| scheme == Scheme::Https) {
-        own.insert(header::STRICT_TRANSPORT_SECURITY, transport.clone());
+        own.set(&header::STRICT_TRANSPORT_SECURITY, transport);
     }
 }
 
 /// Tells of limits that counted it.
-fn tell_limits(fields: quota::Fields, own: &mut HeaderMap) {
-    own.insert(RATE_LIMIT, fields.rate_limit);
-    own.insert(RATE_LIMIT_POLICY, fields.rate_limit_policy);
+fn tell_limits(fields: &quota::Fields, own: &mut Lines) {
+    own.set(&RATE_LIMIT, &fields.rate_limit);
+    own.set(&RATE_LIMIT_POLICY, &fields.rate_limit_policy);
 }
 
-fn ours(own: Own, mut record: Box<Record>) -> Response {
-    let mut headers = HeaderMap::new();
+fn ours(answer: Own, mut record: Box<Record>) -> Response {
+    let mut own = record.worker().buffers().take_lines();
     if let Some((all, scheme)) = record.secured() {
-        secure(all, *scheme, &record, &mut headers);
+        secure(all, *scheme, &record, &mut own);
     }
     if let Some(fields) = record.receipts().and_then(Receipts::fields) {
-        tell_limits(fields, &mut headers);
+        tell_limits(&fields, &mut own);
     }
     // The answer to a preflight says it in fields of its own.
-    let crosses = !matches!(own, Own::Preflight);
-    let (status, text) = match own {
+    let crosses = !matches!(answer, Own::Preflight);
+    let (status, text) = match answer {
         Own::Preflight => {
             if let Some(crossing) = record.crossing() {
-                crossing.answer_preflight(&mut headers);
+                crossing.answer_preflight(&mut own);
             }
             (StatusCode::NO_CONTENT, Bytes::new())
         }
         Own::Options => {
-            headers.insert(header::ALLOW, ALLOW);
+            own.set(&header::ALLOW, &ALLOW);
             (StatusCode::NO_CONTENT, Bytes::new())
         }
         Own::Redirect(to) => {
             let (status, location) = *to;
-            headers.insert(header::LOCATION, location);
+            own.set(&header::LOCATION, &location);
             (status, Bytes::new())
         }
         Own::Respond(respond) => {
-            header_rules::enter(&respond.headers, &record.known(), &mut headers);
+            header_rules::enter(&respond.headers, &record.known(), &mut own);
             (respond.status, respond.body.clone())
         }
     };
     record.answered(status);
     if let Some(crossing) = record.crossing().filter(|_| crosses) {
-        crossing.tell(&mut Fields::default(), &mut headers);
+        crossing.tell(&mut Fields::default(), &mut own);
     }
-    whole(status, headers, text, record)
+    whole(status, own, text, record)
 }
 
 fn refused(refusal: &Refusal, form: Form, mut record: Box<Record>) -> Response {
     record.refused(refusal);
-    let (mut head, text) = refusal.problem(&record).answer(form).into_parts();
+    let (head, text) = refusal.problem(&record).answer(form).into_parts();
+    let mut own = Lines::from(&head.headers);
     if let Some((headers, scheme)) = record.secured() {
-        secure(headers, *scheme, &record, &mut head.headers);
+        secure(headers, *scheme, &record, &mut own);
     }
     if let Some(crossing) = record.crossing() {
-        crossing.tell(&mut Fields::default(), &mut head.headers);
+        crossing.tell(&mut Fields::default(), &mut own);
     }
-    whole(head.status, head.headers, text, record)
+    whole(head.status, own, text, record)
 }
 
 /// An answer whose text is there.
-fn whole(status: StatusCode, mut own: HeaderMap, text: Bytes, record: Box<Record>) -> Response {
+fn whole(status: StatusCode, mut own: Lines, text: Bytes, record: Box<Record>) -> Response {
     // HEAD is told how long the text is that GET would be given (RFC 9110 section 9.3.2).
     let text = if record.method() == Method::HEAD && status != StatusCode::NO_CONTENT {
-        own.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
+        own.set(&header::CONTENT_LENGTH, &HeaderValue::from(text.len()));
         Bytes::new()
     } else {
         text
@@ -213,6 +219,6 @@ fn whole(status: StatusCode, mut own: HeaderMap, text: Bytes, record: Box<Record
     response(status, own, Reply::new(Content::Own(text), record))
 }
 
-fn response(status: StatusCode, own: HeaderMap, reply: Reply) -> Response {
-    Response { status, passed: Fields::default(), own: Some(Box::new(own)), reply }
+fn response(status: StatusCode, own: Lines, reply: Reply) -> Response {
+    Response { status, passed: Fields::default(), own: Some(own), reply }
 }

@@ -2,6 +2,7 @@
 //!
 //! Cost: per request; one taken from a list and put back. A connection that is silent holds none.
 
+use crate::fields::Lines;
 use crate::http1::lane::READ_BYTES;
 use crate::request::outgoing::Outgoing;
 use bytes::BytesMut;
@@ -9,7 +10,7 @@ use std::cell::RefCell;
 
 /// Buffers kept for the next taker.
 const SPARE_MAX: usize = 64;
-/// What the fields that we add to a request mostly take.
+/// What the fields that we add to a request or to an answer mostly take.
 const TEXT_BYTES: usize = 1 << 10;
 
 /// The spare buffers of one worker.
@@ -18,6 +19,7 @@ pub struct Buffers {
     spare: RefCell<Vec<BytesMut>>,
     #[expect(clippy::vec_box, reason = "who takes one takes the box")]
     requests: RefCell<Vec<Box<Outgoing>>>,
+    lines: RefCell<Vec<Vec<u8>>>,
 }
 
 impl Buffers {
@@ -39,6 +41,20 @@ impl Buffers {
         let mut requests = self.requests.borrow_mut();
         if requests.len() < SPARE_MAX && request.added.capacity() <= 4 * TEXT_BYTES {
             requests.push(request);
+        }
+    }
+
+    /// No lines, with room for what we say in an answer.
+    #[must_use]
+    pub fn take_lines(&self) -> Lines {
+        Lines::within(self.lines.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(TEXT_BYTES)))
+    }
+
+    /// Gives them back for their memory.
+    pub fn give_back_lines(&self, own: Lines) {
+        let (buffer, mut lines) = (own.into_buffer(), self.lines.borrow_mut());
+        if lines.len() < SPARE_MAX && buffer.capacity() <= 4 * TEXT_BYTES {
+            lines.push(buffer);
         }
     }
 
