@@ -112,6 +112,11 @@ fn hex(digit: u8) -> Option<u8> {
 
 /// No segment but the last is empty, and none is a dot segment, also not for servers that cut path parameters (`..;x`).
 fn segments_are_plain(path: &str) -> Result<(), Ambiguous> {
+    // Behind a slash, or there is none: most paths need not be cut.
+    let next = path.bytes().skip(1);
+    if !path.bytes().zip(next).any(|pair| matches!(pair, (b'/', b'/' | b'.'))) {
+        return Ok(());
+    }
     let mut segments = segments(path).peekable();
     while let Some(segment) = segments.next() {
         if segment.is_empty() && segments.peek().is_some() {
@@ -331,10 +336,10 @@ impl<T> Branch<T> {
     /// Depth first, most specific first. Visits each branch at most once, so the cost is bounded by the patterns there are.
     fn find(&self, path: Option<&str>) -> Option<&T> {
         let Some(path) = path else { return self.here.as_ref() };
-        let (segment, after) = match path.split_once('/') {
-            Some((segment, after)) => (segment, Some(after)),
-            None => (path, None),
-        };
+        // Segments are short: a search that is made for long texts would take longer to begin.
+        let end = path.bytes().position(|byte| byte == b'/').unwrap_or(path.len());
+        let (segment, after) = path.split_at_checked(end).unwrap_or((path, ""));
+        let after = after.strip_prefix('/');
         if let Ok(at) = self.literals.binary_search_by(|(known, _)| (**known).cmp(segment))
             && let Some(found) = self.literals.get(at).and_then(|(_, branch)| branch.find(after))
         {
