@@ -219,7 +219,7 @@ fn decided(snapshot: &Snapshot, row: &Row, claims: &serde_json::Value) -> (Strin
         source: row.source,
         principal: held,
         now: jiff::Timestamp::now().as_second(),
-        asked: Asked { host: &host, query, size: Some(0), fields: &row.headers },
+        asked: Asked { host: host.as_bytes(), query, size: Some(0), fields: &row.headers },
     };
     let mut deciding = Deciding::default();
     let verdict = match decide(slice, &facts, &mut deciding) {

@@ -116,7 +116,7 @@ impl Admission {
         let slice = self.snapshot.tenant(verified.tenant().as_str()).unwrap();
         let route = self.snapshot.platform().services().first().and_then(|service| service.route(PATH));
         let principal = Some((verified.principal(), verified.roles(slice.policy())));
-        let asked = Asked { host: "acme.localhost", query: Some("dry_run=no&format=json"), size: Some(0), fields: &self.fields };
+        let asked = Asked { host: b"acme.localhost", query: Some("dry_run=no&format=json"), size: Some(0), fields: &self.fields };
         let facts = Facts { route, method: &Method::PUT, path: PATH, source: SOURCE, principal, now: now.unix(), asked };
         decide(slice, &facts, &mut NoTrace).unwrap()
     }

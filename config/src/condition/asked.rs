@@ -11,8 +11,8 @@ pub(super) const QUERY_BYTES_MAX: usize = 4_096;
 /// What a request says of itself beside its method and path.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
-    /// The host it names.
-    pub host: &'a str,
+    /// The host it names: bytes of ASCII, which are made text where a condition asks for it.
+    pub host: &'a [u8],
     /// Its query as it came, without the question mark.
     pub query: Option<&'a str>,
     /// Bytes of its body, where that is known.
@@ -50,7 +50,7 @@ impl<'a> Found<'a> {
 }
 
 /// Nothing is known of a request but its path.
-pub const NOTHING: Asked<'static> = Asked { host: "", query: None, size: None, fields: &NoFields };
+pub const NOTHING: Asked<'static> = Asked { host: b"", query: None, size: None, fields: &NoFields };
 
 #[derive(Debug)]
 struct NoFields;
@@ -96,7 +96,7 @@ impl Kept {
 
     /// As it is asked; the host is kept elsewhere.
     #[must_use]
-    pub fn asked<'a>(&'a self, host: &'a str) -> Asked<'a> {
+    pub fn asked<'a>(&'a self, host: &'a [u8]) -> Asked<'a> {
         Asked { host, query: self.query.as_deref(), size: self.size, fields: self }
     }
 
@@ -212,7 +212,7 @@ mod tests {
         wire.describe("x-two", "1");
         wire.describe("x-two", "1");
         wire.describe("x-other", "1");
-        let kept = Kept::of(&wire.asked("h"), ["x-env", "x-two", "x-none", "x-env"].into_iter());
+        let kept = Kept::of(&wire.asked(b"h"), ["x-env", "x-two", "x-none", "x-env"].into_iter());
         let found = ["x-env", "x-two", "x-none", "x-other"].map(|name| kept.find(name));
         assert_eq!(found, [Found::One("prod"), Found::Unclear, Found::Absent, Found::Absent]);
         assert_eq!(kept.fields.len(), 2);

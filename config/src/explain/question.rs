@@ -40,7 +40,7 @@ pub(super) fn answer(snapshot: &Snapshot, question: &Question) -> Answer<Explana
         source: question.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         principal: principal.as_ref().map(|(principal, held)| (principal, *held)),
         now: question.now,
-        asked: told.asked(&host),
+        asked: told.asked(host.as_bytes()),
     };
     Ok(decision::explain(snapshot, slice, &facts))
 }

@@ -152,7 +152,7 @@ fn facts(replay: &Replay) -> Facts<'_> {
         source: replay.source,
         principal: replay.principal.as_ref().map(|(principal, held)| (principal, *held)),
         now: replay.at.unix(),
-        asked: replay.kept.as_ref().map_or(NOTHING, |kept| kept.asked(&replay.host)),
+        asked: replay.kept.as_ref().map_or(NOTHING, |kept| kept.asked(replay.host.as_bytes())),
     }
 }
 

@@ -258,7 +258,7 @@ impl Head {
             Target::Path(path) => path.query(),
             Target::Service => None,
         };
-        Asked { host: self.host.as_str(), query, size, fields: &self.headers }
+        Asked { host: self.host.as_bytes(), query, size, fields: &self.headers }
     }
 
     /// The protocol it asks to change to, unless that is HTTP/2: which is spoken to those who begin with it (RFC 9113).

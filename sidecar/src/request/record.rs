@@ -502,7 +502,7 @@ impl Drop for Record {
             shadow: self.passed.first().filter(|_| self.receipts.is_some()).map(|first| first.refusal().code().kind().slug),
             method: self.method.as_str(),
             path: self.path(),
-            host: self.host.as_ref().map(Host::as_str),
+            host: self.host.as_ref().map(Host::as_bytes),
             route: self.route.as_ref().map(|route| &route.name),
             user: proof.map(|proof| &*proof.principal().user),
             roles: policy.zip(proof).map(|(policy, proof)| (policy, proof.roles(policy))),

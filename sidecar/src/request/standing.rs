@@ -115,7 +115,7 @@ impl Standing {
     fn facts<'a>(&'a self, proved: &'a Proved, route: Option<&'a Arc<Route>>, now: Now) -> Facts<'a> {
         let principal = proved.proof().map(|proof| (proof.principal(), proof.roles(proved.slice().policy())));
         // A rule that came later and reads what nobody kept finds nothing there.
-        let asked = self.kept.as_ref().map_or(NOTHING, |kept| kept.asked(self.host.as_str()));
+        let asked = self.kept.as_ref().map_or(NOTHING, |kept| kept.asked(self.host.as_bytes()));
         Facts { route, method: &self.method, path: self.path.path(), source: self.source, principal, now: now.unix(), asked }
     }
 }

@@ -44,10 +44,10 @@ impl Trace {
         (Self { text }, if begun { Came::Begun } else { Came::Continued })
     }
 
-    /// The trace's id.
+    /// The trace's id: digits of base 16.
     #[must_use]
-    pub fn id(&self) -> &str {
-        self.text.get(3..35).and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default()
+    pub fn id(&self) -> &[u8] {
+        self.text.get(3..35).unwrap_or_default()
     }
 
     /// The field's value: digits and dashes.
@@ -100,7 +100,7 @@ mod tests {
         let came = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let (trace, whence) = of(&[came]);
         let text = std::str::from_utf8(trace.value()).unwrap().to_owned();
-        assert_eq!((whence, trace.id()), (Came::Continued, "4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!((whence, trace.id()), (Came::Continued, &b"4bf92f3577b34da6a3ce929d0e0e4736"[..]));
         assert!(text.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && text.ends_with("-01"), "{text}");
         assert!(!text.contains("00f067aa0ba902b7"), "{text}");
         assert!(parse(text.as_bytes()).is_some());

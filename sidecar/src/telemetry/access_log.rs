@@ -34,8 +34,8 @@ pub struct Entry<'a> {
     pub method: &'a str,
     /// Its path as it was matched, without the query.
     pub path: &'a str,
-    /// The host it names.
-    pub host: Option<&'a str>,
+    /// The host it names, in ASCII.
+    pub host: Option<&'a [u8]>,
     /// The route it took.
     pub route: Option<&'a RouteName>,
     /// Who it was proved to come from.
@@ -44,8 +44,8 @@ pub struct Entry<'a> {
     pub roles: Option<(&'a Policy, RoleSet)>,
     /// Under which `bulkhead explain` finds it.
     pub decision: DecisionId,
-    /// Trace id of `traceparent`.
-    pub trace_id: Option<&'a str>,
+    /// Trace id of `traceparent`: digits of base 16.
+    pub trace_id: Option<&'a [u8]>,
     /// The client's address.
     pub source: IpAddr,
     /// Where it went: the endpoint as declared.
@@ -244,8 +244,9 @@ fn bytes(line: &mut Vec<u8>, text: &str) {
     line.extend_from_slice(text.as_bytes());
 }
 
-/// A member, if there is one; `name` is written as it is, comma and colon included.
-fn text(line: &mut Vec<u8>, name: &str, text: Option<&str>) {
+/// A member, if there is one; `name` is written as it is, comma and colon included. Bytes are those of a text that nobody need prove
+/// again to be one.
+fn text<T: AsRef<[u8]> + ?Sized>(line: &mut Vec<u8>, name: &str, text: Option<&T>) {
     if let Some(text) = text {
         bytes(line, name);
         json::string(line, text);
@@ -371,9 +372,9 @@ mod tests {
                 outcome: Outcome::Refused(status, &code),
                 method: &method,
                 path: &path,
-                host: Some(&host),
+                host: Some(host.as_bytes()),
                 user: Some(&user),
-                trace_id: Some(&trace),
+                trace_id: Some(trace.as_bytes()),
                 source,
                 upstream: Some(&host),
                 upstream_path: Some(&path),

@@ -5,10 +5,20 @@
 use std::time::Duration;
 
 /// Appends `text` in quotes, escaped (RFC 8259 §7). DEL is escaped too: a terminal would act on it.
-pub(crate) fn string(line: &mut Vec<u8>, text: &str) {
+pub(crate) fn string(line: &mut Vec<u8>, text: impl AsRef<[u8]>) {
+    let text = text.as_ref();
     line.push(b'"');
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| ESCAPED.get(usize::from(*byte)) == Some(&true)) {
+    // Nearly none has anything to escape, and to see that there is none costs less than to look where it is.
+    if text.iter().fold(false, |any, byte| any | is_escaped(*byte)) {
+        escaped(line, text);
+    } else {
+        line.extend_from_slice(text);
+    }
+    line.push(b'"');
+}
+
+fn escaped(line: &mut Vec<u8>, mut rest: &[u8]) {
+    while let Some(at) = rest.iter().position(|byte| is_escaped(*byte)) {
         let (plain, from) = rest.split_at(at);
         line.extend_from_slice(plain);
         let Some((&special, after)) = from.split_first() else { break };
@@ -16,7 +26,10 @@ pub(crate) fn string(line: &mut Vec<u8>, text: &str) {
         rest = after;
     }
     line.extend_from_slice(rest);
-    line.push(b'"');
+}
+
+fn is_escaped(byte: u8) -> bool {
+    ESCAPED.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
 /// Bytes that are escaped. One look at each byte instead of four comparisons: a line of the access log has nine texts.
@@ -84,6 +97,11 @@ pub(crate) fn write_hex(place: &mut [u8], bytes: &[u8]) {
 
 /// Appends a whole number.
 pub(crate) fn whole(line: &mut Vec<u8>, mut number: u64) {
+    // As most that are written.
+    if let digit @ 0..=9 = number {
+        line.push(b'0' + u8::try_from(digit).unwrap_or(0));
+        return;
+    }
     let mut digits = [b'0'; 20];
     let mut used = 0;
     for digit in digits.iter_mut().rev() {

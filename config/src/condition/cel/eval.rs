@@ -139,7 +139,7 @@ fn known_value<'a>(known: Known, tree: &Tree, scope: &Inquiry<'a>) -> Outcome<Va
     match known {
         Known::Method => text(facts.method.as_str()),
         Known::Path => text(facts.path),
-        Known::Host => text(facts.asked.host),
+        Known::Host => text(std::str::from_utf8(facts.asked.host).unwrap_or_default()),
         Known::Route => text(facts.route.map_or("", |route| route.name.as_str())),
         Known::Size => match facts.asked.size.map(i64::try_from) {
             Some(Ok(size)) => Ok(Value::Int(size)),
