@@ -43,7 +43,7 @@ impl World {
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let now = Now { mono_ns: 1_000_000_000, unix_ms: 1_800_000_000_000 };
         let against = Against { snapshot: &self.snapshot, keys: &self.keys, named, source, now };
-        verify(memo, &self.strangers, &against, Presented::Bearer(token))
+        verify(memo, &self.strangers, &against, Presented::Bearer(token.as_bytes()))
     }
 }
 

@@ -219,7 +219,7 @@ async fn ask(worker: &Worker, from: &Downstream, refused: Refused, head: &Head, 
             let Ok(Some(Presented::Bearer(token))) = authn::presented(&head.headers, None) else {
                 return Err(Refused::Opaque { asked }.into());
             };
-            let said = worker.introspector().ask(&asked, token).await;
+            let said = worker.introspector().ask(&asked, authn::text_of_token(token)?).await;
             let policy = worker.policy();
             let service = service(&policy, &from.entrance)?;
             tenant::learn(worker, &policy, service, head, (record.source(), record.begun()), said.as_deref())?;

@@ -108,7 +108,7 @@ impl Admission {
     pub(crate) fn verify(&mut self, now: Now) -> Rc<Verified> {
         let named = self.snapshot.tenant_by_host("acme.localhost").map(|slice| &**slice);
         let against = Against { snapshot: &self.snapshot, keys: &self.keys, named, source: SOURCE, now };
-        verify(&mut self.memo, &self.strangers, &against, Presented::Bearer(&self.token)).unwrap()
+        verify(&mut self.memo, &self.strangers, &against, Presented::Bearer(self.token.as_bytes())).unwrap()
     }
 
     /// The route is found here too: its rules are what is decided by.

@@ -24,7 +24,7 @@ pub use certificate::Shown;
 pub use introspection::learn;
 pub use jwks::{KeyFault, KeyFinding, Keys};
 pub use memo::Memo;
-pub use presented::{Presented, holds_api_key, is_api_key, presented};
+pub use presented::{Presented, holds_api_key, is_api_key, presented, text_of_token};
 pub use refused::{Part, Refused};
 pub use strangers::Strangers;
 
@@ -193,11 +193,17 @@ pub fn verify(memo: &mut Memo, strangers: &Strangers, against: &Against<'_>, pre
         None => {}
     }
     let candidate = match presented {
-        Presented::Bearer(token) => match introspection::asked(token, against) {
-            Some(declared) => return Err(unasked(strangers, against, declared)),
-            None => Candidate::Token(jwt::read(token)?.candidate(against)?),
-        },
-        Presented::ApiKey(text) => Candidate::ApiKey(api_key::read(text)?.candidate(against)?),
+        Presented::Bearer(token) => {
+            let token = text_of_token(token)?;
+            match introspection::asked(token, against) {
+                Some(declared) => return Err(unasked(strangers, against, declared)),
+                None => Candidate::Token(jwt::read(token)?.candidate(against)?),
+            }
+        }
+        Presented::ApiKey(key) => {
+            let text = presented::text_of_api_key(key, against.snapshot.platform().api_key_header())?;
+            Candidate::ApiKey(api_key::read(text)?.candidate(against)?)
+        }
     };
     // Only now: whoever has no chance anyway was sent away above for less than this look costs.
     if let Some(retry_after) = strangers.must_wait(against.source, against.named_id(), against.now) {

@@ -7,7 +7,7 @@
 
 use super::claims;
 use super::memo::{Grounds, Memo};
-use super::presented::Presented;
+use super::presented::{Presented, text_of_token};
 use super::refused::{Part, Refused};
 use super::strangers::Strangers;
 use super::{Against, Verified, revoked};
@@ -35,7 +35,7 @@ pub fn learn(
     said: Option<&[u8]>,
 ) -> Result<(), Refused> {
     let Presented::Bearer(token) = presented else { return Err(Refused::IssuerUnknown) };
-    let declared = asked(token, against).ok_or(Refused::IssuerUnknown)?;
+    let declared = asked(text_of_token(token)?, against).ok_or(Refused::IssuerUnknown)?;
     let unknown = || Refused::Opaque { asked: Arc::clone(&declared.asked) };
     let answer = said.and_then(|said| json::read(said, Budget::TOKEN).ok()).ok_or_else(unknown)?.value;
     let grounds = Grounds::Introspected { declared: Arc::clone(declared) };

@@ -275,7 +275,7 @@ impl Grounds {
 struct Key {
     named: Option<TenantId>,
     is_api_key: bool,
-    text: Box<str>,
+    text: Box<[u8]>,
 }
 
 /// A credential as a request asks for it.
@@ -283,14 +283,14 @@ struct Key {
 struct Asked<'a> {
     named: Option<&'a TenantId>,
     is_api_key: bool,
-    text: &'a str,
+    text: &'a [u8],
 }
 
 impl<'a> Asked<'a> {
     fn new(against: &Against<'a>, presented: Presented<'a>) -> Self {
         let (is_api_key, text) = match presented {
             Presented::Bearer(token) => (false, token),
-            Presented::ApiKey(text) => (true, text),
+            Presented::ApiKey(key) => (true, key),
         };
         Self { named: against.named_id(), is_api_key, text }
     }

@@ -1,19 +1,20 @@
 //! What a request presents to prove whom it comes from: one bearer token, one API key, or nothing.
 //!
-//! Cost: per request; two look-ups among the fields.
+//! Cost: per request; two look-ups among the fields. Whether a credential is text is asked only of what is not remembered: what is,
+//! is the same, byte by byte, as one that was.
 //! Two credentials are refused, not ranked: the next server might rank them the other way round (RFC 6750 section 2).
 
 use super::refused::Refused;
 use crate::fields::{Fields, Name, visible};
 use http::header::HeaderName;
 
-/// One credential, unverified.
+/// One credential as it came, unverified.
 #[derive(Clone, Copy)]
 pub enum Presented<'a> {
     /// A token from `Authorization: Bearer`.
-    Bearer(&'a str),
-    /// The text of an API key.
-    ApiKey(&'a str),
+    Bearer(&'a [u8]),
+    /// An API key.
+    ApiKey(&'a [u8]),
 }
 
 // A credential is never printed.
@@ -40,11 +41,22 @@ pub fn presented<'a>(headers: &'a Fields, api_key_header: Option<&HeaderName>) -
         (None, None) => Ok(None),
         (Some(_), Some((name, _))) => Err(Refused::TokenAndApiKey { header: name.clone() }),
         (Some(value), None) => bearer(value, api_key_header).map(|token| Some(Presented::Bearer(token))),
-        (None, Some((name, value))) => match visible(value) {
-            Some(text) => Ok(Some(Presented::ApiKey(text))),
-            None => Err(Refused::ApiKeyForm { header: name.clone() }),
-        },
+        (None, Some((_, value))) => Ok(Some(Presented::ApiKey(value))),
     }
+}
+
+/// The text of a token.
+///
+/// # Errors
+/// It is none.
+pub fn text_of_token(token: &[u8]) -> Result<&str, Refused> {
+    visible(token).ok_or(Refused::OtherScheme)
+}
+
+/// The text of an API key from this header.
+pub(super) fn text_of_api_key<'a>(key: &'a [u8], header: Option<&HeaderName>) -> Result<&'a str, Refused> {
+    let form = || header.map_or(Refused::ApiKeyMalformed, |header| Refused::ApiKeyForm { header: header.clone() });
+    visible(key).ok_or_else(form)
 }
 
 /// Whether a value of `Authorization` has an API key in it, in whatever scheme.
@@ -60,6 +72,9 @@ pub fn is_api_key(value: &[u8]) -> bool {
     value.starts_with(super::api_key::PREFIX.as_bytes())
 }
 
+/// The scheme of tokens, and the blank behind it.
+const BEARER: &[u8] = b"bearer ";
+
 /// The one value of a header.
 fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>, repeated: impl FnOnce() -> Refused) -> Result<Option<&'a [u8]>, Refused> {
     match (values.next(), values.next()) {
@@ -69,13 +84,15 @@ fn only<'a>(mut values: impl Iterator<Item = &'a [u8]>, repeated: impl FnOnce() 
 }
 
 /// The token of `Bearer <token>`; the scheme in any case, as RFC 9110 section 11.1 has it.
-fn bearer<'a>(value: &'a [u8], api_key_header: Option<&HeaderName>) -> Result<&'a str, Refused> {
-    let Some((scheme, token)) = visible(value).and_then(|text| text.split_once(' ')) else { return Err(Refused::OtherScheme) };
-    if !scheme.eq_ignore_ascii_case("bearer") {
+fn bearer<'a>(value: &'a [u8], api_key_header: Option<&HeaderName>) -> Result<&'a [u8], Refused> {
+    let (scheme, mut token) = value.split_at_checked(BEARER.len()).ok_or(Refused::OtherScheme)?;
+    if !scheme.eq_ignore_ascii_case(BEARER) {
         return Err(Refused::OtherScheme);
     }
-    let token = token.trim_start_matches(' ');
-    if token.starts_with(super::api_key::PREFIX) {
+    while let Some(rest) = token.strip_prefix(b" ") {
+        token = rest;
+    }
+    if is_api_key(token) {
         return Err(Refused::ApiKeyAsToken { header: api_key_header.cloned() });
     }
     Ok(token)

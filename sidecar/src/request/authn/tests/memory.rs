@@ -39,7 +39,7 @@ fn what_proves_something_to_one_tenant_is_verified_anew_for_the_next() {
     let (mut world, token) = (World::start(), Token::of("acme", "ana").signed());
     let acme = world.token("acme", &token).unwrap();
     let globex = world.token("globex", &token).unwrap();
-    let shared = world.present(None, Presented::Bearer(&token)).unwrap();
+    let shared = world.present(None, Presented::Bearer(token.as_bytes())).unwrap();
     assert!(!Rc::ptr_eq(&acme, &globex) && !Rc::ptr_eq(&acme, &shared) && !Rc::ptr_eq(&globex, &shared));
 }
 

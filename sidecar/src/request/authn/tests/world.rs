@@ -288,10 +288,10 @@ impl World {
     }
 
     pub(super) fn token(&mut self, named: &str, token: &str) -> Result<Rc<Verified>, Refused> {
-        self.present(Some(named), Presented::Bearer(token))
+        self.present(Some(named), Presented::Bearer(token.as_bytes()))
     }
 
     pub(super) fn api_key(&mut self, named: &str, text: &str) -> Result<Rc<Verified>, Refused> {
-        self.present(Some(named), Presented::ApiKey(text))
+        self.present(Some(named), Presented::ApiKey(text.as_bytes()))
     }
 }
