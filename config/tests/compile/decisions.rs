@@ -121,7 +121,9 @@ fn a_claim_holds_when_it_equals_the_value_or_is_a_list_with_it() {
 fn limits_stack_by_plan_tenant_and_route() {
     let quota = |scope: &str, name: &str, applies_to: &str| {
         format!(
-            "\n---\nkind: QuotaPolicy\n{scope}name: {name}\napplies_to: {{ {applies_to} }}\nlimits: [{{ name: n, per: tenant, rate: 1/s, burst: 1 }}, {{ name: by_address, per: client_address, rate: 1/s, burst: 1 }}]\n"
+            "\n---\nkind: QuotaPolicy\n{scope}name: {name}\napplies_to: {{ {applies_to} }}\n\
+             limits: [{{ name: n, per: tenant, rate: 1/s, burst: 1 }}, {{ name: by_address, per: client_address, rate: 1/s, burst: 1 \
+             }}]\n"
         )
     };
     let platform = format!(

@@ -4,7 +4,8 @@ use super::support::{PLATFORM, all, change, tenant, told};
 use bulkhead_config::compile::Catalogue;
 
 /// A service with one route, for platforms that need one.
-const SERVICE: &str = "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\nupstreams: [{ name: app, endpoints: [\"http://127.0.0.1:1\"] }]\nroutes: [{ name: items, path: /items }]\n";
+const SERVICE: &str = "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\n\
+                       upstreams: [{ name: app, endpoints: [\"http://127.0.0.1:1\"] }]\nroutes: [{ name: items, path: /items }]\n";
 
 fn mistakes(files: &[(&str, &str)]) -> Vec<String> {
     let outcome = Catalogue::new().apply(&all(files));
@@ -42,27 +43,30 @@ fn each_mistake_of_the_platform_is_named_in_its_place() {
             &["p:3:7: RoleBinding x: role `nobody` does not exist; no role is declared"],
         ),
         (
-            "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\nupstreams: [{ name: app, endpoints: [\"http://a:1\"] }]\nroutes:\n  - { name: a, path: \"/a/{x}\" }\n  - { name: b, path: \"/a/{y}\" }\n  - { name: d, path: /d, upstream: ap }\n",
+            "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\n\
+             upstreams: [{ name: app, endpoints: [\"http://a:1\"] }]\n\
+             routes:\n  - { name: a, path: \"/a/{x}\" }\n  - { name: b, path: \"/a/{y}\" }\n  - { name: d, path: /d, upstream: ap }\n",
             &[
                 "p:7:22: Service s: path `/a/{y}` is that of route `a`: names of parameters make no difference",
                 "p:8:36: Service s: upstream `ap` does not exist in this service; did you mean `app`?",
             ],
         ),
         (
-            "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\nupstreams: [{ name: a, endpoints: [\"http://a:1\"] }, { name: b, endpoints: [\"http://a:1\"] }]\nroutes: [{ name: r, path: / }]\n",
+            "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\n\
+             upstreams: [{ name: a, endpoints: [\"http://a:1\"] }, { name: b, endpoints: [\"http://a:1\"] }]\n\
+             routes: [{ name: r, path: / }]\n",
             &["p:5:18: Service s: route `r` must name one of several upstreams; add `upstream:` with one of a, b"],
         ),
         (
-            "kind: Identity\nname: a\njwt: [{ issuer: i, audiences: [x], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: t }]\n---\nkind: Identity\nname: b\njwt: [{ issuer: i, audiences: [x], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: t }]\n",
-            &[
-                "p:7:17: Identity b: issuer `i` stands twice among the platform's issuers; a token is verified by one declaration: merge them",
-            ],
+            "kind: Identity\nname: a\njwt: [{ issuer: i, audiences: [x], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: t }]\n---\n\
+             kind: Identity\nname: b\njwt: [{ issuer: i, audiences: [x], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: t }]\n",
+            &["p:7:17: Identity b: issuer `i` stands twice among the platform's issuers; a token is verified by one declaration: merge \
+                 them"],
         ),
         (
             "kind: Identity\nname: a\napi_key_header: x-a\n---\nkind: Identity\nname: b\napi_key_header: x-b\n",
-            &[
-                "p:7:17: Identity b: another Identity has API keys in header `x-a`; a platform has one header for API keys: name the same, or leave it out here",
-            ],
+            &["p:7:17: Identity b: another Identity has API keys in header `x-a`; a platform has one header for API keys: name the \
+                 same, or leave it out here"],
         ),
     ] {
         assert_eq!(mistakes(&[("p", text)]), meant, "{text}");
@@ -74,7 +78,8 @@ fn listeners_that_cannot_both_be_bound_are_a_mistake() {
     let taken = |a: &str, b: &str| {
         let service = |name: &str, address: &str| {
             format!(
-                "kind: Service\nname: {name}\nlisteners: [{{ name: http, address: \"{address}\" }}]\nupstreams: [{{ name: app, endpoints: [\"http://a:1\"] }}]\nroutes: [{{ name: r, path: / }}]\n"
+                "kind: Service\nname: {name}\nlisteners: [{{ name: http, address: \"{address}\" }}]\n\
+                 upstreams: [{{ name: app, endpoints: [\"http://a:1\"] }}]\nroutes: [{{ name: r, path: / }}]\n"
             )
         };
         !mistakes(&[("p", &format!("{}---\n{}", service("a", a), service("b", b)))]).is_empty()
@@ -107,15 +112,17 @@ fn each_mistake_of_a_tenant_is_named_in_its_place() {
         ),
         (
             with(
-                "---\nkind: Identity\ntenant: t\nname: x\napi_keys:\n  - { id: k, sha256: fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3 }\n---\nkind: Identity\ntenant: t\nname: y\napi_keys:\n  - { id: k, sha256: fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3 }\n",
+                "---\nkind: Identity\ntenant: t\nname: x\napi_keys:\n  - { id: k, sha256: \
+                 fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3 }\n---\nkind: Identity\ntenant: t\nname: y\n\
+                 api_keys:\n  - { id: k, sha256: fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3 }\n",
             ),
-            &[
-                "t:17:11: Identity t/y: API key `k` stands twice in this tenant; the id is part of the key's text: make another key with an id of its own",
-            ],
+            &["t:17:11: Identity t/y: API key `k` stands twice in this tenant; the id is part of the key's text: make another key with \
+                 an id of its own"],
         ),
         (
             with(
-                "---\nkind: QuotaPolicy\ntenant: t\nname: x\napplies_to: { routes: [report] }\nlimits:\n  - { name: a, per: user, rate: 1/s, burst: 1 }\n",
+                "---\nkind: QuotaPolicy\ntenant: t\nname: x\napplies_to: { routes: [report] }\n\
+                 limits:\n  - { name: a, per: user, rate: 1/s, burst: 1 }\n",
             ),
             &["t:10:24: QuotaPolicy t/x: route `report` does not exist; did you mean `reports`?"],
         ),
@@ -128,14 +135,16 @@ fn each_mistake_of_a_tenant_is_named_in_its_place() {
                 "---\nkind: SecurityPolicy\ntenant: t\nname: x\nrequest: { body_bytes_max: 11MiB, head_timeout: 9s }\nmax_staleness: 2h\n",
             ),
             &[
-                "t:7:1: SecurityPolicy t/x: `max_staleness: 2h` is looser than the platform's 1h; a tenant's SecurityPolicy may only be tighter than the platform's",
-                "t:7:1: SecurityPolicy t/x: `body_bytes_max: 11MiB` is looser than the platform's 10MiB; a tenant's SecurityPolicy may only be tighter than the platform's",
+                "t:7:1: SecurityPolicy t/x: `max_staleness: 2h` is looser than the platform's 1h; a tenant's SecurityPolicy may only be \
+                 tighter than the platform's",
+                "t:7:1: SecurityPolicy t/x: `body_bytes_max: 11MiB` is looser than the platform's 10MiB; a tenant's SecurityPolicy may \
+                 only be tighter than the platform's",
             ],
         ),
         (
             with(
-                "---\nkind: SecurityPolicy\ntenant: t\nname: x\ncors: { origins: [https://a.b] }\n---\nkind: SecurityPolicy\ntenant: t\nname: y\n\
-                 cors: { origins: [https://c.d] }\n",
+                "---\nkind: SecurityPolicy\ntenant: t\nname: x\ncors: { origins: [https://a.b] }\n---\n\
+                 kind: SecurityPolicy\ntenant: t\nname: y\ncors: { origins: [https://c.d] }\n",
             ),
             &["t:12:1: SecurityPolicy t/y: `cors` stands in SecurityPolicy t/x already; keep it in one SecurityPolicy"],
         ),
@@ -145,9 +154,8 @@ fn each_mistake_of_a_tenant_is_named_in_its_place() {
         ),
         (
             tenant("t", "hosts: [API.localhost]"),
-            &[
-                "t:5:9: Tenant t: host `api.localhost` is a shared host of a service, which names no tenant; take it out of the tenant's `hosts`, or out of the service's `shared_hosts`",
-            ],
+            &["t:5:9: Tenant t: host `api.localhost` is a shared host of a service, which names no tenant; take it out of the tenant's \
+                 `hosts`, or out of the service's `shared_hosts`"],
         ),
     ] {
         assert_eq!(mistakes(&[("p", &base), ("t", &text)]), meant, "{text}");
@@ -207,10 +215,12 @@ fn what_each_request_or_token_must_ask_is_bounded() {
 #[test]
 fn what_is_odd_is_told_and_keeps_nobody_from_being_served() {
     let platform = format!(
-        "{PLATFORM}\n---\nkind: QuotaPolicy\nname: named\napplies_to: {{ tenants: [t, tt] }}\nlimits: [{{ name: a, per: tenant, rate: 1/s, burst: 1 }}]\n"
+        "{PLATFORM}\n---\nkind: QuotaPolicy\nname: named\napplies_to: {{ tenants: [t, tt] }}\n\
+         limits: [{{ name: a, per: tenant, rate: 1/s, burst: 1 }}]\n"
     );
     let text = format!(
-        "{}---\nkind: Role\ntenant: t\nname: r\nallow: [\"GET /v1/itmes\"]\n---\nkind: RoleBinding\ntenant: t\nname: b\nrole: r\nsubjects: [{{ api_key: gone }}]\n",
+        "{}---\nkind: Role\ntenant: t\nname: r\nallow: [\"GET /v1/itmes\"]\n---\nkind: RoleBinding\ntenant: t\nname: b\nrole: r\n\
+         subjects: [{{ api_key: gone }}]\n",
         tenant("t", "")
     );
     let outcome = Catalogue::new().apply(&all(&[("p", &platform), ("t", &text)]));
@@ -220,7 +230,9 @@ fn what_is_odd_is_told_and_keeps_nobody_from_being_served() {
         warnings,
         [
             format!("p:{}:28: QuotaPolicy named: tenant `tt` does not exist; did you mean `t`?", platform.lines().count() - 1),
-            "t:10:9: Role t/r: rule `GET /v1/itmes` matches no route of any service; compare it with the paths of the routes; a trailing slash is another path".to_owned(),
+            "t:10:9: Role t/r: rule `GET /v1/itmes` matches no route of any service; compare it with the paths of the routes; a trailing \
+             slash is another path"
+                .to_owned(),
             "t:16:12: RoleBinding t/b: API key `gone` does not exist, so nobody is bound by it; no API key is declared".to_owned(),
         ]
     );
@@ -234,7 +246,8 @@ fn an_api_key_that_no_header_carries_is_told_until_one_does() {
     let mut catalogue = Catalogue::new();
     let outcome = catalogue.apply(&all(&[("p", &PLATFORM.replace("api_key_header: x-api-key", "")), ("t", &tenant)]));
     assert_eq!(told(&outcome), "");
-    let warning = "t:11:9: Identity t/i: no request can show this API key: no platform-wide Identity has `api_key_header`; add an Identity without `tenant:` that says `api_key_header: x-api-key`";
+    let warning = "t:11:9: Identity t/i: no request can show this API key: no platform-wide Identity has `api_key_header`; add an \
+                   Identity without `tenant:` that says `api_key_header: x-api-key`";
     assert_eq!(outcome.warnings.to_string(), warning);
     let outcome = catalogue.apply(&change(&[("p", PLATFORM)]));
     assert_eq!(outcome.warnings.to_string(), "");

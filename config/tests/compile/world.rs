@@ -229,7 +229,9 @@ impl World {
     }
 
     fn platform(&self) -> String {
-        let mut text = "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\nupstreams: [{ name: app, endpoints: [\"http://127.0.0.1:1\"] }]\nroutes:\n".to_owned();
+        let mut text = "kind: Service\nname: s\nlisteners: [{ name: http, address: 127.0.0.1:0 }]\n\
+                        upstreams: [{ name: app, endpoints: [\"http://127.0.0.1:1\"] }]\nroutes:\n"
+            .to_owned();
         for (at, route) in self.routes.iter().enumerate() {
             let access = if route.is_public { ", access: public" } else { "" };
             let feature = route.feature.map_or_else(String::new, |feature| format!(", requires_feature: {feature}"));
@@ -239,7 +241,10 @@ impl World {
             let features = plan.features.join(", ");
             write!(text, "---\nkind: Plan\nname: {}\ndefault: {}\nfeatures: [{features}]\n", plan.name, plan.is_default).unwrap();
         }
-        text.push_str("---\nkind: Identity\nname: i\napi_key_header: x-api-key\njwt: [{ issuer: i, audiences: [a], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: tenant }]\n");
+        text.push_str(
+            "---\nkind: Identity\nname: i\napi_key_header: x-api-key\n\
+                       jwt: [{ issuer: i, audiences: [a], algorithms: [EdDSA], jwks: { file: k }, tenant_claim: tenant }]\n",
+        );
         self.scope.write(None, &mut text);
         text
     }

@@ -102,19 +102,22 @@ const IDENTITIES: &[Row] = &[
         Sees,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\nintrospection: { url: 'https://a/i', client_id: c, client_secret: { file: ../s }, audiences: [x] }\n",
+        "kind: Identity\nname: i\ntenant: a\nintrospection: { url: 'https://a/i', client_id: c, client_secret: { file: ../s }, audiences: \
+         [x] }\n",
         (4, 75),
         "leads out of the folder",
         Blind,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\nintrospection: { url: 'http://a/i', client_id: c, client_secret: { file: s }, audiences: [x] }\n",
+        "kind: Identity\nname: i\ntenant: a\nintrospection: { url: 'http://a/i', client_id: c, client_secret: { file: s }, audiences: [x] \
+         }\n",
         (4, 23),
         "write `https://a/i`",
         Sees,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\nintrospection: { url: 'https://a/i', client_id: c, client_secret: { file: s }, audiences: [x], remember: 1h }\n",
+        "kind: Identity\nname: i\ntenant: a\nintrospection: { url: 'https://a/i', client_id: c, client_secret: { file: s }, audiences: \
+         [x], remember: 1h }\n",
         (4, 106),
         "1s to 10m",
         Sees,
@@ -138,7 +141,8 @@ const IDENTITIES: &[Row] = &[
         Sees,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { file: f }, tenant_claim: t }]\n",
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { file: f }, tenant_claim: t \
+         }]\n",
         (4, 90),
         "proves that tenant and no other",
         Sees,
@@ -174,19 +178,22 @@ const IDENTITIES: &[Row] = &[
         Sees,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b', file: f } }]\n",
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b', file: f \
+         } }]\n",
         (4, 91),
         "two places for one key set",
         Sees,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b', refresh: 25h } }]\n",
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://a/b', refresh: \
+         25h } }]\n",
         (4, 94),
         "1s to 24h",
         Blind,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://me:pw@a/b' } }]\n",
+        "kind: Identity\nname: i\ntenant: a\njwt: [{ issuer: a, audiences: [b], algorithms: [ES256], jwks: { url: 'https://me:pw@a/b' } \
+         }]\n",
         (4, 70),
         "a name or password in it",
         Sees,
@@ -216,7 +223,8 @@ const IDENTITIES: &[Row] = &[
         Blind,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\njwt:\n  - { issuer: a, audiences: [b], algorithms: [ES256], jwks: { file: f } }\n  - { issuer: a, audiences: [c], algorithms: [ES256], jwks: { file: f } }\n",
+        "kind: Identity\nname: i\ntenant: a\njwt:\n  - { issuer: a, audiences: [b], algorithms: [ES256], jwks: { file: f } }\n  - { \
+         issuer: a, audiences: [c], algorithms: [ES256], jwks: { file: f } }\n",
         (6, 15),
         "issuer `a` stands twice, first on line 5",
         Blind,
@@ -224,13 +232,15 @@ const IDENTITIES: &[Row] = &[
     ("kind: Identity\nname: i\ntenant: a\napi_keys: [{ id: c, sha256: abc }]\n", (4, 29), "64 hexadecimal digits", Sees),
     ("kind: Identity\nname: i\ntenant: a\napi_keys: [{ id: c, sha256: bk1.a.c.secret }]\n", (4, 29), "found an API key", Sees),
     (
-        "kind: Identity\nname: i\ntenant: a\napi_keys: [{ id: c, sha256: fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3, expires: 2027-06-30 }]\n",
+        "kind: Identity\nname: i\ntenant: a\napi_keys: [{ id: c, sha256: \
+         fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3, expires: 2027-06-30 }]\n",
         (4, 104),
         "write `2027-06-30T00:00:00Z`",
         Sees,
     ),
     (
-        "kind: Identity\nname: i\ntenant: a\napi_keys: [{ id: c, sha256: fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3, expires: '2027-06-31T00:00:00Z' }]\n",
+        "kind: Identity\nname: i\ntenant: a\napi_keys: [{ id: c, sha256: \
+         fa9bc3008fcd6f9f5dd466df154af10cca50915402be3f9f0726815a562119a3, expires: '2027-06-31T00:00:00Z' }]\n",
         (4, 104),
         "no moment in time",
         Blind,

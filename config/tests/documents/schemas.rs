@@ -1,4 +1,5 @@
-//! The published schemas are the code's. To write them anew: `BULKHEAD_WRITE_SCHEMAS=1 cargo test -p bulkhead-config --test documents schemas`.
+//! The published schemas are the code's. To write them anew:
+//! `BULKHEAD_WRITE_SCHEMAS=1 cargo test -p bulkhead-config --test documents schemas`.
 
 use crate::support::folder;
 use bulkhead_config::declared::Kind;

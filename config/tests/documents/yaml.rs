@@ -137,7 +137,8 @@ fn what_is_pasted_is_not_repeated() {
     assert_eq!(json.cut.map(|cut| cut.fault), Some(Fault::LongKey(1_024)));
     let pasted = "y".repeat(100_000);
     let text = format!(
-        "kind: {pasted}\nname: r\n---\nkind: Role\nname: r\nallow: ['GET /{pasted} ', {pasted}, 'G {pasted}']\n{long}: 1\na: *{pasted}\nb: !{pasted} 1\n"
+        "kind: {pasted}\nname: r\n---\nkind: Role\nname: r\nallow: ['GET /{pasted} ', {pasted}, 'G {pasted}']\n{long}: 1\na: *{pasted}\n\
+         b: !{pasted} 1\n"
     );
     let told = read_file("long.yaml", &text).diagnostics.to_string();
     assert!(told.len() < 6_000, "{told}");

@@ -41,7 +41,11 @@ pub enum SocketError {
         path: PathBuf,
     },
     /// The system's limit on paths of sockets.
-    #[error("{} has {} bytes, and a socket's path at most {SOCKET_PATH_BYTES_MAX}; choose a shorter --data-dir", path.display(), path.as_os_str().len())]
+    #[error(
+        "{} has {} bytes, and a socket's path at most {SOCKET_PATH_BYTES_MAX}; choose a shorter --data-dir",
+        path.display(),
+        path.as_os_str().len()
+    )]
     TooLong {
         /// Its path.
         path: PathBuf,

@@ -3,7 +3,8 @@
 use super::Schema::{self, Blind, Sees};
 
 /// A service without a mistake.
-pub(super) const SERVICE: &str = "kind: Service\nname: s\nlisteners: [{ name: l, address: '127.0.0.1:1' }]\nupstreams: [{ name: u, endpoints: ['http://a:1'] }]\nroutes: [{ name: r, path: / }]\n";
+pub(super) const SERVICE: &str = "kind: Service\nname: s\nlisteners: [{ name: l, address: '127.0.0.1:1' }]\n\
+                                  upstreams: [{ name: u, endpoints: ['http://a:1'] }]\nroutes: [{ name: r, path: / }]\n";
 
 /// What is replaced in the service above, by what; then as in a row.
 pub(super) type Change = (&'static str, &'static str, (u32, u32), &'static str, Schema);
@@ -136,7 +137,8 @@ pub(super) const SERVICES: &[Change] = &[
     ),
     (
         "'127.0.0.1:1'",
-        "'127.0.0.1:1', tls: { certificates: [{ certificate: { file: a }, key: { file: b } }], client_certificates: always, client_roots: { file: c } }",
+        "'127.0.0.1:1', tls: { certificates: [{ certificate: { file: a }, key: { file: b } }], client_certificates: always, client_roots: \
+         { file: c } }",
         (3, 140),
         "one of `none`, `optional`, `required`",
         Sees,
@@ -150,7 +152,8 @@ pub(super) const SERVICES: &[Change] = &[
     ),
     (
         "'127.0.0.1:1'",
-        "'127.0.0.1:1', tls: { certificates: [{ certificate: { file: a }, key: { file: b } }], client_certificates: none, client_roots: { file: c } }",
+        "'127.0.0.1:1', tls: { certificates: [{ certificate: { file: a }, key: { file: b } }], client_certificates: none, client_roots: { \
+         file: c } }",
         (3, 160),
         "add `client_certificates: required`",
         Sees,
