@@ -11,7 +11,8 @@ use std::path::Path;
 const WORDS: &str = "request claims tenant source now x . headers query method features address level groups realm [ ] ( ) , ? : == != \
     < >= && || ! - + * / % in has size matches all exists exists_one filter map int uint double string timestamp duration in_cidr \
     startsWith contains getHours true false null 0 1 -9223372036854775808 9223372036854775807 18446744073709551615u 1.5 1e308 '' 'a' \
-    '\\u00e4' \"x-env\" '2027-06-30T08:15:30Z' '1h' '10.0.0.0/8' '(a+)+$' 'Europe/Vienna' // { } = ' \\ ä \n claims.groups tenant.features";
+    '\\u00e4' \"x-env\" '2027-06-30T08:15:30Z' '1h' '10.0.0.0/8' '(a+)+$' 'Europe/Vienna' // { } = ' \\ ä \n \
+    claims.groups tenant.features";
 
 fn words() -> impl Strategy<Value = String> {
     let word = select(WORDS.split(' ').collect::<Vec<_>>());
@@ -162,7 +163,7 @@ fn compiles() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
     fn what_must_hold_of_a_condition_holds_of_words_in_any_order(text in words()) {
@@ -186,7 +187,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
     fn whatever_is_compiled_holds_or_does_not_or_is_unclear(text in compiles()) {
@@ -239,7 +240,7 @@ fn a_seed_is_what_its_name_says_and_what_must_hold_of_it_holds() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1_000) })]
 
     #[test]
     fn what_must_hold_of_a_seed_holds_of_its_changed_copies(
