@@ -158,6 +158,8 @@ fn policy(snapshot: &Snapshot, policy: &Policy, show: Show, all: &mut Map<String
         Some(_) => Layer::Tenant,
     };
     all.insert("cors".to_owned(), show.value(policy.cors().map(|cors| cors.show()), origin));
+    let headers = platform.security_headers().into_iter().flat_map(|headers| headers.show());
+    all.insert("security_headers".to_owned(), headers.map(|header| show.value(header, Layer::Platform)).collect());
 }
 
 fn bounds(own: &Bounds, platform: &Platform, show: Show) -> Value {
@@ -313,6 +315,27 @@ mod tests {
         listed("api_keys", json!("ci"), "tenant");
         listed("issuers", json!("https://issuer.bulkhead.localhost"), "platform");
         assert!(!acme.to_string().contains("fa9bc300"), "no hash of a key is shown");
+    }
+
+    #[test]
+    fn security_headers_are_shown_as_answers_carry_them() {
+        let text = include_str!("../samples/platform.yaml").replace("\ncors:\n", "\nsecurity_headers: {}\ncors:\n");
+        let snapshot = |text: &str| {
+            let documents = read_file("all", text).documents.into_iter();
+            let put = documents.map(|document| Put { document, text: "".into() }).collect();
+            Catalogue::new().apply(&Offer { put, ..Offer::default() }).snapshot
+        };
+        let tenant = "\n---\nkind: Tenant\ntenant_id: t\nname: T\nemail: t@t.test\n";
+        let shown = |text: &str, show| {
+            let snapshot = snapshot(&format!("{text}{tenant}"));
+            of(&snapshot, snapshot.tenant("t").unwrap(), show)["security_headers"].clone()
+        };
+        let nosniff = json!({ "name": "x-content-type-options", "value": "nosniff" });
+        assert_eq!(shown(&text, Show::Origins)[0], json!({ "value": nosniff, "origin": "platform" }));
+        let listed = shown(&text, Show::Values);
+        let transport = json!({ "name": "strict-transport-security", "value": "max-age=31536000", "over": "tls" });
+        assert_eq!((&listed[0], listed.as_array().unwrap().last().unwrap()), (&nosniff, &transport));
+        assert_eq!(shown(include_str!("../samples/platform.yaml"), Show::Origins), json!([]));
     }
 
     #[test]

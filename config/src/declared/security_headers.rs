@@ -68,6 +68,18 @@ impl SecurityHeaders {
         }
         Ok(Self { rules: HeaderRules { drop, write }, transport })
     }
+
+    /// As an operator reads it, field by field.
+    pub(crate) fn show(&self) -> impl Iterator<Item = serde_json::Value> {
+        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let always = self.rules.write.iter().filter_map(move |line| match &line.value {
+            FieldValue::Fixed(value) => Some(json!({ "name": line.name.as_str(), "value": text(value) })),
+            // No piece of a request belongs into them.
+            FieldValue::Made(_) => None,
+        });
+        let name = header::STRICT_TRANSPORT_SECURITY;
+        always.chain(self.transport.iter().map(move |value| json!({ "name": name.as_str(), "value": text(value), "over": "tls" })))
+    }
 }
 
 /// A reader that also takes `off`: then the service says it or nobody.

@@ -4,7 +4,8 @@
 //! What can be in shadow stands here and nowhere else: ambiguous bytes, an unknown, other or suspended tenant, sizes and
 //! time-outs have no bit.
 
-use super::{Platform, Route, Slice};
+use super::{Platform, Policy, Route, Scope, Service, Slice, Snapshot};
+use std::collections::BTreeSet;
 
 /// Kinds of refusals that are only recorded, as a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,5 +50,65 @@ impl Shadow {
     #[must_use]
     pub fn of(platform: &Platform, slice: &Slice, route: Option<&Route>) -> Shadow {
         platform.shadow.and(slice.shadow).and(Shadow::all_if(route.is_some_and(|route| route.in_shadow)))
+    }
+}
+
+impl Snapshot {
+    /// What puts requests in shadow, by the documents that say so, sorted: `Role auditor`, `Service demo, route reports`. Where
+    /// everything is in shadow, that alone.
+    #[must_use]
+    pub fn in_shadow(&self) -> BTreeSet<String> {
+        if self.platform.shadow.has(Shadow::ALL) {
+            return BTreeSet::from(["everything".to_owned()]);
+        }
+        let mut all = BTreeSet::new();
+        if self.platform.shadow.has(Shadow::CREDENTIAL) {
+            all.insert("Identity of the platform".to_owned());
+        }
+        self.platform.services.iter().for_each(|service| service.add_in_shadow(&mut all));
+        let mut last = None;
+        for slice in self.tenants() {
+            slice.add_in_shadow(&mut all);
+            // Tenants of one plan that have nothing of their own share a policy.
+            if last != Some(slice.policy.id()) {
+                slice.policy.add_in_shadow(&mut all);
+            }
+            last = Some(slice.policy.id());
+        }
+        all
+    }
+}
+
+impl Service {
+    fn add_in_shadow(&self, all: &mut BTreeSet<String>) {
+        let mut tried = self.routes().filter(|route| route.in_shadow).peekable();
+        if tried.peek().is_some() && self.routes().all(|route| route.in_shadow) {
+            all.insert(format!("Service {}", self.name));
+        } else {
+            all.extend(tried.map(|route| format!("Service {}, route {}", self.name, route.name)));
+        }
+    }
+}
+
+impl Slice {
+    fn add_in_shadow(&self, all: &mut BTreeSet<String>) {
+        let document = match &self.plan {
+            _ if self.shadow.has(Shadow::ALL) => Some(format!("Tenant {}", self.id)),
+            Some(plan) if self.shadow != Shadow::NONE => Some(format!("Plan {plan}")),
+            _ => None,
+        };
+        all.extend(document);
+    }
+}
+
+impl Policy {
+    /// Only the platform's: documents of a tenant cannot be in shadow.
+    fn add_in_shadow(&self, all: &mut BTreeSet<String>) {
+        let roles = self.roles.iter().filter(|role| role.in_shadow && role.scope == Scope::Platform);
+        let bindings = self.platform_bindings.iter().filter(|binding| binding.in_shadow);
+        let limits = self.limits.iter().filter(|limit| limit.in_shadow);
+        all.extend(roles.map(|role| format!("Role {}", role.name)));
+        all.extend(bindings.map(|binding| format!("RoleBinding {}", binding.name)));
+        all.extend(limits.map(|limit| format!("QuotaPolicy {}", limit.id.policy)));
     }
 }

@@ -77,6 +77,28 @@ fn what_is_in_shadow_is_let_through_and_nothing_else_is() {
 }
 
 #[test]
+fn what_is_in_shadow_is_listed_by_the_document_that_says_so() {
+    let service = ("kind: Service\n", "kind: Service\nenforce: shadow\n");
+    let route = ("path: /v1/items\n", "path: /v1/items\n    enforce: shadow\n");
+    let identity = ("kind: Identity\nname: demo\n", "kind: Identity\nname: demo\nenforce: shadow\n");
+    let tenant = ("kind: Tenant\ntenant_id: acme_corp\n", "kind: Tenant\ntenant_id: acme_corp\nenforce: shadow\n");
+    let named = |name: &str| (format!("name: {name}\n"), format!("name: {name}\nenforce: shadow\n"));
+    let [free, editor, readers, reports] = ["free", "editor", "readers", "reports_free"].map(named);
+    let few = [&editor, &readers, &reports].map(|(from, to)| (&**from, &**to));
+    for (mode, edits, meant) in [
+        (Mode::AsDeclared, &[][..], &[][..]),
+        (Mode::Shadow, &[route], &["everything"]),
+        (Mode::AsDeclared, &[service], &["Service demo"]),
+        (Mode::AsDeclared, &[route, identity], &["Identity of the platform", "Service demo, route items"]),
+        (Mode::AsDeclared, &[tenant, (&free.0, &free.1)], &["Plan free", "Tenant acme_corp"]),
+        (Mode::AsDeclared, &few, &["QuotaPolicy reports_free", "Role editor", "RoleBinding readers"]),
+    ] {
+        let listed = demo(mode, edits).snapshot().in_shadow();
+        assert_eq!(listed.iter().map(String::as_str).collect::<Vec<_>>(), meant);
+    }
+}
+
+#[test]
 fn a_tenant_that_is_unknown_another_or_suspended_and_a_path_that_is_none_are_refused_in_shadow_too() {
     let catalogue = demo(Mode::Shadow, &[("kind: Tenant\ntenant_id: globex\n", "kind: Tenant\ntenant_id: globex\nstate: suspended\n")]);
     for (request, meant) in [
