@@ -1,8 +1,9 @@
 //! Admin: what an operator asks a running sidecar and tells it, as JSON over HTTP/1.1.
 //!
 //! On `DIR/admin.sock` (mode 0600), because loopback is shared with the application in the pod; `--admin-port` opens the same on
-//! loopback, behind a token. `GET /status`, `GET /api-keys?tenant=ID`, `GET /shadow`, `GET /config[?tenant=ID][&origin=true]`,
-//! `GET /explain?decision=ID`, `POST /explain` with a question, `POST /drain`. No secret is ever answered: a snapshot holds none, and settings show theirs redacted.
+//! loopback, behind a token. `GET /status`, `GET /api-keys?tenant=ID`, `GET /shadow`, `DELETE /shadow`, `GET /config[?tenant=ID]`
+//! `[&origin=true]`, `GET /explain?decision=ID`, `POST /explain` with a question, `POST /drain`. No secret is ever answered: a snapshot
+//! holds none, and settings show theirs redacted.
 
 mod explain;
 mod shadow;
@@ -17,7 +18,7 @@ pub use token::{Token, TokenError};
 use crate::clock::{Clock, Origin};
 use crate::operator_http::{Answer, Handler, Problem, Request, parameters, serve};
 use crate::probes::Health;
-use crate::request::shadow::Findings;
+use crate::request::shadow::{Afterwards, Findings};
 use crate::telemetry::decisions::DecisionId;
 use crate::telemetry::log::Log;
 use crate::telemetry::metrics::Metrics;
@@ -44,8 +45,8 @@ pub trait Sidecar: Send + Sync + 'static {
     fn decision(&self, id: DecisionId) -> impl Future<Output = Option<Replay>> + Send;
     /// When the API keys of a tenant were used last, in milliseconds since 1970-01-01 UTC.
     fn api_key_uses(&self, tenant: TenantId) -> impl Future<Output = HashMap<KeyId, u64>> + Send;
-    /// What went on that would have been refused, as far as the workers remember it.
-    fn shadow(&self) -> impl Future<Output = Findings> + Send;
+    /// What went on that would have been refused, as far as the workers remember it, and go on remembering.
+    fn shadow(&self, afterwards: Afterwards) -> impl Future<Output = Findings> + Send;
     /// Begins to drain; answers at once.
     fn drain(&self);
 }
@@ -114,6 +115,9 @@ pub async fn run<S: Sidecar>(socket: Socket, loopback: Option<Loopback>, admin: 
     }
 }
 
+/// Documents in shadow that status lists; it says how many there are.
+const IN_SHADOW_MAX: usize = 100;
+
 const PATHS: &str = "/status, /api-keys, /shadow, /config, /explain, /drain";
 
 impl<S: Sidecar> Handler for Admin<S> {
@@ -121,12 +125,14 @@ impl<S: Sidecar> Handler for Admin<S> {
         let outcome = match (&request.method, request.path.as_str()) {
             (&Method::GET, "/status") => self.status(&request),
             (&Method::GET, "/api-keys") => self.api_keys(&request).await,
-            (&Method::GET, "/shadow") => self.shadow(&request).await,
+            (&Method::GET, "/shadow") => self.shadow(&request, Afterwards::Kept).await,
+            (&Method::DELETE, "/shadow") => self.shadow(&request, Afterwards::Forgotten).await,
             (&Method::GET, "/config") => self.config(&request),
             (&Method::GET, "/explain") => self.explain_decision(&request).await,
             (&Method::POST, "/explain") => self.explain_question(&request),
             (&Method::POST, "/drain") => self.drain(&request),
-            (method, "/status" | "/api-keys" | "/shadow" | "/config") => return Answer::method_not_allowed(method, "GET"),
+            (method, "/status" | "/api-keys" | "/config") => return Answer::method_not_allowed(method, "GET"),
+            (method, "/shadow") => return Answer::method_not_allowed(method, "GET, DELETE"),
             (method, "/explain") => return Answer::method_not_allowed(method, "GET, POST"),
             (method, "/drain") => return Answer::method_not_allowed(method, "POST"),
             (_, path) => return Answer::unknown_path(path, PATHS),
@@ -152,6 +158,9 @@ impl<S: Sidecar> Admin<S> {
             "log_lines_dropped": dropped,
         });
         status.insert("process".to_owned(), process);
+        let in_shadow = self.sidecar.snapshot().in_shadow();
+        status.insert("in_shadow_count".to_owned(), in_shadow.len().into());
+        status.insert("in_shadow".to_owned(), in_shadow.into_iter().take(IN_SHADOW_MAX).collect());
         Ok(Answer::json(StatusCode::OK, &Value::Object(status)))
     }
 
@@ -193,11 +202,20 @@ impl<S: Sidecar> Admin<S> {
         Ok(Answer::json(StatusCode::OK, &told))
     }
 
-    async fn shadow(&self, request: &Request) -> Result<Answer, Problem> {
+    /// What is forgotten is told once more, so that nothing is lost between a look and its end.
+    async fn shadow(&self, request: &Request, afterwards: Afterwards) -> Result<Answer, Problem> {
         let [] = parameters(&request.query, [])?;
-        let known_for = Clock::new(self.origin).now().mono_ns / 1_000_000_000;
-        let report = shadow::report(&self.sidecar.shadow().await);
-        Ok(Answer::json(StatusCode::OK, &shadow::with(report, "known_for_seconds", known_for.into())))
+        let found = self.sidecar.shadow(afterwards).await;
+        if afterwards == Afterwards::Forgotten {
+            self.log.info("core.sidecar", None, "somebody asked through the admin to forget what was found in shadow", &[]);
+        }
+        let now = Clock::new(self.origin).now();
+        let (since, known_for) = match found.since_ms {
+            None | Some(0) => ("start", now.mono_ns / 1_000_000_000),
+            Some(at) => ("reset", now.unix_ms.saturating_sub(at) / 1_000),
+        };
+        let report = shadow::with(shadow::report(&found), "known_for_seconds", known_for.into());
+        Ok(Answer::json(StatusCode::OK, &shadow::with(report, "since", since.into())))
     }
 
     async fn explain_decision(&self, request: &Request) -> Result<Answer, Problem> {
@@ -318,8 +336,8 @@ mod tests {
             assert_eq!(tenant.as_str(), "acme_corp");
             HashMap::new()
         }
-        async fn shadow(&self) -> Findings {
-            Findings::default()
+        async fn shadow(&self, afterwards: Afterwards) -> Findings {
+            Findings { requests: u64::from(afterwards == Afterwards::Forgotten), since_ms: Some(1), ..Findings::default() }
         }
         fn drain(&self) {
             self.drained.store(true, Ordering::Relaxed);
@@ -396,6 +414,17 @@ mod tests {
         assert_eq!(text["epoch"], 1);
         assert_eq!(text["process"]["workers"], 1);
         assert_eq!(text["process"]["draining"], false);
+        assert_eq!((&text["in_shadow"], &text["in_shadow_count"]), (&json!([]), &json!(0)));
+    }
+
+    #[tokio::test]
+    async fn what_was_found_in_shadow_is_told_and_forgotten_only_when_it_is_deleted() {
+        let world = World::start().await;
+        for (line, requests) in [("GET /shadow", 0), ("DELETE /shadow", 1)] {
+            let (status, told) = world.ask(line).await;
+            assert_eq!((status, &told["requests"], &told["since"]), (200, &json!(requests), &json!("reset")), "{line}");
+        }
+        assert_eq!(world.ask("POST /shadow").await.0, 405);
     }
 
     #[tokio::test]

@@ -87,6 +87,21 @@ fn a_policy_with_three_mistakes_is_mended_by_what_the_report_proposes() {
     assert_eq!(user(&world, "mallory", &["clerk"]).get("/v1/items").verdict(), "403 not_permitted", "and nobody else");
 }
 
+#[test]
+fn a_report_that_is_reset_begins_anew_and_status_says_what_is_in_shadow() {
+    let world = mistaken();
+    assert!(work(&world).iter().all(|answer| answer == "200"), "in shadow nothing is refused");
+    let first = report(&world, &["--reset"]);
+    assert!(first.contains("10 requests would have been refused") && first.contains("since the start"), "{first}");
+    let clean = report(&world, &[]);
+    assert!(clean.contains("nothing would have been refused") && clean.contains("since the last reset"), "{clean}");
+    assert_eq!(user(&world, "carla", &["clerk"]).get("/v1/items").verdict(), "200");
+    assert_eq!((&json(&world)["requests"], &json(&world)["since"]), (&1.into(), &"reset".into()));
+    let status = Command::new(binary("bulkhead")).args(["status", "--data-dir"]).arg(world.data()).output().unwrap();
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(status.contains("shadow     Service demo\n"), "{status}");
+}
+
 /// What the report proposes: documents of their own, and changes of those that are there.
 fn apply(world: &World, told: &Value) {
     let proposals = world.data().join("proposed.yaml");

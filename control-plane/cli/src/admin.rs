@@ -79,6 +79,11 @@ impl Admin {
         self.ask(Method::GET, target, None)
     }
 
+    /// What stood at a target, which is gone afterwards.
+    pub(crate) fn delete(&self, target: &str) -> Result<Value, Error> {
+        self.ask(Method::DELETE, target, None)
+    }
+
     /// The answer to a question.
     pub(crate) fn post(&self, target: &str, question: &Value) -> Result<Value, Error> {
         self.ask(Method::POST, target, Some(question))

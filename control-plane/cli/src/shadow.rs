@@ -29,12 +29,15 @@ enum Action {
     Report(Report),
 }
 
-/// Show by tenant, route and principal what would have been refused since the start, and which rules would allow it
+/// Show by tenant, route and principal what would have been refused since the start, or the last reset, and which rules would allow it
 #[derive(Debug, clap::Args)]
 struct Report {
     /// Writes the proposed documents to a file, to be reviewed and put beside the others
     #[arg(long, value_name = "FILE")]
     propose: Option<PathBuf>,
+    /// Forgets what it shows: after a change, the next report has only what is left to mend
+    #[arg(long)]
+    reset: bool,
 }
 
 /// The proposals could not be written.
@@ -56,7 +59,9 @@ impl Fault for Unwritable {
 
 pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
     let Action::Report(report) = &args.action;
-    let told = Admin::of(&context::find(global)?).get("/shadow")?;
+    let admin = Admin::of(&context::find(global)?);
+    // One step: a request between a look and its end would be in no report.
+    let told = if report.reset { admin.delete("/shadow") } else { admin.get("/shadow") }?;
     match out.format() {
         Format::Json => out.json(&told)?,
         Format::Human => out.raw(&show(&told))?,
@@ -66,6 +71,9 @@ pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, F
         files::replace(path, proposed.as_bytes(), Readers::Anyone).map_err(|source| Unwritable { path: path.clone(), source })?;
         out.remark(format_args!("{}: {}", paint(HINT, "written"), path.display()));
     }
+    if report.reset {
+        out.remark(format_args!("{}: the next report begins now", paint(HINT, "reset")));
+    }
     Ok(Exit::Done)
 }
 
@@ -73,12 +81,13 @@ fn show(told: &Value) -> String {
     let mut text = String::new();
     let requests = number(told, "requests").unwrap_or_default();
     let known_for = answer::span(number(told, "known_for_seconds").unwrap_or_default());
+    let since = if answer::text(told, "since").as_deref() == Some("reset") { "since the last reset" } else { "since the start" };
     // Writing to a String cannot fail, here and below.
     if requests == 0 {
-        let _ = writeln!(text, "{} nothing would have been refused in the {known_for} since the start", paint(GOOD, "clean"));
+        let _ = writeln!(text, "{} nothing would have been refused in the {known_for} {since}", paint(GOOD, "clean"));
         return text;
     }
-    let head = format!("{} would have been refused in the {known_for} since the start", counted(requests, "request"));
+    let head = format!("{} would have been refused in the {known_for} {since}", counted(requests, "request"));
     let _ = writeln!(text, "{}\n", paint(STRONG, head));
     table(&mut text, list(told, "findings"));
     for proposal in list(told, "proposals") {

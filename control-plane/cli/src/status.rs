@@ -51,6 +51,7 @@ fn show(status: &Value) -> String {
     for trial in list(policy, "trials") {
         lines.trial(trial);
     }
+    lines.in_shadow(status);
     for warning in list(policy, "warnings") {
         lines.diagnostic(Weight::Warning, warning);
     }
@@ -153,6 +154,18 @@ impl Lines {
         self.add(WARN, "on trial", format!("{} {told}", text(trial, "part").unwrap_or_default()));
     }
 
+    /// What only records what it would refuse.
+    fn in_shadow(&mut self, status: &Value) {
+        let listed: Vec<String> = list(status, "in_shadow").iter().map(plain).collect();
+        let left = number(status, "in_shadow_count").unwrap_or_default().saturating_sub(listed.len() as u64);
+        for document in listed {
+            self.add(WARN, "shadow", document);
+        }
+        if left > 0 {
+            self.add(WARN, "shadow", format!("{left} more"));
+        }
+    }
+
     /// A key set that is fetched; one that is as it should be is no news.
     fn key_set(&mut self, set: &Value) {
         let Some(trouble) = text(set, "trouble") else { return };
@@ -211,6 +224,7 @@ mod tests {
             "adaptive_concurrency": [
                 { "service": "demo", "upstream": "app", "endpoint": "127.0.0.1:4789", "limit": 12, "in_flight": 12 }],
             "probes": "0.0.0.0:4791",
+            "in_shadow": ["Role auditor", "Service demo, route items"], "in_shadow_count": 5,
         });
         let expected = "\
 ready      for 1 h 1 min, version 0.1.0, process 42, 2 workers, 3 connections
@@ -225,6 +239,9 @@ held       tenant globex: its last good version is served
 error: plan `fre` does not exist
  --> /nowhere/globex.yaml:4:7 (Tenant globex, /plan)
   = help: did you mean `free`?
+shadow     Role auditor
+shadow     Service demo, route items
+shadow     3 more
 key set    https://b.example/jwks: it answers 500; the keys of 2 h 0 min ago are used on
 key set    https://c.example/jwks: it answers 404; no key of it is known, so its issuer's tokens get 503
 settings   not read again: core.yaml:3:18: `9x` is no number of seconds

@@ -10,7 +10,7 @@ mod demand;
 mod tally;
 
 pub use demand::Demand;
-pub use tally::{Beyond, Cause, Finding, Findings, Seen, Tally, Who};
+pub use tally::{Afterwards, Beyond, Cause, Finding, Findings, Seen, Tally, Who};
 
 use super::Refusal;
 use super::authn::{Refused, Verified};

@@ -6,7 +6,7 @@ use crate::clock::{Clock, Origin};
 use crate::connection::listeners::Shown;
 use crate::policy::settings_watch::Current;
 use crate::policy::{Live, Status};
-use crate::request::shadow::Findings;
+use crate::request::shadow::{Afterwards, Findings};
 use crate::request::upstream::fleet::{Adapted, Fleet};
 use crate::telemetry::decisions::DecisionId;
 use crate::worker::{Mail, Mailbox};
@@ -85,12 +85,12 @@ impl Sidecar for ForAdmin {
         last
     }
 
-    async fn shadow(&self) -> Findings {
+    async fn shadow(&self, afterwards: Afterwards) -> Findings {
         let mut all = Findings::default();
         for worker in &self.workers {
             let (answer, found) = oneshot::channel();
             let asked = async {
-                worker.send(Mail::Shadow(answer)).await.ok()?;
+                worker.send(Mail::Shadow(afterwards, answer)).await.ok()?;
                 found.await.ok()
             };
             all.join(tokio::time::timeout(ANSWER_WITHIN, asked).await.ok().flatten().unwrap_or_default());

@@ -5,7 +5,7 @@ use crate::admin::Replay;
 use crate::connection::Entrance;
 use crate::connection::accept::{Accepted, Listening};
 use crate::request::authn::Verified;
-use crate::request::shadow::Findings;
+use crate::request::shadow::{Afterwards, Findings};
 use crate::telemetry::decisions::{DecisionId, Verdict};
 use bulkhead_config::condition::Kept;
 use bulkhead_config::name::{KeyId, TenantId};
@@ -36,8 +36,8 @@ pub enum Mail {
     Decision(DecisionId, oneshot::Sender<Option<Replay>>),
     /// Tell when the API keys of a tenant were used last here.
     ApiKeyUses(TenantId, oneshot::Sender<Vec<(KeyId, u64)>>),
-    /// Tell what passed here that would have been refused.
-    Shadow(oneshot::Sender<Findings>),
+    /// Tell what passed here that would have been refused, and keep it or not.
+    Shadow(Afterwards, oneshot::Sender<Findings>),
     /// Take no new requests, finish what is there, then tell.
     Drain(oneshot::Sender<()>),
     /// End now; tells how many connections were cut.

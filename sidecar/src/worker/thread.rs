@@ -147,7 +147,7 @@ async fn run(worker: Rc<Worker>, mut letters: mpsc::Receiver<Mail>) {
             // Who asked may have given up waiting.
             Mail::Decision(id, answer) => drop(answer.send(worker.replay(id))),
             Mail::ApiKeyUses(tenant, answer) => drop(answer.send(worker.memo().api_key_uses(&tenant))),
-            Mail::Shadow(answer) => drop(answer.send(worker.shadow().findings())),
+            Mail::Shadow(afterwards, answer) => drop(answer.send(worker.shadow().tell(afterwards, worker.now()))),
             Mail::Drain(done) => {
                 worker.drain();
                 tokio::task::spawn_local(tell_when_empty(Rc::clone(&worker), done));

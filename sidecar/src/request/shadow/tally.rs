@@ -115,9 +115,20 @@ pub struct Beyond {
     pub demand: Demand,
 }
 
+/// What becomes of findings once they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// They stay.
+    Kept,
+    /// They are forgotten, and the next ones begin anew.
+    Forgotten,
+}
+
 /// Everything that a worker found.
 #[derive(Debug, Clone, Default)]
 pub struct Findings {
+    /// Since when, in milliseconds since 1970-01-01 UTC; 0: since the start. Nobody was asked where it is nothing.
+    pub since_ms: Option<u64>,
     /// Requests that went on and would have been refused.
     pub requests: u64,
     /// What was found, in no order.
@@ -133,6 +144,7 @@ pub struct Findings {
 impl Findings {
     /// Takes in what another worker found.
     pub fn join(&mut self, other: Findings) {
+        self.since_ms = self.since_ms.into_iter().chain(other.since_ms).min();
         self.requests += other.requests;
         self.uncounted += other.uncounted;
         self.has_unmeasured |= other.has_unmeasured;
@@ -149,6 +161,8 @@ impl Findings {
 /// What one worker saw pass.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// When it was told to forget; 0: never.
+    since_ms: u64,
     requests: u64,
     findings: HashMap<Key, Finding, FixedState>,
     of_tenant: HashMap<TenantId, usize, FixedState>,
@@ -169,9 +183,16 @@ impl Tally {
         }
     }
 
-    /// A copy of what was found.
-    #[must_use]
-    pub fn findings(&self) -> Findings {
+    /// What was found; it may be forgotten in the same step, so that no request falls between two reports.
+    pub fn tell(&mut self, afterwards: Afterwards, now: Now) -> Findings {
+        let found = self.findings();
+        if afterwards == Afterwards::Forgotten {
+            *self = Self { since_ms: now.unix_ms, ..Self::default() };
+        }
+        found
+    }
+
+    fn findings(&self) -> Findings {
         let beyond = self.beyond.iter().map(|((tenant, limit, budget), demand)| Beyond {
             tenant: tenant.clone(),
             limit: limit.clone(),
@@ -179,6 +200,7 @@ impl Tally {
             demand: *demand,
         });
         Findings {
+            since_ms: Some(self.since_ms),
             requests: self.requests,
             findings: self.findings.values().cloned().collect(),
             uncounted: self.uncounted,
