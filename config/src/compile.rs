@@ -82,6 +82,8 @@ pub struct Catalogue {
     quarantine: BTreeMap<Part, Quarantined>,
     warnings: BTreeMap<Part, Diagnostics>,
     mode: Mode,
+    /// The last epoch that an offer named; with it nothing is counted here.
+    told: Option<Epoch>,
     snapshot: Arc<Snapshot>,
 }
 
@@ -148,6 +150,7 @@ impl Catalogue {
             quarantine: BTreeMap::new(),
             warnings: BTreeMap::new(),
             mode: Mode::default(),
+            told: None,
             snapshot: Arc::new(snapshot),
         }
     }
@@ -188,6 +191,7 @@ impl Catalogue {
     }
 
     fn take_in(&mut self, offer: &Offer) {
+        self.told = offer.epoch.or(self.told);
         let (put, mut broken) = sorted_out(offer);
         if offer.complete {
             self.drop_all_but(&put, &broken);

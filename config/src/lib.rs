@@ -20,3 +20,4 @@ pub mod decide;
 pub mod explain;
 pub mod effective;
 pub mod protocol;
+pub mod wire;

@@ -19,6 +19,8 @@ pub struct Offer {
     pub broken: Vec<Broken>,
     /// Contents of referenced files (key sets), by the name that [`crate::compile::files_of`] gives.
     pub files: Vec<(Arc<str>, Contents)>,
+    /// Which state of the documents it leads to, where somebody counts them; else whoever takes it counts.
+    pub epoch: Option<Epoch>,
 }
 
 /// What stands in a file; `None`: it cannot be read.

@@ -258,7 +258,7 @@ impl Catalogue {
         Outcome { snapshot: Arc::clone(&self.snapshot), changed, quarantined: self.quarantined(), warnings: self.all_warnings() }
     }
 
-    /// The next snapshot, if anything in it is new.
+    /// The next snapshot, if anything in it is new, its epoch included.
     fn publish(&mut self, platform_is_new: bool, slices: Vec<(TenantId, Option<Arc<Slice>>)>, hosts: Hosts) {
         let before = &self.snapshot;
         let hosts: Vec<_> = hosts
@@ -267,11 +267,14 @@ impl Catalogue {
             .filter(|(named, host)| !is_same_slice(named.as_ref(), before.tenant_by_host(host.as_str())))
             .map(|(named, host)| (host, named))
             .collect();
-        if !platform_is_new && slices.is_empty() && hosts.is_empty() {
+        let is_same = !platform_is_new && slices.is_empty() && hosts.is_empty();
+        let counted = Epoch { revision: before.epoch.revision + u64::from(!is_same), ..before.epoch };
+        let epoch = self.told.unwrap_or(counted);
+        if is_same && epoch == before.epoch {
             return;
         }
         self.snapshot = Arc::new(Snapshot {
-            epoch: Epoch { revision: before.epoch.revision + 1, ..before.epoch },
+            epoch,
             platform: Arc::clone(&self.platform.ground.platform),
             tenants: before.tenants.with(slices),
             hosts: before.hosts.with(hosts),

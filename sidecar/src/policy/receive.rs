@@ -131,7 +131,7 @@ impl Receiver {
         }
         let put = self.differing(&mut puts, &based);
         let remove = based.into_keys().filter(|id| !self.is_declared(id)).collect();
-        let rest = Offer { complete: false, put, remove, broken: offer.broken, files: offer.files };
+        let rest = Offer { complete: false, put, remove, broken: offer.broken, files: offer.files, epoch: offer.epoch };
         let served = self.catalogue.apply(&rest);
 
         if self.last_good.is_first_start() {

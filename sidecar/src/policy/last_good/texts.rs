@@ -1,6 +1,6 @@
 //! The documents of one part as they were written: what is compared, kept and, when a version is taken back, read again.
 
-use bulkhead_config::declared::{self, DocumentId};
+use bulkhead_config::declared::DocumentId;
 use bulkhead_config::diagnostic::Diagnostics;
 use bulkhead_config::protocol::Put;
 use std::sync::Arc;
@@ -32,13 +32,7 @@ impl Text {
     /// # Errors
     /// What is wrong with it: it was written for another version of this program.
     pub(crate) fn read(&self) -> Result<Put, Diagnostics> {
-        let above = usize::try_from(self.line.saturating_sub(1)).unwrap_or(0);
-        let placed = format!("{}{}", "\n".repeat(above), self.text);
-        let file = declared::read_file(&self.file, &placed);
-        match file.documents.into_iter().next() {
-            Some(document) if document.id == self.id => Ok(Put { document, text: Arc::clone(&self.text) }),
-            _ => Err(file.diagnostics),
-        }
+        Put::read(&self.id, &self.file, self.line, &self.text)
     }
 }
 
