@@ -38,7 +38,7 @@ pub fn check(data: &[u8]) -> bool {
     let Ok(patterns) = compiled.collect::<Result<Vec<_>, _>>() else { return false };
     let claims = text::json::read(claims.get(1..).unwrap_or_default(), Budget::TOKEN).map(|node| node.value);
     WORLD.with(|world| {
-        world.holds(&condition, &patterns, &world.claims, &world.asked.asked("t.test"));
+        world.holds(&condition, &patterns, &world.claims, &world.asked.asked(b"t.test"));
         world.holds(&condition, &patterns, &claims.unwrap_or(Value::Null), &NOTHING);
     });
     true
