@@ -49,7 +49,10 @@ impl<'b> Patterns<'b> {
             match self.compiled(pattern) {
                 Ok(compiled) => patterns.push(compiled),
                 Err(Refused::TooLarge) => {
-                    let message = format!("pattern {} of rule `{text}` takes more than {BYTES_MAX} bytes compiled", show_text(pattern));
+                    let message = format!(
+                        "pattern {} of rule `{text}` takes more than {BYTES_MAX} bytes compiled, or too much to compile",
+                        show_text(pattern)
+                    );
                     mistakes.push(at(document, rule, message).hint(SMALLER));
                 }
                 Err(Refused::NoRoom { takes, all }) => {
