@@ -53,9 +53,9 @@ fn begin(path: &Path) -> Child {
     command.env(STORE, path).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap()
 }
 
-/// Takes down an answer, `answered WRITER NUMBER`; other lines are the test harness's.
+/// Takes down an answer, `answered WRITER NUMBER.`; the rest is the test harness's, which leaves its own line open before the first.
 fn note(answered: &mut BTreeMap<String, u64>, line: &str) -> bool {
-    let Some((writer, number)) = line.strip_prefix("answered ").and_then(|rest| rest.split_once(' ')) else { return false };
+    let Some((writer, number)) = line.split_once("answered ").and_then(|(_, rest)| rest.split_once(' ')) else { return false };
     // Cut by the kill, it says nothing.
     let Some(number) = number.strip_suffix('.') else { return false };
     answered.insert(writer.to_owned(), number.parse().unwrap());
