@@ -8,7 +8,7 @@ use crate::shelf::Shelf;
 use crate::state::Operatory;
 use bulkhead_config::compile::Catalogue;
 use bulkhead_config::protocol::{Offer, Put};
-use bulkhead_store::Store;
+use bulkhead_store::{Past, Store};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ pub enum StartError {
 /// What failed.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let Settings { store, address, admin_token, now } = settings;
+    let past = Past::new(Arc::clone(&store));
     let (archive, loaded) = Archive::open(store).await?;
     let Loaded { epoch, tip, documents, tokens } = loaded;
     let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
@@ -84,7 +85,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let changer = Arc::new(Changer::new(shelf, Arc::clone(&archive), tip, catalogue, now));
     let operators = Arc::new(Operatory::new(tokens, admin_token.as_deref()));
     let api = Arc::new(Api::new(Arc::clone(&changer), archive, operators, now));
-    let sweeping = tokio::spawn(sweep(Arc::clone(&api.archive), now));
+    let sweeping = tokio::spawn(sweep(Arc::clone(&api.archive), past, now));
     let (stop, stopped) = oneshot::channel();
     let serving = tokio::spawn(async move {
         let told = async {
@@ -98,10 +99,11 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
 }
 
 /// Forgets what is kept for a time only, now and then.
-async fn sweep(archive: Arc<Archive>, now: fn() -> i64) {
+async fn sweep(archive: Arc<Archive>, mut past: Past, now: fn() -> i64) {
     loop {
         // What cannot be removed now is older the next time.
         let _ = archive.forget_answers(now()).await;
+        let _ = past.forget().await;
         tokio::time::sleep(SWEEP).await;
     }
 }

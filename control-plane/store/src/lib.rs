@@ -14,6 +14,7 @@ mod error;
 mod clock;
 mod framed;
 mod embedded;
+mod past;
 pub mod change_set;
 pub mod history;
 
@@ -21,6 +22,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::{Embedded, Header, Identity, OpenError, Options, Plan, Record, Snapshot, Step};
 pub use error::Error;
 pub use model::{Batch, Entry, Event, Key, Keys, Lease, LeaseId, Page, Range, Revision};
+pub use past::Past;
 pub use txn::{Answer, Compare, MAX_OPERATIONS, MAX_TXN_BYTES, Op, Outcome, Relation, Test, Txn};
 
 use std::future::Future;

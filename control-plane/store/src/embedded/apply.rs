@@ -18,7 +18,14 @@ pub(super) struct Tables<'txn> {
     leases: Table<'txn, u64, u64>,
     leased: Table<'txn, (u64, &'static [u8]), ()>,
     meta: Table<'txn, &'static str, u64>,
-    head: Head,
+    committed: Committed,
+    /// Whether anything was written.
+    changed: bool,
+}
+
+/// What a commit leaves.
+pub(super) struct Committed {
+    pub(super) head: Head,
     pub(super) granted: Vec<Lease>,
     pub(super) ended: Vec<LeaseId>,
 }
@@ -31,9 +38,8 @@ impl<'txn> Tables<'txn> {
             leases: txn.open_table(LEASES)?,
             leased: txn.open_table(LEASED)?,
             meta: txn.open_table(META)?,
-            head,
-            granted: Vec::new(),
-            ended: Vec::new(),
+            committed: Committed { head, granted: Vec::new(), ended: Vec::new() },
+            changed: false,
         })
     }
 
@@ -45,7 +51,7 @@ impl<'txn> Tables<'txn> {
         }
         let ops = if succeeded { &txn.then } else { &txn.otherwise };
         self.leases_exist(ops)?;
-        let revision = self.head.revision.next();
+        let revision = self.committed.head.revision.next();
         let mut events = Vec::new();
         let mut answers = Vec::with_capacity(ops.len());
         for op in ops {
@@ -67,18 +73,19 @@ impl<'txn> Tables<'txn> {
             });
         }
         self.record(&events)?;
-        Ok(Outcome { succeeded, revision: self.head.revision, answers })
+        Ok(Outcome { succeeded, revision: self.committed.head.revision, answers })
     }
 
     /// Forgets how things stood before `revision`.
     pub(super) fn compact(&mut self, revision: Revision) -> Result<(), Fault> {
-        if revision > self.head.revision {
-            return Err(Error::Future { asked: revision, newest: self.head.revision }.into());
+        if revision > self.committed.head.revision {
+            return Err(Error::Future { asked: revision, newest: self.committed.head.revision }.into());
         }
-        if revision > self.head.kept {
+        if revision > self.committed.head.kept {
             // From the oldest on, as far as there is any: a compaction costs what it forgets.
             self.history.retain_in(..revision.get(), |_, _| false)?;
-            self.head.kept = revision;
+            self.committed.head.kept = revision;
+            self.changed = true;
         }
         Ok(())
     }
@@ -92,7 +99,8 @@ impl<'txn> Tables<'txn> {
         self.meta.insert(LEASE, number)?;
         self.leases.insert(number, seconds)?;
         let lease = Lease { id, ttl: Duration::from_secs(seconds) };
-        self.granted.push(lease);
+        self.changed = true;
+        self.committed.granted.push(lease);
         Ok(lease)
     }
 
@@ -106,18 +114,22 @@ impl<'txn> Tables<'txn> {
             events.extend(self.delete(&Keys::One(key))?);
         }
         self.record(&events)?;
-        self.ended.push(lease);
-        Ok(self.head.revision)
+        self.changed = true;
+        self.committed.ended.push(lease);
+        Ok(self.committed.head.revision)
     }
 
-    /// Writes what the commit did to the numbers of the store, and tells them.
-    pub(super) fn finish(&mut self) -> Result<Head, Fault> {
-        self.head.commits = self.head.commits.saturating_add(1);
-        let numbers = [(REVISION, self.head.revision.get()), (KEPT, self.head.kept.get()), (COMMITS, self.head.commits)];
-        for (name, number) in numbers {
+    /// Writes what the commit did to the numbers of the store, and tells what it leaves; nothing when it did nothing.
+    pub(super) fn finish(mut self) -> Result<Option<Committed>, Fault> {
+        if !self.changed {
+            return Ok(None);
+        }
+        let head = &mut self.committed.head;
+        head.commits = head.commits.saturating_add(1);
+        for (name, number) in [(REVISION, head.revision.get()), (KEPT, head.kept.get()), (COMMITS, head.commits)] {
             self.meta.insert(name, number)?;
         }
-        Ok(self.head)
+        Ok(Some(self.committed))
     }
 
     fn leases_exist(&self, ops: &[Op]) -> Result<(), Fault> {
@@ -189,8 +201,10 @@ impl<'txn> Tables<'txn> {
     /// What changed something is a revision; what did not is none.
     fn record(&mut self, events: &[Event]) -> Result<(), Fault> {
         if !events.is_empty() {
-            self.head.revision = self.head.revision.next();
-            self.history.insert(self.head.revision.get(), rows::history_row(events).as_slice())?;
+            let revision = self.committed.head.revision.next();
+            self.history.insert(revision.get(), rows::history_row(events).as_slice())?;
+            self.committed.head.revision = revision;
+            self.changed = true;
         }
         Ok(())
     }

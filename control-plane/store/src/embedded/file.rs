@@ -23,6 +23,9 @@ pub(super) struct Disk {
     /// Which write or sync from now on the disk refuses; 0 for none.
     #[cfg(test)]
     pub(super) refuse: AtomicU64,
+    /// Whether it refuses all of them.
+    #[cfg(test)]
+    pub(super) dead: std::sync::atomic::AtomicBool,
 }
 
 impl Disk {
@@ -30,7 +33,8 @@ impl Disk {
     #[cfg(test)]
     fn refused(&self) -> io::Result<()> {
         let counted = self.refuse.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
-        if counted == Ok(1) { Err(io::Error::other("the disk refuses")) } else { Ok(()) }
+        let refused = counted == Ok(1) || self.dead.load(Ordering::Acquire);
+        if refused { Err(io::Error::other("the disk refuses")) } else { Ok(()) }
     }
 
     #[cfg(not(test))]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Time that passes by another clock than the thread waits by, or that a suspended machine slept through, is noticed this late at most.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// When each lease ends, on the clock of the store.
 #[derive(Debug)]
@@ -34,6 +34,16 @@ impl Leases {
     /// Its time begins, now.
     pub(super) fn begin(&mut self, lease: Lease) {
         self.ends.insert(lease.id, Ends { at: self.clock.now().saturating_add(lease.ttl), ttl: lease.ttl });
+    }
+
+    /// Those that the file has are those there are: who is new begins, who is gone has ended, and the others go on.
+    pub(super) fn agree_with(&mut self, leases: &[Lease]) {
+        self.ends.retain(|id, _| leases.iter().any(|lease| lease.id == *id));
+        for lease in leases {
+            if !self.ends.contains_key(&lease.id) {
+                self.begin(*lease);
+            }
+        }
     }
 
     /// Its time begins anew; none when there is no such lease.

@@ -133,10 +133,10 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
 }
 
 /// Opens the file again after a failed write; who calls this holds the lock.
-pub(super) fn reopen(path: &Path, disk: &Arc<Disk>) -> Result<(Database, Head), OpenError> {
+pub(super) fn reopen(path: &Path, disk: &Arc<Disk>) -> Result<(Database, Found), OpenError> {
     let database = database(path, disk)?;
     let found = look(path, &database)?;
-    Ok((database, found.head))
+    Ok((database, found))
 }
 
 /// A new store, filled and whole before it has its name.

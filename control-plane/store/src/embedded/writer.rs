@@ -4,11 +4,11 @@
 //! in it is told. Only when the very last write failed can it be that the commit counts; the file is asked, and if it does, those who
 //! waited learn that they must read.
 
-use super::apply::Tables;
+use super::apply::{Committed, Tables};
 use super::fault::{Fault, not_stored};
-use super::leases::Leases;
+use super::leases::{LOOK_AGAIN, Leases};
 use super::lock::Lock;
-use super::open;
+use super::open::{self, OpenError};
 use super::{Head, Shared};
 use crate::Error;
 use crate::model::{Lease, LeaseId};
@@ -103,13 +103,6 @@ impl From<Fault> for Failed {
     }
 }
 
-/// What a commit did beside the tables.
-struct Committed {
-    head: Head,
-    granted: Vec<Lease>,
-    ended: Vec<LeaseId>,
-}
-
 /// The writer's own.
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
@@ -143,14 +136,18 @@ impl Writer {
             }
             if !load.jobs.is_empty() {
                 self.commit(load);
+            } else {
+                // A file that could not be opened is tried again for its readers, too.
+                let _ = self.ready();
             }
         }
         self.close();
     }
 
-    /// The next message; `Some(None)` when it is time to look at the leases, `None` when nobody is left to ask.
+    /// The next message; `Some(None)` when it is time to look at the leases or the file, `None` when nobody is left to ask.
     fn wait(&self) -> Option<Option<Message>> {
-        let Some(time) = self.leases.wait() else { return self.queue.recv().ok().map(Some) };
+        let time = if self.is_open() { self.leases.wait() } else { Some(LOOK_AGAIN) };
+        let Some(time) = time else { return self.queue.recv().ok().map(Some) };
         match self.queue.recv_timeout(time) {
             Ok(message) => Some(Some(message)),
             Err(RecvTimeoutError::Timeout) => Some(None),
@@ -184,7 +181,7 @@ impl Writer {
         let written = written.unwrap_or_else(|_| Err(damage().into()));
         let committed = match written {
             Ok(committed) => {
-                self.adopt(committed);
+                committed.into_iter().for_each(|committed| self.adopt(committed));
                 Ok(())
             }
             Err(failed) => Err(self.recover(failed)),
@@ -192,7 +189,7 @@ impl Writer {
         settle(load.jobs, &committed);
     }
 
-    fn write(&self, jobs: &mut [Box<dyn Job>]) -> Result<Committed, Failed> {
+    fn write(&self, jobs: &mut [Box<dyn Job>]) -> Result<Option<Committed>, Failed> {
         let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(damage)?;
         let txn = database.begin_write().map_err(Fault::from)?;
@@ -200,11 +197,15 @@ impl Writer {
         for job in jobs {
             job.run(&mut tables)?;
         }
-        let committed =
-            Committed { head: tables.finish()?, granted: std::mem::take(&mut tables.granted), ended: std::mem::take(&mut tables.ended) };
-        drop(tables);
+        let Some(committed) = tables.finish()? else {
+            // It was compared and read, and that is all: what was read is durable already.
+            txn.abort().map_err(Fault::from)?;
+            return Ok(None);
+        };
+        // One phase, one sync: a commit is known by its checksums. A second sync would protect from bytes that are chosen to collide
+        // in a commit that is cut off at a chosen moment; who can do that to this process has its data directory already.
         txn.commit().map_err(|error| Failed { fault: error.into(), at_the_end: true })?;
-        Ok(committed)
+        Ok(Some(committed))
     }
 
     /// Makes what is durable known: to readers before to those who waited, so that nobody is answered what another cannot see.
@@ -235,7 +236,11 @@ impl Writer {
 
     /// The file is open; if it could not be opened before, now is the time to try again.
     fn ready(&mut self) -> Result<(), Error> {
-        if self.shared.database.read().unwrap_or_else(PoisonError::into_inner).is_some() { Ok(()) } else { self.reopen() }
+        if self.is_open() { Ok(()) } else { self.reopen() }
+    }
+
+    fn is_open(&self) -> bool {
+        self.shared.database.read().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Readers wait meanwhile, for a file that is being repaired has no state to read.
@@ -243,11 +248,15 @@ impl Writer {
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
         // Closed before it is opened: the file is locked against ourselves too.
         *database = None;
-        let (opened, head) =
-            open::reopen(&self.shared.path, &self.shared.disk).map_err(|error| not_stored(&self.shared.path, Some(Arc::new(error))))?;
+        let (opened, found) = open::reopen(&self.shared.path, &self.shared.disk).map_err(|error| match error {
+            OpenError::Damaged { file, what } => Error::Damaged { file, what },
+            other => not_stored(&self.shared.path, Some(Arc::new(other))),
+        })?;
         *database = Some(opened);
         drop(database);
-        self.publish.send_replace(head);
+        // A commit that failed and counts all the same may have given leases, or ended them.
+        self.leases.agree_with(&found.leases);
+        self.publish.send_replace(found.head);
         Ok(())
     }
 

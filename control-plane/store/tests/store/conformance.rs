@@ -121,6 +121,7 @@ macro_rules! suite {
             a_dropped_wait_loses_no_revision,
             compaction_forgets_the_past_and_keeps_the_present,
             a_watcher_that_compaction_overtook_is_told_so,
+            what_was_older_when_a_period_began_is_forgotten_at_its_end,
         }
         $crate::conformance::suite! { $start; leases:
             keys_go_away_with_their_lease_in_one_revision,

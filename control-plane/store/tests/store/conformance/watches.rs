@@ -1,7 +1,7 @@
 //! Watches: every revision, whole, in order, once.
 
 use super::{World, next, refused, told};
-use bulkhead_store::{Event, Key, Keys, Op, Range, Txn};
+use bulkhead_store::{Event, Key, Keys, Op, Past, Range, Txn};
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -121,4 +121,19 @@ pub(crate) async fn a_watcher_that_compaction_overtook_is_told_so(world: World) 
     world.store.compact(last).await.unwrap();
     refused(behind.next().await, "Compacted");
     assert_eq!(told(&next(&mut abreast).await), format!("{last}: w=last"));
+}
+
+pub(crate) async fn what_was_older_when_a_period_began_is_forgotten_at_its_end(world: World) {
+    let mut past = Past::new(std::sync::Arc::clone(&world.store));
+    let mut revisions = vec![world.put("w", "0").await];
+    for period in 1..=3 {
+        past.forget().await.unwrap();
+        revisions.push(world.put("w", &period.to_string()).await);
+    }
+    // Three periods have begun: what was the newest at the beginning of the second is kept, and all after it.
+    refused(world.store.watch(Keys::all(), revisions[0]).await.map(drop), "Compacted");
+    let mut watch = world.watch("w", revisions[1]).await;
+    for (period, revision) in revisions.iter().enumerate().skip(1) {
+        assert_eq!(told(&next(&mut watch).await), format!("{revision}: w={period}"));
+    }
 }
