@@ -279,3 +279,50 @@ fn settle(jobs: Vec<Box<dyn Job>>, committed: &Result<(), Error>) {
 fn damage() -> Fault {
     Fault::Row(super::rows::BadRow("a page of it does not hold what it should"))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use crate::embedded::{Embedded, Options, WAITING_MAX};
+    use crate::{Op, Revision, Store as _, Txn};
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+    use tokio::task::JoinSet;
+
+    #[tokio::test]
+    async fn what_waits_is_one_commit_and_only_so_many_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Embedded::open(folder.path().join("store.redb"), Options::default()).unwrap());
+        let asked = WAITING_MAX + 10;
+        let mut writes = JoinSet::new();
+        // The writer cannot begin while somebody has the file.
+        let shared = Arc::clone(&store.shared);
+        let (held, holding) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel();
+        let holder = std::thread::spawn(move || {
+            let _database = shared.database.write().unwrap();
+            held.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        holding.recv().unwrap();
+        for number in 0..asked {
+            let store = Arc::clone(&store);
+            writes.spawn(async move { store.txn(Txn::new().then(Op::put(format!("{number}"), "v"))).await.unwrap().revision });
+        }
+        while store.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..asked {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.shared.head.borrow().revision, Revision::ZERO);
+        release.send(()).unwrap();
+        holder.join().unwrap();
+
+        let revisions: BTreeSet<_> = writes.join_all().await.into_iter().collect();
+        assert_eq!(revisions, (1..=asked as u64).map(Revision::new).collect(), "each has a revision of its own");
+        // One with what had come when it began, one with what waited meanwhile; the ten come as places become free.
+        let commits = store.shared.head.borrow().commits;
+        assert!(commits <= 2 + 10, "{asked} changes made {commits} commits");
+    }
+}

@@ -1,6 +1,7 @@
 //! Backups: what a store held at one moment, in a store of a higher incarnation.
 
 use crate::conformance::{refused, texts, told};
+use crate::random::Random;
 use bulkhead_store::{
     Compare, Embedded, Entry, Event, Header, Key, Keys, LeaseId, Op, OpenError, Options, Range, Record, Revision, Store, Txn,
 };
@@ -168,4 +169,25 @@ fn a_record_cut_anywhere_does_not_read() {
         assert_eq!(Record::from_bytes(bytes.into()), Some(record));
     }
     assert_eq!(Record::from_bytes(vec![9, 0, 0].into()), None);
+}
+
+/// Archives come from outside: whatever stands in one is a record that is written again as it was read, or none.
+#[tokio::test]
+async fn whatever_bytes_an_archive_has_are_a_record_or_none() {
+    let mut random = Random::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (_store, _, bytes) = backed_up(&folder.path().join("store.redb")).await;
+    let mut read = 0;
+    for round in 0..20_000 {
+        let mut bytes = bytes[round % bytes.len()].clone();
+        for _ in 0..=random.below(3) {
+            let place = usize::try_from(random.below(bytes.len() as u64)).unwrap();
+            bytes[place] = u8::try_from(random.below(256)).unwrap();
+        }
+        if let Some(record) = Record::from_bytes(bytes.into()) {
+            assert_eq!(Record::from_bytes(record.to_bytes().into()), Some(record));
+            read += 1;
+        }
+    }
+    assert!(read > 0);
 }

@@ -149,6 +149,7 @@ macro_rules! suite {
             a_set_cut_off_anywhere_is_there_whole_or_not_at_all,
             an_abandoned_stage_is_collected_when_its_lease_has_ended,
             a_page_of_the_past_shows_no_half_of_a_set,
+            a_head_that_somebody_else_wrote_is_told,
         }
     };
     ($start:expr; $module:ident: $($case:ident,)+) => {

@@ -320,3 +320,15 @@ pub(crate) async fn a_page_of_the_past_shows_no_half_of_a_set(world: World) {
     }
     assert!(looked > 0, "no revision was within the second set");
 }
+
+pub(crate) async fn a_head_that_somebody_else_wrote_is_told(world: World) {
+    let sets = open(&world.store).await;
+    let mut changes = sets.watch(Revision::ZERO).await.unwrap();
+    world.put(HEAD, "not ours").await;
+    refused(sets.head().await, "Malformed");
+    refused(sets.commit(Revision::ZERO, "v".into(), puts(1, "v")).await, "Malformed");
+    refused(sets.range(Range::of(Keys::all())).await, "Malformed");
+    refused(changes.next().await, "Malformed");
+    refused(ChangeSets::open(Arc::clone(&world.store), Key::from(HEAD)).await.map(drop), "Malformed");
+    assert_eq!(world.texts(Keys::all()).await, ["/head=not ours"]);
+}
