@@ -19,33 +19,22 @@ pub(super) enum Fault {
 impl Fault {
     /// What a reader is told.
     pub(super) fn on_reading(self, file: &Path) -> Error {
-        match self {
-            Self::Refused(error) => error,
-            other => match other.damage(file) {
-                Ok(damage) => damage,
-                Err(cause) => Error::Unavailable { what: format!("{} cannot be read: {cause}", file.display()) },
-            },
-        }
+        let unavailable = |cause| Error::Unavailable { what: format!("{} cannot be read: {cause}", file.display()) };
+        self.told(file).unwrap_or_else(unavailable)
     }
 
     /// What a writer is told whose change was not made.
     pub(super) fn on_writing(self, file: &Path) -> Error {
-        match self {
-            Self::Refused(error) => error,
-            other => match other.damage(file) {
-                Ok(damage) => damage,
-                Err(cause) => not_stored(file, Some(Arc::new(cause))),
-            },
-        }
+        self.told(file).unwrap_or_else(|cause| not_stored(file, Some(Arc::new(cause))))
     }
 
-    /// What contradicts itself, or the error of the system.
-    fn damage(self, file: &Path) -> Result<Error, redb::Error> {
+    /// What anybody is told; else the error of the system.
+    fn told(self, file: &Path) -> Result<Error, redb::Error> {
         let what = match self {
-            Self::Storage(redb::Error::Corrupted(what)) => what,
-            Self::Row(BadRow(what)) => what.to_owned(),
-            Self::Storage(cause) => return Err(cause),
             Self::Refused(error) => return Ok(error),
+            Self::Storage(redb::Error::Corrupted(what)) => what,
+            Self::Storage(cause) => return Err(cause),
+            Self::Row(BadRow(what)) => what.to_owned(),
         };
         Ok(Error::Damaged { file: file.to_owned(), what })
     }
