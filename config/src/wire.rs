@@ -13,7 +13,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-#[expect(missing_docs, clippy::all, reason = "generated from proto/push.proto, which says what each message means")]
+#[expect(missing_docs, reason = "generated from proto/push.proto, which says what each message means")]
 pub mod message {
     include!(concat!(env!("OUT_DIR"), "/bulkhead.push.v1.rs"));
 }
