@@ -6,6 +6,7 @@
 use crate::archive::Archive;
 use crate::audit::{Attempt, Decision, From};
 use crate::change::Changer;
+use crate::fleet::Fleet;
 use crate::operation::{Endpoint, Needs, Operation};
 use crate::operator::Operator;
 use crate::problem::Problem;
@@ -46,6 +47,7 @@ pub struct Api {
     pub(crate) changer: Arc<Changer>,
     pub(crate) archive: Arc<Archive>,
     pub(crate) operators: Arc<Operatory>,
+    pub(crate) fleet: Arc<Fleet>,
     router: Router,
     rates: Rates,
     openapi: Bytes,
@@ -74,10 +76,10 @@ pub(crate) struct Asked {
 impl Api {
     /// Over what is declared.
     #[must_use]
-    pub fn new(changer: Arc<Changer>, archive: Arc<Archive>, operators: Arc<Operatory>, now: fn() -> i64) -> Self {
+    pub fn new(changer: Arc<Changer>, archive: Arc<Archive>, operators: Arc<Operatory>, fleet: Arc<Fleet>, now: fn() -> i64) -> Self {
         let router = Router::new();
         let openapi = describe(router.endpoints()).to_string().into();
-        Self { changer, archive, operators, router, rates: Rates::default(), openapi, now }
+        Self { changer, archive, operators, fleet, router, rates: Rates::default(), openapi, now }
     }
 
     /// Answers one request.
@@ -120,6 +122,7 @@ impl Api {
             Operation::Read => self.read(&asked),
             Operation::Create | Operation::Replace => self.put(&asked).await,
             Operation::Delete => self.delete(&asked).await,
+            Operation::State => self.state(&asked),
             Operation::History => self.history(&asked).await,
             Operation::Version => self.version(&asked).await,
             Operation::Difference => self.difference(&asked).await,
@@ -130,6 +133,7 @@ impl Api {
             Operation::Revision => self.revision(&asked),
             Operation::Events => self.events(&asked).await,
             Operation::Audit => self.audit(&asked).await,
+            Operation::Fleet => self.fleet(&asked),
             Operation::WhoAmI => self.who_am_i(&asked),
             Operation::Tokens => self.tokens(&asked),
             Operation::MintToken => self.mint_token(&asked).await,

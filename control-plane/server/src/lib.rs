@@ -12,6 +12,8 @@ pub mod audit;
 pub mod archive;
 pub mod change;
 pub mod files;
+pub mod fleet;
+pub mod publish;
 pub mod state;
 pub mod api;
 pub mod listen;

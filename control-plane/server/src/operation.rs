@@ -18,6 +18,8 @@ pub enum Operation {
     Replace,
     /// A document away.
     Delete,
+    /// How a document stands on the sidecars.
+    State,
     /// Every version of a document.
     History,
     /// One version of a document.
@@ -38,6 +40,8 @@ pub enum Operation {
     Events,
     /// Who did what.
     Audit,
+    /// The sidecars.
+    Fleet,
     /// Who asks.
     WhoAmI,
     /// Tokens of operators.
@@ -195,7 +199,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 /// The operations on documents of one kind, below one path.
 fn documents(kind: Kind, scope: Scope, all: &mut Vec<Endpoint>) {
-    use Operation::{Create, Delete, Difference, History, List, Read, Replace, Rollback, Version};
+    use Operation::{Create, Delete, Difference, History, List, Read, Replace, Rollback, State, Version};
     let base = match scope {
         Scope::Platform => format!("/v1/{}", plural(kind)),
         Scope::Tenant => format!("/v1/tenants/{{tenant}}/{}", plural(kind)),
@@ -212,6 +216,7 @@ fn documents(kind: Kind, scope: Scope, all: &mut Vec<Endpoint>) {
         (Read, Method::GET, "/N", "get", "", "Reads a"),
         (Replace, Method::PUT, "/N", "put", "", "Creates or replaces a"),
         (Delete, Method::DELETE, "/N", "delete", "", "Removes a"),
+        (State, Method::GET, "/N/status", "get", "Status", "How the sidecars stand to a"),
         (History, Method::GET, "/N/history", "list", "History", "Lists the versions of a"),
         (Version, Method::GET, "/N/history/{revision}", "get", "Version", "Reads one version of a"),
         (Difference, Method::GET, "/N/diff", "diff", "", "What differs between two versions of a"),
@@ -252,6 +257,7 @@ fn others() -> Vec<Endpoint> {
         get(O::Revision, "/v1/revision", Anybody, ("getRevision", "Which revision is declared now")),
         get(O::Events, "/v1/events", Reader, ("listEvents", "What happened, as CloudEvents")),
         get(O::Audit, "/v1/audit", Auditor, ("listAudit", "Who did what, and what was refused to whom")),
+        get(O::Fleet, "/v1/fleet", Reader, ("getFleet", "The sidecars, and what each of them serves")),
         get(O::WhoAmI, "/v1/whoami", Anybody, ("whoAmI", "Who asks, and with which role")),
         get(O::Tokens, "/v1/tokens", Admin, ("listTokens", "Lists the tokens of operators")),
         post(O::MintToken, "/v1/tokens", Admin, ("createToken", "Makes a token for an operator; its text is shown once")),

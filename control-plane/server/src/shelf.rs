@@ -118,17 +118,18 @@ impl Shelf {
         self.read(|inside| inside.documents.values().filter(|version| matches!(version.owner, Owner::Files(_))).cloned().collect())
     }
 
+    /// Whether it is known what has changed since a state.
+    #[must_use]
+    pub fn knows(&self, have: Epoch) -> bool {
+        self.read(|inside| inside.knows(have))
+    }
+
     /// How to come from a state to the one that is declared now.
     #[must_use]
     pub fn since(&self, have: Option<Epoch>) -> Delta {
-        self.read(|inside| {
-            let known = |have: &Epoch| {
-                have.incarnation == inside.epoch.incarnation && (inside.forgotten..=inside.epoch.revision).contains(&have.revision)
-            };
-            match have.filter(known) {
-                Some(base) => inside.since(base),
-                None => Delta { base: None, epoch: inside.epoch, put: inside.documents.values().cloned().collect(), remove: Vec::new() },
-            }
+        self.read(|inside| match have.filter(|have| inside.knows(*have)) {
+            Some(base) => inside.since(base),
+            None => Delta { base: None, epoch: inside.epoch, put: inside.documents.values().cloned().collect(), remove: Vec::new() },
         })
     }
 
@@ -159,6 +160,10 @@ impl Shelf {
 }
 
 impl Inside {
+    fn knows(&self, have: Epoch) -> bool {
+        have.incarnation == self.epoch.incarnation && (self.forgotten..=self.epoch.revision).contains(&have.revision)
+    }
+
     fn since(&self, base: Epoch) -> Delta {
         let newer = self.recent.iter().rev().take_while(|(revision, _)| *revision > base.revision);
         let ids: BTreeSet<&DocumentId> = newer.flat_map(|(_, ids)| ids).collect();

@@ -3,7 +3,9 @@
 use crate::api::Api;
 use crate::archive::{Archive, ArchiveError, Loaded};
 use crate::change::Changer;
+use crate::fleet::Fleet;
 use crate::listen;
+use crate::publish::{self, Publisher, Sign};
 use crate::shelf::Shelf;
 use crate::state::Operatory;
 use bulkhead_config::compile::Catalogue;
@@ -14,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What a control plane is started with.
@@ -23,6 +25,10 @@ pub struct Settings {
     pub store: Arc<dyn Store>,
     /// Where the API is served; port 0: any free one.
     pub address: SocketAddr,
+    /// Where sidecars connect, if they may; port 0: any free one.
+    pub push_address: Option<SocketAddr>,
+    /// Signs what goes to sidecars.
+    pub sign: Option<Sign>,
     /// The text of the token that stands in the data directory: whoever reads it is a platform-admin.
     pub admin_token: Option<String>,
     /// The clock, in seconds since 1970-01-01 UTC.
@@ -35,8 +41,10 @@ const SWEEP: Duration = Duration::from_secs(3_600);
 /// A control plane that serves.
 pub struct Running {
     address: SocketAddr,
+    push_address: Option<SocketAddr>,
     changer: Arc<Changer>,
-    stop: oneshot::Sender<()>,
+    fleet: Arc<Fleet>,
+    stop: watch::Sender<()>,
     serving: JoinHandle<()>,
 }
 
@@ -47,7 +55,7 @@ pub enum StartError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// The address is taken, or not ours.
-    #[error("the API cannot listen on {address}: {cause}")]
+    #[error("the control plane cannot listen on {address}: {cause}")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -65,12 +73,18 @@ pub enum StartError {
 /// # Errors
 /// What failed.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let Settings { store, address, admin_token, now } = settings;
+    let Settings { store, address, push_address, sign, admin_token, now } = settings;
     let past = Past::new(Arc::clone(&store));
     let (archive, loaded) = Archive::open(store).await?;
     let Loaded { epoch, tip, documents, tokens } = loaded;
     let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
     let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
+    let push = match push_address {
+        None => None,
+        Some(address) => Some(TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?),
+    };
+    let push_address = push.as_ref().and_then(|push| push.local_addr().ok());
+    let fleet = Fleet::new(now);
     let shelf = Arc::new(Shelf::new(epoch, documents));
     let versions = shelf.all();
     let compile = move || {
@@ -84,18 +98,24 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let archive = Arc::new(archive);
     let changer = Arc::new(Changer::new(shelf, Arc::clone(&archive), tip, catalogue, now));
     let operators = Arc::new(Operatory::new(tokens, admin_token.as_deref()));
-    let api = Arc::new(Api::new(Arc::clone(&changer), archive, operators, now));
+    let api = Arc::new(Api::new(Arc::clone(&changer), archive, operators, Arc::clone(&fleet), now));
     let sweeping = tokio::spawn(sweep(Arc::clone(&api.archive), past, now));
-    let (stop, stopped) = oneshot::channel();
+    let publisher = Publisher::new(&changer, Arc::clone(&fleet), sign);
+    let (stop, stopped) = watch::channel(());
     let serving = tokio::spawn(async move {
-        let told = async {
+        let told = |mut stopped: watch::Receiver<()>| async move {
             // Told to stop, or nobody is left who could tell.
-            let _ = stopped.await;
+            let _ = stopped.changed().await;
         };
-        listen::serve(listener, api, told).await;
+        let publishing = async {
+            if let Some(push) = push {
+                publish::serve(push, publisher, told(stopped.clone())).await;
+            }
+        };
+        tokio::join!(listen::serve(listener, api, told(stopped.clone())), publishing);
         sweeping.abort();
     });
-    Ok(Running { address, changer, stop, serving })
+    Ok(Running { address, push_address, changer, fleet, stop, serving })
 }
 
 /// Forgets what is kept for a time only, now and then.
@@ -113,6 +133,18 @@ impl Running {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where sidecars connect.
+    #[must_use]
+    pub fn push_address(&self) -> Option<SocketAddr> {
+        self.push_address
+    }
+
+    /// The sidecars.
+    #[must_use]
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
     }
 
     /// What takes changes.

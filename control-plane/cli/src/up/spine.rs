@@ -68,7 +68,7 @@ pub(crate) async fn start(data_dir: &Path, address: SocketAddr) -> Result<Runnin
     let store: Arc<dyn Store> = Arc::new(opened?);
     let admin_token = Some(fs::read_to_string(data_dir.join("admin.token")).map_err(Error::Token)?);
     let now = || jiff::Timestamp::now().as_second();
-    bulkhead_server::start(Settings { store, address, admin_token, now }).await.map_err(Error::Start)
+    bulkhead_server::start(Settings { store, address, push_address: None, sign: None, admin_token, now }).await.map_err(Error::Start)
 }
 
 /// Told of what the store did not take of the folder.

@@ -13,8 +13,10 @@ use crate::operation::Operation;
 use crate::operator::{moment, sha256};
 use crate::problem::Problem;
 use bulkhead_config::declared::{DocumentId, Kind};
+use bulkhead_config::diagnostic::Diagnostic;
 use bulkhead_config::name::TenantId;
-use bulkhead_config::protocol::Put;
+use bulkhead_config::protocol::{Part, Put};
+use bulkhead_config::snapshot::Epoch;
 use http::StatusCode;
 use http::header::{ACCEPT, ETAG, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, WARNING};
 use serde_json::{Value, json};
@@ -94,6 +96,32 @@ impl Api {
         let edit = Edit { id, to: None, owner: body::owner(), expects };
         let done = self.submit(asked, vec![edit], query.flag("dry_run")?).await?;
         Ok(self.done(StatusCode::OK, &done))
+    }
+
+    /// How a document stands: accepted here, programmed on n of m sidecars, held by whom and why.
+    pub(super) fn state(&self, asked: &Asked) -> Result<Answer, Problem> {
+        Query::of(&asked.head, &[])?;
+        let id = asked.known()?;
+        let version = self.changer.shelf().get(&id).ok_or_else(|| Problem::not_found(&id))?;
+        let epoch = self.changer.shelf().epoch();
+        let standing = self.fleet.standing(&Part::of(&id), Epoch { revision: version.revision, ..epoch });
+        let state = match (&standing.quarantined[..], standing.programmed == standing.connected) {
+            ([], true) => "programmed",
+            ([], false) => "accepted",
+            _ => "quarantined",
+        };
+        let quarantined = standing.quarantined.iter().map(
+            |(sidecar, errors)| json!({ "sidecar": &**sidecar, "errors": errors.iter().map(Diagnostic::to_json).collect::<Vec<_>>() }),
+        );
+        let body = json!({
+            "state": state,
+            "revision": version.revision,
+            "connected": standing.connected,
+            "programmed": standing.programmed,
+            "waiting": standing.waiting.iter().map(|name| &**name).collect::<Vec<_>>(),
+            "quarantined": quarantined.collect::<Vec<_>>(),
+        });
+        Ok(Answer::json(StatusCode::OK, &body))
     }
 
     pub(super) async fn history(&self, asked: &Asked) -> Result<Answer, Problem> {
@@ -181,7 +209,7 @@ impl Api {
     /// What was done.
     pub(super) fn done(&self, status: StatusCode, done: &Done) -> Answer {
         let documents: Vec<Value> = done.documents.iter().map(|one| outcome(&one.id, one.became, one.revision)).collect();
-        let warnings: Vec<Value> = done.warnings.iter().map(bulkhead_config::diagnostic::Diagnostic::to_json).collect();
+        let warnings: Vec<Value> = done.warnings.iter().map(Diagnostic::to_json).collect();
         let body = json!({
             "revision": done.epoch.revision,
             "incarnation": done.epoch.incarnation,

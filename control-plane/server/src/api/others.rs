@@ -19,6 +19,21 @@ impl Api {
         Ok(Answer::json(StatusCode::OK, &json!({ "incarnation": epoch.incarnation, "revision": epoch.revision })))
     }
 
+    /// The sidecars. Whoever is held to a tenant is told how many there are and how far they are, not what others' parts lack.
+    pub(super) fn fleet(&self, asked: &Asked) -> Result<Answer, Problem> {
+        Query::of(&asked.head, &[])?;
+        let mut shown = self.fleet.shown(self.changer.shelf().epoch());
+        if asked.operator.tenant.is_some()
+            && let Some(sidecars) = shown.get_mut("sidecars").and_then(Value::as_array_mut)
+        {
+            for sidecar in sidecars.iter_mut().filter_map(Value::as_object_mut) {
+                sidecar.remove("quarantined");
+                sidecar.remove("alerts");
+            }
+        }
+        Ok(Answer::json(StatusCode::OK, &shown))
+    }
+
     pub(super) fn tenant_config(&self, asked: &Asked) -> Result<Answer, Problem> {
         let query = Query::of(&asked.head, &["origin"])?;
         let show = if query.flag("origin")? { Show::Origins } else { Show::Values };
@@ -77,6 +92,15 @@ impl Api {
         gauge("bulkhead_control_revision", "Revision of what is declared.", epoch.revision);
         gauge("bulkhead_control_incarnation", "Incarnation of the store; rises with each restored backup.", epoch.incarnation);
         gauge("bulkhead_control_documents", "Documents that are declared.", u64::try_from(self.changer.shelf().len()).unwrap_or(u64::MAX));
+        let mut family = |name: &str, help: &str, of: usize| {
+            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
+            for (tenant, counts) in self.fleet.counts() {
+                let _ = writeln!(out, "{name}{{tenant_id=\"{tenant}\"}} {}", counts.get(of).copied().unwrap_or_default());
+            }
+        };
+        family("tenant_requests_total", "Requests of a tenant on all sidecars.", 0);
+        family("tenant_refused_total", "Requests of a tenant that were refused, on all sidecars.", 1);
+        family("tenant_upstream_errors_total", "Requests of a tenant whose upstream failed, on all sidecars.", 2);
         out
     }
 }

@@ -7,3 +7,4 @@ mod documents;
 mod permissions;
 mod refusals;
 mod again;
+mod fleet;

@@ -38,7 +38,9 @@ impl Plane {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path().join("store.redb"), Options::default()).unwrap());
         let address = "127.0.0.1:0".parse().unwrap();
         let now = || jiff::Timestamp::now().as_second();
-        let running = start(Settings { store, address, admin_token: Some(ADMIN.to_owned()), now }).await.unwrap();
+        let running = start(Settings { store, address, push_address: Some(address), sign: None, admin_token: Some(ADMIN.to_owned()), now })
+            .await
+            .unwrap();
         Self { running, folder }
     }
 
@@ -47,6 +49,11 @@ impl Plane {
         let Self { running, folder } = self;
         running.stop().await;
         Self::start_in(folder).await
+    }
+
+    /// Where sidecars connect.
+    pub(crate) fn push_address(&self) -> std::net::SocketAddr {
+        self.running.push_address().unwrap()
     }
 
     /// Ends with the declared demo: a service, plans, roles and two tenants.
