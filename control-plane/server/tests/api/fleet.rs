@@ -44,7 +44,7 @@ impl Follower {
     async fn offer(&mut self) -> Option<Assembled> {
         loop {
             while self.read.len() < 5 || self.read.len() < 5 + self.length() {
-                let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await.expect("something comes")?.ok()?;
+                let frame = tokio::time::timeout(Duration::from_secs(20), self.body.frame()).await.unwrap()?.ok()?;
                 self.read.extend_from_slice(frame.data_ref()?);
             }
             let length = self.length();
