@@ -353,6 +353,15 @@ async fn who_knows_the_old_authority_only_believes_the_new_one_until_the_old_is_
     let after = keyring.authority(&domain(), NOW).await.unwrap();
     assert_eq!((before.roots().len(), after.roots().len()), (1, 2));
 
+    // Readers other than ours count what may stand between.
+    let below = |certificate: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(certificate).unwrap();
+        let constraints = certificate.basic_constraints().unwrap().unwrap();
+        (constraints.critical, constraints.value.ca, constraints.value.path_len_constraint)
+    };
+    let between = &Party::sidecar(&after, NOW).chain[1];
+    assert_eq!([&before.roots()[0], between].map(below), [(true, true, Some(1)), (true, true, Some(0))]);
+
     let (old, new) = (Party::sidecar(&before, NOW), Party::sidecar(&after, NOW));
     let server = Party::server(&after, NOW);
     let knows_old = Meeting { by_client: before.roots(), ..Meeting::of(&after) };
@@ -467,4 +476,33 @@ async fn a_chain_reads_back_from_its_file() {
     let read: Vec<_> = CertificateDer::pem_slice_iter(issued.pem().as_bytes()).map(Result::unwrap).collect();
     assert_eq!(read, issued.chain);
     assert!(issued.pem().lines().all(|line| line.len() <= 64));
+}
+
+#[tokio::test]
+async fn another_library_believes_what_is_issued() {
+    let keyring = keyring(&MemoryStorage::default()).await;
+    let before = keyring.authority(&domain(), NOW).await.unwrap();
+    keyring.rotate(&Purpose::Authority(domain()), NOW).await.unwrap();
+    let after = keyring.authority(&domain(), NOW).await.unwrap();
+    let (client, server) = (Party::sidecar(&after, NOW), Party::server(&after, NOW));
+    for (roots, is_trusted) in [(before.roots(), true), (&after.roots()[..1], true), (authority().await.roots(), false)] {
+        for (party, purpose) in [(&client, "sslclient"), (&server, "sslserver")] {
+            assert_eq!(openssl_verifies(roots, &party.chain, purpose), is_trusted, "{purpose}");
+        }
+    }
+    assert!(!openssl_verifies(after.roots(), &client.chain, "sslserver"));
+}
+
+fn openssl_verifies(roots: &[CertificateDer<'static>], chain: &[CertificateDer<'static>], purpose: &str) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, certificates: &[CertificateDer<'static>]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, pem(certificates)).unwrap();
+        path
+    };
+    let mut openssl = std::process::Command::new("openssl");
+    openssl.args(["verify", "-x509_strict", "-no-CApath", "-no-CAstore", "-purpose", purpose, "-attime", &NOW.to_string()]);
+    openssl.arg("-CAfile").arg(file("roots", roots)).arg("-untrusted").arg(file("between", &chain[1..])).arg(file("leaf", &chain[..1]));
+    let ended = openssl.output().unwrap_or_else(|cause| unreachable!("{cause}: `apt-get install openssl` brings what this test needs"));
+    ended.status.success()
 }
