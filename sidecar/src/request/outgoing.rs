@@ -203,7 +203,8 @@ fn end_hop(fields: &mut Fields, found: Found) -> bool {
     }
     if found.any(Found::HOP) {
         // `Expect` is answered when the first byte of the body is asked for: after the decision.
-        fields.drop_if(|field| concerns_hop(field.known) || matches!(field.known, Name::ProxyAuthorization | Name::Expect));
+        fields.remove_all(&HOP);
+        fields.remove_all(&[Name::ProxyAuthorization, Name::Expect]);
     }
     wants_trailers
 }
@@ -231,9 +232,8 @@ fn tell_hop(out: &mut Vec<u8>, wants_trailers: bool, upgrade: Option<&[u8]>, wir
     }
 }
 
-fn concerns_hop(name: Name) -> bool {
-    matches!(name, Name::KeepAlive | Name::ProxyConnection | Name::TransferEncoding | Name::ProxyAuthenticate)
-}
+/// What concerns a hop in either direction.
+const HOP: [Name; 4] = [Name::KeepAlive, Name::ProxyConnection, Name::TransferEncoding, Name::ProxyAuthenticate];
 
 fn drop_named_by_connection(fields: &mut Fields) {
     let named: Vec<String> = connection_options(fields).map(str::to_ascii_lowercase).collect();
@@ -325,7 +325,8 @@ pub fn end_answer_hop(fields: &mut Fields) {
     if fields.get(Name::Connection).is_some() {
         drop_named_by_connection(fields);
     }
-    fields.drop_if(|field| concerns_hop(field.known) || field.known == Name::Upgrade);
+    fields.remove_all(&HOP);
+    fields.remove(Name::Upgrade);
 }
 
 #[cfg(test)]

@@ -105,8 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_compiled_takes_no_more_than_is_allowed() {
-        for (text, fits) in [("a[^x]{9}b", true), ("[ab]a[ab]{10}", false), ("((a{1,99}){1,99}){1,99}", false)]
-        {
+        for (text, fits) in [("a[^x]{9}b", true), ("[ab]a[ab]{10}", false), ("((a{1,99}){1,99}){1,99}", false)] {
             assert_eq!(is_good(text), Ok(()), "{text}");
             assert_eq!(Pattern::compile(&text.into()).is_ok_and(|pattern| pattern.bytes() <= BYTES_MAX), fits, "{text}");
         }
