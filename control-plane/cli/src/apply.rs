@@ -6,6 +6,7 @@ use crate::client::{Ask, Client, Error as ClientError};
 use crate::documents::{self, Source};
 use crate::exit::Exit;
 use crate::fault::{Failure, Fault};
+use crate::fleet;
 use crate::output::{FAINT, Format, GOOD, Out, WARN, paint};
 use crate::validate::render::{self, Weight, printable};
 use bulkhead_config::declared::File;
@@ -15,6 +16,7 @@ use clap::builder::styling::Style;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Declare documents through the API of a control plane, all or nothing
 ///
@@ -27,6 +29,12 @@ pub(crate) struct Args {
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
+    /// Wait until every connected sidecar serves it, and name those that do not
+    #[arg(long, conflicts_with = "dry_run")]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "wait")]
+    timeout: u64,
     /// Remove what was declared through the API before and is not among these
     #[arg(long)]
     prune: bool,
@@ -74,7 +82,10 @@ pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, F
         Format::Json => out.json(&answer.body)?,
         Format::Human => out.raw(&done(&answer.body))?,
     }
-    Ok(Exit::Done)
+    match args.wait {
+        true => fleet::wait(&client, number(&answer.body, "revision").unwrap_or_default(), Duration::from_secs(args.timeout), out),
+        false => Ok(Exit::Done),
+    }
 }
 
 fn show_mistakes(mistakes: &[Diagnostic], sources: &[Source], out: &mut Out) -> Result<Exit, Failure> {

@@ -2,7 +2,7 @@
 
 use crate::output::Format;
 use crate::{
-    api_key, apply, completion, config, control_plane, exit, explain, get, operator_token, schema, shadow, status, token, trail, up,
+    api_key, apply, completion, config, control_plane, exit, explain, fleet, get, operator_token, schema, shadow, status, token, trail, up,
     validate,
 };
 use std::path::PathBuf;
@@ -60,5 +60,7 @@ pub(crate) enum Command {
     Audit(trail::Audit),
     Events(trail::Events),
     OperatorToken(operator_token::Args),
+    Fleet(fleet::Args),
+    JoinToken(fleet::JoinToken),
     Completion(completion::Args),
 }

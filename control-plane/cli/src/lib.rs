@@ -36,6 +36,7 @@ mod apply;
 mod get;
 mod trail;
 mod operator_token;
+mod fleet;
 mod completion;
 
 use args::{Cli, Command};
@@ -76,6 +77,8 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Exit, Failure> {
         Command::Audit(args) => trail::audit(args, global, out),
         Command::Events(args) => trail::events(args, global, out),
         Command::OperatorToken(args) => operator_token::run(args, global, out),
+        Command::Fleet(args) => fleet::run(args, global, out),
+        Command::JoinToken(args) => fleet::join_token(args, global, out),
         Command::Completion(args) => completion::run(args, out),
     }
 }

@@ -200,10 +200,10 @@ impl Start<'_> {
         let demo = self.start_demo().await?;
         let logs = Logs::of(self.args, &self.ground.place.data_dir)?;
         let folder = Folder::watch(&self.ground.place.documents).map_err(Error::Folder)?;
-        let control = spine::start(&self.ground.place.data_dir, self.args.api_address).await?;
+        let control = spine::start(&self.ground.place.data_dir, self.args.api_address, None).await?;
         control_plane::register(&self.ground.place.data_dir, control.address())?;
         let (remarks, told) = tokio::sync::mpsc::channel(REMARKS_MAX);
-        let source = Spine::new(folder, control.changer(), Box::new(move |remark| drop(remarks.try_send(remark.to_owned()))));
+        let source = Spine::new(folder, &control, Box::new(move |remark| drop(remarks.try_send(remark.to_owned()))));
         self.configure(&mut settings, &logs);
         let started = match logs.are_watched() {
             true => bulkhead_sidecar::start(settings, Shown::new(source, anstream::stderr()).map_err(Error::Runtime)?).await,

@@ -7,6 +7,7 @@ use crate::archive::Archive;
 use crate::audit::{Attempt, Decision, From};
 use crate::change::Changer;
 use crate::fleet::Fleet;
+use crate::identity::Identity;
 use crate::operation::{Endpoint, Needs, Operation};
 use crate::operator::Operator;
 use crate::problem::Problem;
@@ -48,6 +49,7 @@ pub struct Api {
     pub(crate) archive: Arc<Archive>,
     pub(crate) operators: Arc<Operatory>,
     pub(crate) fleet: Arc<Fleet>,
+    pub(crate) identity: Option<Arc<Identity>>,
     router: Router,
     rates: Rates,
     openapi: Bytes,
@@ -76,10 +78,10 @@ pub(crate) struct Asked {
 impl Api {
     /// Over what is declared.
     #[must_use]
-    pub fn new(changer: Arc<Changer>, archive: Arc<Archive>, operators: Arc<Operatory>, fleet: Arc<Fleet>, now: fn() -> i64) -> Self {
+    pub fn new(changer: Arc<Changer>, archive: Arc<Archive>, operators: Arc<Operatory>, fleet: Arc<Fleet>, identity: Option<Arc<Identity>>, now: fn() -> i64) -> Self {
         let router = Router::new();
         let openapi = describe(router.endpoints()).to_string().into();
-        Self { changer, archive, operators, fleet, router, rates: Rates::default(), openapi, now }
+        Self { changer, archive, operators, fleet, identity, router, rates: Rates::default(), openapi, now }
     }
 
     /// Answers one request.
@@ -105,6 +107,9 @@ impl Api {
         let (head, body) = request.into_parts();
         let found = self.router.find(head.uri.path()).ok_or_else(|| no_path(head.uri.path()))?;
         let (endpoint, routed) = found.with_method(&head.method).map_err(|allowed| no_method(&head.method, &allowed))?;
+        if endpoint.operation == Operation::TrustBundle {
+            return self.trust_bundle().await;
+        }
         if endpoint.needs == Needs::Nobody {
             return self.anonymous(endpoint.operation);
         }
@@ -137,6 +142,7 @@ impl Api {
             Operation::WhoAmI => self.who_am_i(&asked),
             Operation::Tokens => self.tokens(&asked),
             Operation::MintToken => self.mint_token(&asked).await,
+            Operation::MintJoinToken => self.mint_join_token(&asked).await,
             Operation::RevokeToken => self.revoke_token(&asked).await,
             // These need nobody, and were answered.
             other @ (Operation::OpenApi
@@ -144,7 +150,8 @@ impl Api {
             | Operation::Live
             | Operation::Ready
             | Operation::Started
-            | Operation::Metrics) => self.anonymous(other),
+            | Operation::Metrics
+            | Operation::TrustBundle) => self.anonymous(other),
         }
     }
 

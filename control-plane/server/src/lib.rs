@@ -13,6 +13,7 @@ pub mod archive;
 pub mod change;
 pub mod files;
 pub mod fleet;
+pub mod identity;
 pub mod publish;
 pub mod state;
 pub mod api;

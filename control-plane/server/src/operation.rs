@@ -50,6 +50,10 @@ pub enum Operation {
     MintToken,
     /// An operator's token away.
     RevokeToken,
+    /// A new join token for a sidecar.
+    MintJoinToken,
+    /// Whom sidecars trust to be the control plane.
+    TrustBundle,
     /// The description of this API.
     OpenApi,
     /// The same, for people.
@@ -262,6 +266,8 @@ fn others() -> Vec<Endpoint> {
         get(O::Tokens, "/v1/tokens", Admin, ("listTokens", "Lists the tokens of operators")),
         post(O::MintToken, "/v1/tokens", Admin, ("createToken", "Makes a token for an operator; its text is shown once")),
         Endpoint::new(O::RevokeToken, Method::DELETE, "/v1/tokens/{id}", Admin, ("deleteToken", "Revokes a token of an operator")),
+        post(O::MintJoinToken, "/v1/join-tokens", Admin, ("createJoinToken", "Makes a token with which one sidecar joins; its text is shown once")),
+        get(O::TrustBundle, "/v1/trust-bundle", Nobody, ("getTrustBundle", "Whom sidecars trust to be the control plane, as PEM")),
         get(O::OpenApi, "/openapi.json", Nobody, ("getOpenApi", "This description")),
         get(O::Docs, "/docs", Nobody, ("getDocs", "This description, for people")),
         get(O::Live, "/livez", Nobody, ("getLive", "Whether the process lives")),

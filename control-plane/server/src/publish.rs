@@ -23,7 +23,7 @@ use tonic::{Status, Streaming};
 
 mod listen;
 
-pub use listen::serve;
+pub use listen::{Door, serve};
 
 /// How often a sidecar hears that its stream lives, when nothing is new.
 const PING: Duration = Duration::from_secs(10);

@@ -5,7 +5,8 @@ use crate::archive::{Archive, ArchiveError, Loaded};
 use crate::change::Changer;
 use crate::fleet::Fleet;
 use crate::listen;
-use crate::publish::{self, Publisher, Sign};
+use crate::identity::Identity;
+use crate::publish::{self, Door, Publisher, Sign};
 use crate::shelf::Shelf;
 use crate::state::Operatory;
 use bulkhead_config::compile::Catalogue;
@@ -27,8 +28,8 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Where sidecars connect, if they may; port 0: any free one.
     pub push_address: Option<SocketAddr>,
-    /// Signs what goes to sidecars.
-    pub sign: Option<Sign>,
+    /// Who the control plane is to its sidecars; without it their stream is plain and unsigned, for loopback.
+    pub identity: Option<Arc<Identity>>,
     /// The text of the token that stands in the data directory: whoever reads it is a platform-admin.
     pub admin_token: Option<String>,
     /// The clock, in seconds since 1970-01-01 UTC.
@@ -73,7 +74,7 @@ pub enum StartError {
 /// # Errors
 /// What failed.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let Settings { store, address, push_address, sign, admin_token, now } = settings;
+    let Settings { store, address, push_address, identity, admin_token, now } = settings;
     let past = Past::new(Arc::clone(&store));
     let (archive, loaded) = Archive::open(store).await?;
     let Loaded { epoch, tip, documents, tokens } = loaded;
@@ -98,9 +99,12 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let archive = Arc::new(archive);
     let changer = Arc::new(Changer::new(shelf, Arc::clone(&archive), tip, catalogue, now));
     let operators = Arc::new(Operatory::new(tokens, admin_token.as_deref()));
-    let api = Arc::new(Api::new(Arc::clone(&changer), archive, operators, Arc::clone(&fleet), now));
+    let api = Arc::new(Api::new(Arc::clone(&changer), archive, operators, Arc::clone(&fleet), identity.clone(), now));
     let sweeping = tokio::spawn(sweep(Arc::clone(&api.archive), past, now));
+    let sign = identity.clone().map(|identity| -> Sign { Arc::new(move |bytes| identity.sign(bytes)) });
     let publisher = Publisher::new(&changer, Arc::clone(&fleet), sign);
+    let renewing = identity.clone().map(|identity| tokio::spawn(identity.renew()));
+    let door = Arc::new(Door { publisher, changer: Arc::clone(&changer), identity });
     let (stop, stopped) = watch::channel(());
     let serving = tokio::spawn(async move {
         let told = |mut stopped: watch::Receiver<()>| async move {
@@ -109,11 +113,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         };
         let publishing = async {
             if let Some(push) = push {
-                publish::serve(push, publisher, told(stopped.clone())).await;
+                publish::serve(push, door, told(stopped.clone())).await;
             }
         };
         tokio::join!(listen::serve(listener, api, told(stopped.clone())), publishing);
         sweeping.abort();
+        if let Some(renewing) = renewing {
+            renewing.abort();
+        }
     });
     Ok(Running { address, push_address, changer, fleet, stop, serving })
 }

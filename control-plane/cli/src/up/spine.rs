@@ -1,26 +1,31 @@
 //! The control plane within `up`: what the folder declares and what comes through the API, as one source for the sidecar beside it.
 //!
-//! The folder's offers go to the sidecar as they are, mistakes included, and what is good in them goes to the store under the owner
-//! `files`; what comes through the API goes to the store first and from there to the sidecar. A document that the API has is not the
+//! What is good in the folder's offers goes to the store under the owner `files`, and then all of them, mistakes included, to the sidecar;
+//! what comes through the API goes to the store first and from there to the sidecar. A document that the API has is not the
 //! folder's to take: it is left out, and the log says so.
 
 use crate::exit::Exit;
 use crate::fault::Fault;
 use bulkhead_config::declared::DocumentId;
 use bulkhead_config::protocol::{Offer, Put, Report};
+use bulkhead_config::spiffe::TrustDomain;
 use bulkhead_server::change::{Changer, Committed};
 use bulkhead_server::document::Owner;
+use bulkhead_keyring::KekSource;
 use bulkhead_server::files::{Files, Left};
+use bulkhead_server::fleet::Seat;
+use bulkhead_server::identity::{Identity, IdentityError};
 use bulkhead_server::{Running, Settings, StartError};
 use bulkhead_sidecar::policy::{KeyReader, PolicySource};
 use bulkhead_store::{Embedded, OpenError, Options, Store};
+use rustls::pki_types::ServerName;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Name of the store in a data directory.
 pub(crate) const STORE: &str = "store.redb";
@@ -30,6 +35,8 @@ pub(crate) const STORE: &str = "store.redb";
 pub(crate) enum Error {
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     #[error("{0}")]
     Start(StartError),
     #[error("cannot read the operator's token")]
@@ -44,6 +51,7 @@ impl Fault for Error {
             Error::Open(OpenError::Locked { .. }) => Exit::Unavailable,
             Error::Open(OpenError::System { source, .. }) | Error::Token(source) => Exit::of(source),
             Error::Start(StartError::Listen { cause, .. }) => Exit::of(cause),
+            Error::Identity(_) => Exit::Configuration,
             Error::Open(_) | Error::Start(StartError::Archive(_)) => Exit::BadData,
             Error::Start(StartError::Defect) | Error::Defect => Exit::Unavailable,
         }
@@ -61,14 +69,31 @@ impl Fault for Error {
     }
 }
 
+/// Where sidecars elsewhere connect, and who the control plane is to them.
+pub(crate) struct Push {
+    /// Where they connect.
+    pub(crate) address: SocketAddr,
+    /// Seals the keyring.
+    pub(crate) kek: KekSource,
+    /// In which the sidecars are named.
+    pub(crate) domain: TrustDomain,
+    /// What they ask the control plane by.
+    pub(crate) names: Vec<ServerName<'static>>,
+}
+
 /// Starts the control plane of a data directory.
-pub(crate) async fn start(data_dir: &Path, address: SocketAddr) -> Result<Running, Error> {
+pub(crate) async fn start(data_dir: &Path, address: SocketAddr, push: Option<Push>) -> Result<Running, Error> {
     let path = data_dir.join(STORE);
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await.map_err(|_| Error::Defect)?;
     let store: Arc<dyn Store> = Arc::new(opened?);
     let admin_token = Some(fs::read_to_string(data_dir.join("admin.token")).map_err(Error::Token)?);
     let now = || jiff::Timestamp::now().as_second();
-    bulkhead_server::start(Settings { store, address, push_address: None, sign: None, admin_token, now }).await.map_err(Error::Start)
+    let push_address = push.as_ref().map(|push| push.address);
+    let identity = match push {
+        None => None,
+        Some(Push { kek, domain, names, .. }) => Some(Arc::new(Identity::open(Arc::clone(&store), &kek, domain, names, now).await?)),
+    };
+    bulkhead_server::start(Settings { store, address, push_address, identity, admin_token, now }).await.map_err(Error::Start)
 }
 
 /// Told of what the store did not take of the folder.
@@ -83,22 +108,28 @@ pub(crate) struct Spine<S> {
     /// Documents of the API that the sidecar was told of.
     told: BTreeSet<DocumentId>,
     /// To whoever writes down what the folder declares.
-    mirror: mpsc::UnboundedSender<Offer>,
+    mirror: mpsc::UnboundedSender<(Offer, oneshot::Sender<()>)>,
+    /// What the folder said last, until it is written down.
+    pending: Option<(Offer, oneshot::Receiver<()>)>,
+    /// This process's place among the sidecars.
+    seat: Option<Seat>,
 }
 
 impl<S: PolicySource> Spine<S> {
-    pub(crate) fn new(folder: S, changer: &Arc<Changer>, tell: Tell) -> Self {
+    pub(crate) fn new(folder: S, control: &Running, tell: Tell) -> Self {
+        let changer = control.changer();
         // What waits here is at most what changed in the folder while the disk took its time.
         let (mirror, offers) = mpsc::unbounded_channel();
         tokio::spawn(keep(Arc::clone(changer), offers, tell));
         let committed = changer.committed();
-        Self { folder, has_folder_ended: false, changer: Arc::clone(changer), committed, told: BTreeSet::new(), mirror }
+        let (changer, told) = (Arc::clone(changer), BTreeSet::new());
+        // There are no others yet.
+        let seat = control.fleet().enter("up", env!("CARGO_PKG_VERSION"), None).ok();
+        Self { folder, has_folder_ended: false, changer, committed, told, mirror, pending: None, seat }
     }
 
     /// What the folder says, without what the API has; where it is everything, with what the API has.
     fn of_folder(&mut self, mut offer: Offer) -> Offer {
-        // Whoever keeps it is gone only with this process.
-        let _ = self.mirror.send(offer.clone());
         let shelf = self.changer.shelf();
         let is_foreign = |id: &DocumentId| shelf.get(id).is_some_and(|version| version.owner == Owner::Api);
         offer.put.retain(|put| !is_foreign(&put.document.id));
@@ -107,6 +138,7 @@ impl<S: PolicySource> Spine<S> {
             let all = self.of_api();
             offer.put.extend(all.put);
         }
+        offer.epoch = Some(self.changer.shelf().epoch());
         offer
     }
 
@@ -119,12 +151,12 @@ impl<S: PolicySource> Spine<S> {
         let now: BTreeSet<DocumentId> = put.iter().map(|put| put.document.id.clone()).collect();
         let remove = self.told.difference(&now).cloned().collect();
         self.told = now;
-        Offer { put, remove, ..Offer::default() }
+        Offer { put, remove, epoch: Some(self.changer.shelf().epoch()), ..Offer::default() }
     }
 
     /// What a change through the API made of its documents; nothing where it was the folder's.
     fn of_change(&mut self, committed: &Committed) -> Option<Offer> {
-        let mut offer = Offer::default();
+        let mut offer = Offer { epoch: Some(committed.epoch), ..Offer::default() };
         for edit in committed.edits.iter().filter(|edit| edit.owner == Owner::Api) {
             match &edit.to {
                 Some(put) => {
@@ -144,9 +176,21 @@ impl<S: PolicySource> Spine<S> {
 impl<S: PolicySource> PolicySource for Spine<S> {
     async fn next(&mut self) -> Option<Offer> {
         loop {
+            // Written down first, so that both planes count it alike. Where it could not be, it is served all the same.
+            if let Some((_, written)) = &mut self.pending {
+                let _ = written.await;
+            }
+            if let Some((offer, _)) = self.pending.take() {
+                return Some(self.of_folder(offer));
+            }
             tokio::select! {
                 offer = self.folder.next(), if !self.has_folder_ended => match offer {
-                    Some(offer) => return Some(self.of_folder(offer)),
+                    Some(offer) => {
+                        let (done, written) = oneshot::channel();
+                        // Whoever keeps it is gone only with this process.
+                        let _ = self.mirror.send((offer.clone(), done));
+                        self.pending = Some((offer, written));
+                    }
                     None => self.has_folder_ended = true,
                 },
                 committed = self.committed.recv() => match committed {
@@ -163,6 +207,9 @@ impl<S: PolicySource> PolicySource for Spine<S> {
     }
 
     fn report(&mut self, report: &Report) {
+        if let Some(seat) = &self.seat {
+            seat.report(report);
+        }
         self.folder.report(report);
     }
 
@@ -176,13 +223,10 @@ impl<S: PolicySource> PolicySource for Spine<S> {
 }
 
 /// Writes down what the folder declares, until it ends. What the store cannot take now is tried again with the next change.
-async fn keep(changer: Arc<Changer>, mut offers: mpsc::UnboundedReceiver<Offer>, tell: Tell) {
+async fn keep(changer: Arc<Changer>, mut offers: mpsc::UnboundedReceiver<(Offer, oneshot::Sender<()>)>, tell: Tell) {
     let mut files = Files::default();
-    while let Some(offer) = offers.recv().await {
+    while let Some((offer, done)) = offers.recv().await {
         files.take(&offer);
-        while let Ok(offer) = offers.try_recv() {
-            files.take(&offer);
-        }
         match files.mirror(&changer).await {
             // Mistakes are told by the sidecar, which takes the same documents.
             Ok(Left { foreign, .. }) => {
@@ -190,5 +234,7 @@ async fn keep(changer: Arc<Changer>, mut offers: mpsc::UnboundedReceiver<Offer>,
             }
             Err(why) => tell(&format!("the store does not take what the folder declares: {why:?}")),
         }
+        // Nobody waits any more when the sidecar has gone.
+        let _ = done.send(());
     }
 }

@@ -71,6 +71,7 @@ pub struct PeerVerifier {
     chains: Arc<dyn ClientCertVerifier>,
     domain: TrustDomain,
     revoked: Revocations,
+    is_mandatory: bool,
 }
 
 impl Peer {
@@ -128,7 +129,13 @@ impl PeerVerifier {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots.iter().map(|root| root.clone().into_owned()));
         let chains = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider).build()?;
-        Ok(Self { chains, domain, revoked })
+        Ok(Self { chains, domain, revoked, is_mandatory: true })
+    }
+
+    /// The same, but who brings no certificate is let in too: whoever enrols has none yet. A bad one is refused all the same.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { is_mandatory: false, ..self }
     }
 
     /// The peer of a connection that this verifier let in.
@@ -142,6 +149,10 @@ impl PeerVerifier {
 }
 
 impl ClientCertVerifier for PeerVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.is_mandatory
+    }
+
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chains.root_hint_subjects()
     }

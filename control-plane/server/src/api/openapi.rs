@@ -164,6 +164,7 @@ fn body(endpoint: &Endpoint) -> Option<Value> {
         }
         Operation::Rollback => Some(json_only(reference("Rollback"))),
         Operation::MintToken => Some(json_only(reference("NewToken"))),
+        Operation::MintJoinToken => Some(json_only(reference("NewJoinToken"))),
         _ => None,
     }
 }
@@ -188,10 +189,11 @@ fn responses(endpoint: &Endpoint) -> Value {
         }
         Operation::Delete | Operation::Rollback | Operation::Apply => good("200", "Done", reference("Done")),
         Operation::Events | Operation::Audit => good("200", "A page", trail()),
-        Operation::MintToken => good("201", "Made", json!({ "type": "object" })),
+        Operation::MintToken | Operation::MintJoinToken => good("201", "Made", json!({ "type": "object" })),
         Operation::Read | Operation::Version => {
             good("200", "The document itself", reference(endpoint.kind.map_or("Document", Kind::as_str)))
         }
+        Operation::TrustBundle => drop(all.insert("200".to_owned(), text("application/x-pem-file"))),
         Operation::Docs => drop(all.insert("200".to_owned(), text("text/html"))),
         Operation::Live | Operation::Ready | Operation::Started | Operation::Metrics => {
             drop(all.insert("200".to_owned(), text("text/plain")))
@@ -208,6 +210,9 @@ fn responses(endpoint: &Endpoint) -> Value {
     }
     if endpoint.needs == Needs::Nobody {
         may_be.clear();
+    }
+    if endpoint.operation == Operation::TrustBundle {
+        may_be.extend(["404", "503"]);
     }
     for status in may_be {
         all.entry(status.to_owned()).or_insert_with(|| problem.clone());
@@ -285,6 +290,18 @@ fn schemas() -> Value {
                 "role": { "enum": roles },
                 "tenant": { "type": ["string", "null"] },
                 "expires_in": { "type": ["string", "null"], "description": "A duration with its unit, as `12h`." },
+            },
+        }),
+    );
+    all.insert(
+        "NewJoinToken".to_owned(),
+        json!({
+            "type": "object",
+            "required": ["name"],
+            "additionalProperties": false,
+            "properties": {
+                "name": { "type": "string" },
+                "expires_in": { "type": ["string", "null"], "description": "A duration with its unit, as `1h`." },
             },
         }),
     );

@@ -5,6 +5,7 @@ use super::body;
 use super::documents::refused;
 use super::query::Query;
 use super::{Api, Asked};
+use crate::identity::NotMinted;
 use crate::operator::{Minted, Role, Wanted};
 use crate::problem::Problem;
 use bulkhead_config::name::TenantId;
@@ -45,6 +46,37 @@ impl Api {
         Ok(Answer::json(StatusCode::OK, &json!({ "id": id, "revoked": true })))
     }
 
+    pub(super) async fn mint_join_token(&self, asked: &Asked) -> Result<Answer, Problem> {
+        Query::of(&asked.head, &[])?;
+        let fields = body::object(&asked.body, &["name", "expires_in"])?;
+        let bad = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", detail);
+        let name = fields.get("name").and_then(Value::as_str).ok_or_else(|| bad("`name` is missing".to_owned()).fix("name the sidecar"))?;
+        let lifetime = match fields.get("expires_in").and_then(Value::as_str) {
+            None => crate::identity::JOIN_LIFETIME,
+            Some(written) => unit::duration(written).map_err(|why| bad(format!("`expires_in`: {why}")).fix("write `1h`, for example"))?,
+        };
+        let identity = self.identity.as_ref().ok_or_else(no_identity)?;
+        let (token, ticket) = identity.mint(name, lifetime).await.map_err(|why| match why {
+            NotMinted::Name(why) => bad(format!("`name`: {why}")),
+            NotMinted::Random | NotMinted::Store(_) => Problem::unavailable(why.to_string()),
+        })?;
+        let attempt = crate::identity::minted(&asked.operator, &asked.from, &ticket, (self.now)());
+        self.changer.note(&attempt).await.map_err(refused)?;
+        let made = json!({
+            "id": ticket.id.as_str(),
+            "name": ticket.name.as_str(),
+            "expires": crate::operator::moment(ticket.expires),
+            "token": token.expose(),
+        });
+        Ok(Answer::json(StatusCode::CREATED, &made))
+    }
+
+    pub(super) async fn trust_bundle(&self) -> Result<Answer, Problem> {
+        let identity = self.identity.as_ref().ok_or_else(no_identity)?;
+        let roots = identity.roots().await.map_err(|why| Problem::unavailable(why.to_string()))?;
+        Ok(Answer::text(StatusCode::OK, "application/x-pem-file", roots))
+    }
+
     /// What a new token shall prove.
     fn wanted(&self, asked: &Asked, now: i64) -> Result<Wanted, Problem> {
         let fields = body::object(&asked.body, &["name", "role", "tenant", "expires_in"])?;
@@ -79,4 +111,8 @@ impl Api {
         };
         Ok(Wanted { name: name.into(), role, tenant, expires })
     }
+}
+
+fn no_identity() -> Problem {
+    Problem::not_found("authority here: this control plane has no sidecars but its own").fix("run `bulkhead control-plane` for sidecars elsewhere")
 }
