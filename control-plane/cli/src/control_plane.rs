@@ -93,8 +93,7 @@ pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, F
 /// Where sidecars connect, and with which keys.
 fn push(args: &Args, data_dir: &Path) -> Result<Push, Error> {
     let variables = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let source =
-        SettingsSource { environment: args.env, file: args.settings.clone(), variables: variables.collect(), flags: Vec::new() };
+    let source = SettingsSource { environment: args.env, file: args.settings.clone(), variables: variables.collect(), flags: Vec::new() };
     let settings = source.load().map_err(Error::Settings)?;
     let local = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let names = if args.names.is_empty() { &local[..] } else { &args.names };
@@ -118,7 +117,8 @@ async fn serve(args: &Args, push: Push, data_dir: &Path, out: &mut Out) -> Resul
         Format::Human => {
             let line = |what: &str, value: String| format!("  {} {value}\n", paint(FAINT, format_args!("{what:<11}")));
             let head = format!("{} {}\n\n", paint(STRONG, "bulkhead control plane"), paint(GOOD, "is ready"));
-            let push = push.map(|push| line("sidecars", format!("{push}  `bulkhead join-token new --name NAME` lets one in"))).unwrap_or_default();
+            let push =
+                push.map(|push| line("sidecars", format!("{push}  `bulkhead join-token new --name NAME` lets one in"))).unwrap_or_default();
             out.raw(&format!("{head}{}{push}{}", line("API", format!("http://{api}")), line("data", data_dir.display().to_string())))
         }
     };

@@ -78,7 +78,14 @@ pub(crate) struct Asked {
 impl Api {
     /// Over what is declared.
     #[must_use]
-    pub fn new(changer: Arc<Changer>, archive: Arc<Archive>, operators: Arc<Operatory>, fleet: Arc<Fleet>, identity: Option<Arc<Identity>>, now: fn() -> i64) -> Self {
+    pub fn new(
+        changer: Arc<Changer>,
+        archive: Arc<Archive>,
+        operators: Arc<Operatory>,
+        fleet: Arc<Fleet>,
+        identity: Option<Arc<Identity>>,
+        now: fn() -> i64,
+    ) -> Self {
         let router = Router::new();
         let openapi = describe(router.endpoints()).to_string().into();
         Self { changer, archive, operators, fleet, identity, router, rates: Rates::default(), openapi, now }

@@ -11,9 +11,9 @@ use arc_swap::ArcSwap;
 use bulkhead_config::name::{NotAName, SidecarName};
 use bulkhead_config::spiffe::TrustDomain;
 use bulkhead_config::wire::message::{EnrolRequest, EnrolResponse};
+use bulkhead_keyring::KekSource;
 use bulkhead_keyring::ca::{self, Issued, LIFETIME, Peer, PeerVerifier, Request, Revocations, Role};
 use bulkhead_keyring::join_token::{JoinToken, Redeemed, Ticket};
-use bulkhead_keyring::KekSource;
 use bulkhead_keyring::storage::{Entries, HEAD, Pending, Put, Puts, Storage, StorageError, Version};
 use bulkhead_keyring::{Keyring, KeyringError, Purpose};
 use bulkhead_store::{Compare, Key, Keys, Op, Range, Revision, Store, Txn};
@@ -136,8 +136,7 @@ impl Identity {
         };
         let internal = |why: String| Status::unavailable(why);
         let authority = self.keyring.authority(&self.domain, (self.now)()).await.map_err(|why| internal(why.to_string()))?;
-        let issued: Issued =
-            authority.sidecar(&name, &request, (self.now)(), LIFETIME).map_err(|why| internal(why.to_string()))?;
+        let issued: Issued = authority.sidecar(&name, &request, (self.now)(), LIFETIME).map_err(|why| internal(why.to_string()))?;
         self.note(changer, "enrol", Decision::Allowed, format!("sidecar {name}, certificate {}", issued.serial)).await;
         let signers = self.keyring.public_keys(&Purpose::Snapshots).into_iter().map(|key| key.to_vec()).collect();
         Ok(EnrolResponse { certificates: issued.pem(), roots: ca::pem(authority.roots()), signers })
@@ -217,12 +216,7 @@ fn key(ticket: &Ticket) -> String {
 }
 
 /// TLS as the listener speaks it: our certificate, and clients' asked for, since who enrols has none yet.
-async fn server(
-    keyring: &Keyring,
-    domain: &TrustDomain,
-    names: &[ServerName<'static>],
-    now: i64,
-) -> Result<ServerConfig, IdentityError> {
+async fn server(keyring: &Keyring, domain: &TrustDomain, names: &[ServerName<'static>], now: i64) -> Result<ServerConfig, IdentityError> {
     let failed = |why: &dyn std::fmt::Display| IdentityError::Certificate(why.to_string());
     let authority = keyring.authority(domain, now).await?;
     let (request, private) = Request::make().map_err(|why| failed(&why))?;

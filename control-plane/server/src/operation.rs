@@ -266,7 +266,12 @@ fn others() -> Vec<Endpoint> {
         get(O::Tokens, "/v1/tokens", Admin, ("listTokens", "Lists the tokens of operators")),
         post(O::MintToken, "/v1/tokens", Admin, ("createToken", "Makes a token for an operator; its text is shown once")),
         Endpoint::new(O::RevokeToken, Method::DELETE, "/v1/tokens/{id}", Admin, ("deleteToken", "Revokes a token of an operator")),
-        post(O::MintJoinToken, "/v1/join-tokens", Admin, ("createJoinToken", "Makes a token with which one sidecar joins; its text is shown once")),
+        post(
+            O::MintJoinToken,
+            "/v1/join-tokens",
+            Admin,
+            ("createJoinToken", "Makes a token with which one sidecar joins; its text is shown once"),
+        ),
         get(O::TrustBundle, "/v1/trust-bundle", Nobody, ("getTrustBundle", "Whom sidecars trust to be the control plane, as PEM")),
         get(O::OpenApi, "/openapi.json", Nobody, ("getOpenApi", "This description")),
         get(O::Docs, "/docs", Nobody, ("getDocs", "This description, for people")),

@@ -114,5 +114,6 @@ impl Api {
 }
 
 fn no_identity() -> Problem {
-    Problem::not_found("authority here: this control plane has no sidecars but its own").fix("run `bulkhead control-plane` for sidecars elsewhere")
+    Problem::not_found("authority here: this control plane has no sidecars but its own")
+        .fix("run `bulkhead control-plane` for sidecars elsewhere")
 }

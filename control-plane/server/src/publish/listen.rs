@@ -3,9 +3,9 @@
 use super::{Boxed, Publisher};
 use crate::change::Changer;
 use crate::identity::Identity;
-use bulkhead_keyring::ca::{Peer, Role};
 use bulkhead_config::wire::message::{EnrolRequest, EnrolResponse, FromControlPlane, FromSidecar};
 use bulkhead_config::wire::{ENROL, FOLLOW, MESSAGE_BYTES_MAX};
+use bulkhead_keyring::ca::{Peer, Role};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -109,7 +109,8 @@ impl Door {
                     (None, _) => None,
                     (Some(_), Some(Peer { role: Role::Sidecar(name), .. })) => Some(name.to_string()),
                     (Some(_), _) => {
-                        return Status::unauthenticated("the stream is for sidecars, with their certificate: enrol with a join token").into_http();
+                        return Status::unauthenticated("the stream is for sidecars, with their certificate: enrol with a join token")
+                            .into_http();
                     }
                 };
                 let codec: ProstCodec<FromControlPlane, FromSidecar> = ProstCodec::default();
