@@ -105,7 +105,14 @@ mod tests {
 
     #[test]
     fn what_is_compiled_takes_no_more_than_is_allowed() {
-        for (text, fits) in [("a[^x]{9}b", true), ("[ab]a[ab]{10}", false), ("((a{1,99}){1,99}){1,99}", false)] {
+        for (text, fits) in [
+            ("a[^x]{9}b", true),
+            ("[ab]a[ab]{10}", false),
+            ("((a{1,99}){1,99}){1,99}", false),
+            // It would be small once it is compiled.
+            ("((a;2,69|){1,97}1)0{1,9}", false),
+            (r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$", true),
+        ] {
             assert_eq!(is_good(text), Ok(()), "{text}");
             assert_eq!(Pattern::compile(&text.into()).is_ok_and(|pattern| pattern.bytes() <= BYTES_MAX), fits, "{text}");
         }
