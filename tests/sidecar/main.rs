@@ -2,6 +2,7 @@
 
 mod crashes;
 mod conditions;
+mod control_plane;
 mod credentials;
 mod decisions;
 mod drain;

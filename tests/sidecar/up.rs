@@ -15,7 +15,19 @@ pub(super) struct Up {
 
 impl Up {
     pub(super) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    /// Ends it in order, and starts it again on the same data directory.
+    pub(super) fn again(mut self) -> Self {
+        self.process.signal("TERM");
+        assert_eq!(self.process.wait().code(), Some(0));
+        std::fs::remove_file(self.data().join("addresses.json")).ok();
+        std::fs::remove_file(self.folder.path().join("logs/stdout")).unwrap();
+        Self::start_in(self.folder)
+    }
+
+    fn start_in(folder: tempfile::TempDir) -> Self {
         let mut command = Command::new(binary("bulkhead"));
         command.arg("up").arg("--data-dir").arg(folder.path().join("data"));
         command.args([
