@@ -7,13 +7,14 @@ use bulkhead_config::protocol::{Offer, Put};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn subjects() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("versus/subjects")
 }
 
 /// The documents of each feature, with the ports that `bench.yaml` has.
-fn documents_by_feature() -> BTreeMap<String, Vec<Document>> {
+fn documents_by_feature() -> BTreeMap<String, Vec<Arc<Document>>> {
     let subject: Value = serde_json::from_str(&std::fs::read_to_string(subjects().join("bulkhead.json")).unwrap()).unwrap();
     let documents_of = |feature: &Value| {
         let files = feature.get("files").unwrap().as_object().unwrap();
@@ -24,7 +25,7 @@ fn documents_by_feature() -> BTreeMap<String, Vec<Document>> {
     features.iter().map(|(name, feature)| (name.clone(), documents_of(feature))).collect()
 }
 
-fn read(name: &str, template: &str) -> Vec<Document> {
+fn read(name: &str, template: &str) -> Vec<Arc<Document>> {
     let file = read_file(name, &template.replace("{port}", "8080").replace("{upstream_port}", "20900"));
     assert!(file.diagnostics.is_empty(), "{name}:\n{}", file.diagnostics);
     file.documents
@@ -42,8 +43,8 @@ fn every_feature_compiles_and_nothing_is_quarantined() {
 
 #[test]
 fn full_is_the_policy_that_the_figures_are_published_for() {
-    fn declared(documents: Vec<Document>) -> BTreeMap<DocumentId, Body> {
-        documents.into_iter().map(|document| (document.id, document.body)).collect()
+    fn declared(documents: Vec<Arc<Document>>) -> BTreeMap<DocumentId, Body> {
+        documents.into_iter().map(|document| (document.id.clone(), document.body.clone())).collect()
     }
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples/bench.yaml");
     let published = declared(read("bench.yaml", &std::fs::read_to_string(sample).unwrap()));

@@ -192,19 +192,24 @@ impl Catalogue {
 
     fn take_in(&mut self, offer: &Offer) {
         self.told = offer.epoch.or(self.told);
-        let (put, mut broken) = sorted_out(offer);
+        let (put, broken) = sorted_out(offer);
         if offer.complete {
             self.drop_all_but(&put, &broken);
         }
+        // Part by part, so that a tenant with many documents is changed once.
+        let mut edits: Map<Part, Vec<Edit>> = Map::default();
         for id in offer.remove.iter().filter(|id| !put.contains_key(id)) {
-            self.edit(&Part::of(id), |declared| declared.remove(id));
+            edits.entry(Part::of(id)).or_default().push(Edit::Remove(id.clone()));
         }
         for (id, document) in put {
             self.files.remove(&document.origin.file);
-            self.edit(&Part::of(id), |declared| declared.put(Arc::new(document.clone())));
+            edits.entry(Part::of(id)).or_default().push(Edit::Put(Arc::clone(document)));
         }
-        for (id, diagnostics) in std::mem::take(&mut broken.documents) {
-            self.edit(&Part::of(&id), |declared| declared.set_broken(id.clone(), diagnostics));
+        for (id, diagnostics) in broken.documents {
+            edits.entry(Part::of(&id)).or_default().push(Edit::Break(id, diagnostics));
+        }
+        for (part, edits) in edits {
+            self.edit(&part, |declared| declared.take(edits));
         }
         for (file, diagnostics) in broken.files {
             match diagnostics.is_empty() {
@@ -215,7 +220,7 @@ impl Catalogue {
     }
 
     /// Takes out what a complete offer does not hold. What stood in a file that cannot be read may still be there, so it stays.
-    fn drop_all_but(&mut self, put: &Map<&DocumentId, &Document>, broken: &Unreadable) {
+    fn drop_all_but(&mut self, put: &Map<&DocumentId, &Arc<Document>>, broken: &Unreadable) {
         let is_there = |id: &DocumentId| put.contains_key(id) || broken.documents.contains_key(id);
         let may_be_there = |document: &Document| is_there(&document.id) || broken.files.contains_key(&document.origin.file);
         let all = || self.tenants.values().map(|part| &part.declared).chain([&self.platform.declared]);
@@ -223,10 +228,10 @@ impl Catalogue {
         let gone: Vec<_> = all().flat_map(|part| part.wanted.iter().filter(|document| !may_be_there(document)).map(id)).collect();
         let mended: Vec<_> = all().flat_map(|part| part.broken.keys().filter(|id| !is_there(id)).cloned()).collect();
         for id in gone {
-            self.edit(&Part::of(&id), |declared| declared.remove(&id));
+            self.edit(&Part::of(&id), |declared| declared.take(vec![Edit::Remove(id)]));
         }
         for id in mended {
-            self.edit(&Part::of(&id), |declared| declared.set_broken(id.clone(), Diagnostics::new()));
+            self.edit(&Part::of(&id), |declared| declared.take(vec![Edit::Break(id, Diagnostics::new())]));
         }
         self.files.clear();
     }
@@ -277,21 +282,24 @@ impl Default for Catalogue {
 }
 
 impl Declared {
-    fn put(&mut self, document: Arc<Document>) {
-        self.broken.remove(&document.id);
-        Arc::make_mut(&mut self.wanted).put(document);
-    }
-
-    fn remove(&mut self, id: &DocumentId) {
-        self.broken.remove(id);
-        Arc::make_mut(&mut self.wanted).remove(id);
-    }
-
-    fn set_broken(&mut self, id: DocumentId, diagnostics: Diagnostics) {
-        match diagnostics.is_empty() {
-            true => self.broken.remove(&id),
-            false => self.broken.insert(id, diagnostics),
-        };
+    fn take(&mut self, edits: Vec<Edit>) {
+        let wanted = Arc::make_mut(&mut self.wanted);
+        let mut put = Vec::new();
+        for edit in edits {
+            match edit {
+                Edit::Put(document) => {
+                    self.broken.remove(&document.id);
+                    put.push(document);
+                }
+                Edit::Remove(id) => {
+                    self.broken.remove(&id);
+                    wanted.remove(&id);
+                }
+                Edit::Break(id, diagnostics) if diagnostics.is_empty() => drop(self.broken.remove(&id)),
+                Edit::Break(id, diagnostics) => drop(self.broken.insert(id, diagnostics)),
+            }
+        }
+        wanted.put(put);
     }
 
     /// Why it may not even be compiled.
@@ -310,6 +318,14 @@ impl Declared {
     }
 }
 
+/// What an offer says of one document.
+enum Edit {
+    Put(Arc<Document>),
+    Remove(DocumentId),
+    /// Why it cannot be read; nothing: it can be again.
+    Break(DocumentId, Diagnostics),
+}
+
 /// What of an offer cannot be read.
 struct Unreadable {
     documents: BTreeMap<DocumentId, Diagnostics>,
@@ -318,7 +334,7 @@ struct Unreadable {
 
 /// The documents of an offer by identity, and what cannot be read. A document that stands in two places is in neither: which of
 /// them is meant nobody can say, and the order in which they came must not.
-fn sorted_out(offer: &Offer) -> (Map<&DocumentId, &Document>, Unreadable) {
+fn sorted_out(offer: &Offer) -> (Map<&DocumentId, &Arc<Document>>, Unreadable) {
     let mut broken = Unreadable { documents: BTreeMap::new(), files: BTreeMap::new() };
     for Broken { file, id, diagnostics } in &offer.broken {
         match id {
@@ -326,7 +342,7 @@ fn sorted_out(offer: &Offer) -> (Map<&DocumentId, &Document>, Unreadable) {
             None => broken.files.entry(Arc::clone(file)).or_default().append(diagnostics.clone()),
         }
     }
-    let mut documents: Vec<&Document> = offer.put.iter().map(|put| &put.document).collect();
+    let mut documents: Vec<&Arc<Document>> = offer.put.iter().map(|put| &put.document).collect();
     documents.sort_by(|a, b| (&a.id, &a.origin).cmp(&(&b.id, &b.origin)));
     let mut put = Map::with_capacity_and_hasher(documents.len(), Default::default());
     for places in documents.chunk_by(|a, b| a.id == b.id) {

@@ -150,34 +150,34 @@ pub struct Document {
     pub body: Body,
 }
 
-/// What a document declares, by kind.
+/// What a document declares, by kind; boxed, so that a small kind does not take the room of the largest.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Body {
     /// Kind `Tenant`.
-    Tenant(Tenant),
+    Tenant(Box<Tenant>),
     /// Kind `Plan`.
-    Plan(Plan),
+    Plan(Box<Plan>),
     /// Kind `Service`.
-    Service(Service),
+    Service(Box<Service>),
     /// Kind `Identity`.
-    Identity(Identity),
+    Identity(Box<Identity>),
     /// Kind `Role`.
-    Role(Role),
+    Role(Box<Role>),
     /// Kind `RoleBinding`.
-    RoleBinding(RoleBinding),
+    RoleBinding(Box<RoleBinding>),
     /// Kind `QuotaPolicy`.
-    QuotaPolicy(QuotaPolicy),
+    QuotaPolicy(Box<QuotaPolicy>),
     /// Kind `SecurityPolicy`.
-    SecurityPolicy(SecurityPolicy),
+    SecurityPolicy(Box<SecurityPolicy>),
     /// Kind `CachePolicy`.
-    CachePolicy(CachePolicy),
+    CachePolicy(Box<CachePolicy>),
 }
 
 /// What one file holds: the documents that could be read, and what is wrong with the others.
 #[derive(Debug, Clone, Default)]
 pub struct File {
-    /// Documents without mistakes.
-    pub documents: Vec<Document>,
+    /// Documents without mistakes, each to be shared by whoever keeps it.
+    pub documents: Vec<Arc<Document>>,
     /// Where each of them stands in the text, in bytes; see [`File::texts`].
     pub ranges: Vec<std::ops::Range<usize>>,
     /// Identities of documents that were recognised but have mistakes: their last good version stays.

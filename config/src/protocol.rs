@@ -30,7 +30,7 @@ pub type Contents = Option<Arc<[u8]>>;
 #[derive(Debug, Clone)]
 pub struct Put {
     /// The document.
-    pub document: Document,
+    pub document: Arc<Document>,
     /// Its text, for the last-known-good on disk; YAML or JSON, one document.
     pub text: Arc<str>,
 }

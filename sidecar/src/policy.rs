@@ -46,6 +46,9 @@ use key_files::KeyFiles;
 use last_good::LastGood;
 use receive::{Change, Receiver};
 
+/// Documents come from operators and tenants, so their names are chosen keys: a fast hash that is not fooled by them.
+type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
+
 /// Where policy comes from: a folder, the control plane, or the process that embeds this one. A sidecar has exactly one.
 pub trait PolicySource: Send + 'static {
     /// The next change; `None` when no more will come. Cancel-safe.
@@ -126,6 +129,8 @@ pub struct Keeper<S> {
     source: S,
     /// Absent only while it works.
     receiver: Option<Receiver>,
+    /// Whether something was written down that a machine which dies would lose.
+    is_unsynced: bool,
     wanted: latest::Sender<Wants>,
     fetched: mpsc::Receiver<Fetched>,
     retired: Vec<Arc<Policy>>,
@@ -181,7 +186,8 @@ pub async fn begin<S: PolicySource>(
     let receiver = Receiver::new(Arc::clone(&surroundings.live), surroundings.mode, last_good, source.key_reader(), keys);
     let (wanted, wants) = latest::channel(Wants::default());
     let (sender, fetched) = mpsc::channel(FETCHED_MAX);
-    let mut keeper = Keeper { surroundings, source, receiver: Some(receiver), wanted, fetched, retired: Vec::new(), clock };
+    let mut keeper =
+        Keeper { surroundings, source, receiver: Some(receiver), is_unsynced: false, wanted, fetched, retired: Vec::new(), clock };
     keeper.take(offer).await?;
     tokio::spawn(keeper.introspection(questions, wants.clone()).run());
     tokio::spawn(keeper.key_sets(asks, wants, sender)?.run());
@@ -202,6 +208,7 @@ impl<S: PolicySource> Keeper<S> {
             let due = self.receiver.as_ref().and_then(|receiver| receiver.last_good().wait(self.clock.now()));
             tokio::select! {
                 biased;
+                () = std::future::ready(()), if self.is_unsynced => self.sync().await?,
                 () = &mut stop => return Ok(()),
                 Some(pause) = pauses.recv() => tokio::select! {
                     biased;
@@ -222,6 +229,12 @@ impl<S: PolicySource> Keeper<S> {
         }
     }
 
+    /// After what was written down is served, and told: nobody waits for the disk.
+    async fn sync(&mut self) -> Result<(), PolicyError> {
+        self.is_unsynced = false;
+        self.work(|receiver, clock| receiver.sync(clock.now())).await
+    }
+
     async fn pause(&mut self, pause: Pause) -> Result<(), PolicyError> {
         self.work(|receiver, clock| receiver.let_go(clock.now())).await?;
         // Whoever asked may be gone, and with it what it had to say.
@@ -235,6 +248,7 @@ impl<S: PolicySource> Keeper<S> {
     async fn take(&mut self, offer: Offer) -> Result<(), PolicyError> {
         let began = self.clock.now();
         let change = self.work(move |receiver, clock| receiver.take(offer, clock.now())).await?;
+        self.is_unsynced = true;
         self.tell(change, self.clock.now().since(began));
         Ok(())
     }
@@ -244,6 +258,7 @@ impl<S: PolicySource> Keeper<S> {
         let began = self.clock.now();
         let Fetched { name, set, kept, waiting } = fetched;
         if let Some(change) = self.work(move |receiver, clock| receiver.take_fetched(&name, set, kept, clock.now())).await? {
+            self.is_unsynced = true;
             self.tell(change, self.clock.now().since(began));
         }
         waiting.tell();
@@ -269,6 +284,7 @@ impl<S: PolicySource> Keeper<S> {
     }
 
     async fn tick(&mut self) -> Result<(), PolicyError> {
+        self.is_unsynced = true;
         let began = self.clock.now();
         if let Some(change) = self.work(|receiver, clock| receiver.tick(clock.now())).await? {
             self.tell(change, self.clock.now().since(began));

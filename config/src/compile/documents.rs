@@ -15,7 +15,7 @@ macro_rules! kinds {
         $(#[$doc])*
         pub(super) fn $method(&self) -> impl Iterator<Item = (&Arc<Document>, &$kind)> {
             self.0.iter().filter_map(|document| match &document.body {
-                Body::$kind(body) => Some((document, body)),
+                Body::$kind(body) => Some((document, &**body)),
                 _ => None,
             })
         }
@@ -53,14 +53,17 @@ impl Documents {
         self.0.is_empty()
     }
 
-    pub(super) fn put(&mut self, document: Arc<Document>) {
-        match self.find(&document.id) {
-            Ok(at) => {
-                if let Some(place) = self.0.get_mut(at) {
-                    *place = document;
+    /// Adds documents, each of another identity, in place of those that are there under the same.
+    pub(super) fn put(&mut self, documents: Vec<Arc<Document>>) {
+        for document in documents {
+            match self.find(&document.id) {
+                Ok(at) => {
+                    if let Some(place) = self.0.get_mut(at) {
+                        *place = document;
+                    }
                 }
+                Err(at) => self.0.insert(at, document),
             }
-            Err(at) => self.0.insert(at, document),
         }
     }
 

@@ -49,7 +49,7 @@ pub fn read_file(name: &str, text: &str) -> File {
 ///
 /// # Errors
 /// Every mistake in it; none or more than one document is a mistake too.
-pub fn read_document(name: &str, text: &str) -> Result<Document, Diagnostics> {
+pub fn read_document(name: &str, text: &str) -> Result<Arc<Document>, Diagnostics> {
     let mut file = read_file(name, text);
     let count = file.documents.len() + file.broken.len();
     if file.diagnostics.is_empty() && count != 1 {
@@ -81,7 +81,7 @@ impl File {
         self.diagnostics.append(outcome.diagnostics);
         match (outcome.id, outcome.document) {
             (_, Some(document)) if good => {
-                self.documents.push(document);
+                self.documents.push(Arc::new(document));
                 self.ranges.push(bytes);
             }
             (Some(id), _) => {
@@ -100,7 +100,7 @@ impl File {
 
     /// Each document with its own text, comments included: that text alone reads as the same document. `text` is what
     /// [`read_file`] was given.
-    pub fn texts<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (&'a Document, &'a str)> {
+    pub fn texts<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (&'a Arc<Document>, &'a str)> {
         self.documents.iter().zip(&self.ranges).map(|(document, range)| (document, text.get(range.clone()).unwrap_or_default()))
     }
 }
@@ -232,15 +232,15 @@ fn read(mut map: Map<'_>) -> Outcome<Body> {
     };
     let head = head(kind, &mut map);
     let body = match kind {
-        Kind::Tenant => Tenant::read(&head, &mut map).map(Body::Tenant),
-        Kind::Plan => Plan::read(&head, &mut map).map(Body::Plan),
-        Kind::Service => Service::read(&head, &mut map).map(Body::Service),
-        Kind::Identity => Identity::read(&head, &mut map).map(Body::Identity),
-        Kind::Role => Role::read(&head, &mut map).map(Body::Role),
-        Kind::RoleBinding => RoleBinding::read(&head, &mut map).map(Body::RoleBinding),
-        Kind::QuotaPolicy => QuotaPolicy::read(&head, &mut map).map(Body::QuotaPolicy),
-        Kind::SecurityPolicy => SecurityPolicy::read(&head, &mut map).map(Body::SecurityPolicy),
-        Kind::CachePolicy => CachePolicy::read(&head, &mut map).map(Body::CachePolicy),
+        Kind::Tenant => Tenant::read(&head, &mut map).map(Box::new).map(Body::Tenant),
+        Kind::Plan => Plan::read(&head, &mut map).map(Box::new).map(Body::Plan),
+        Kind::Service => Service::read(&head, &mut map).map(Box::new).map(Body::Service),
+        Kind::Identity => Identity::read(&head, &mut map).map(Box::new).map(Body::Identity),
+        Kind::Role => Role::read(&head, &mut map).map(Box::new).map(Body::Role),
+        Kind::RoleBinding => RoleBinding::read(&head, &mut map).map(Box::new).map(Body::RoleBinding),
+        Kind::QuotaPolicy => QuotaPolicy::read(&head, &mut map).map(Box::new).map(Body::QuotaPolicy),
+        Kind::SecurityPolicy => SecurityPolicy::read(&head, &mut map).map(Box::new).map(Body::SecurityPolicy),
+        Kind::CachePolicy => CachePolicy::read(&head, &mut map).map(Box::new).map(Body::CachePolicy),
     };
     map.finish();
     head.name.and(body)

@@ -78,11 +78,11 @@ fn happen(catalogue: &mut Catalogue, puts: &[Put], event: &Event) -> Outcome {
     let part = |at: &Index| Part::of(&pick(at).document.id);
     let broken = |at: &Index, with_id: bool| {
         let document = pick(at).document;
-        Broken { file: document.origin.file, id: with_id.then_some(document.id), diagnostics: diagnostics() }
+        Broken { file: document.origin.file.clone(), id: with_id.then(|| document.id.clone()), diagnostics: diagnostics() }
     };
     let offer = match event {
         Event::Put(places) => Offer { put: places.iter().map(pick).collect(), ..Offer::default() },
-        Event::Remove(places) => Offer { remove: places.iter().map(|at| pick(at).document.id).collect(), ..Offer::default() },
+        Event::Remove(places) => Offer { remove: places.iter().map(|at| pick(at).document.id.clone()).collect(), ..Offer::default() },
         Event::Break(at) => Offer { broken: vec![broken(at, true)], ..Offer::default() },
         Event::BreakFile(at) => Offer { broken: vec![broken(at, false)], ..Offer::default() },
         Event::Replace(world) => offer(world),

@@ -94,7 +94,7 @@ impl Declared {
 
     /// Every document without mistakes.
     pub(crate) fn documents(&self) -> impl Iterator<Item = &Document> {
-        self.files.iter().flat_map(|(_, file)| &file.documents)
+        self.files.iter().flat_map(|(_, file)| &file.documents).map(|document| &**document)
     }
 
     /// Every file and what was read in it.

@@ -443,7 +443,7 @@ fn by_tenant(edits: &[Edit]) -> BTreeMap<Option<&str>, Vec<&Edit>> {
 }
 
 /// The document of an edit.
-fn document(edit: &Edit) -> Option<&Document> {
+fn document(edit: &Edit) -> Option<&Arc<Document>> {
     edit.to.as_ref().map(|put| &put.document)
 }
 

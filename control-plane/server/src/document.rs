@@ -100,9 +100,10 @@ impl Version {
     ///
     /// # Errors
     /// Every mistake: it was written for another version of this program.
-    pub fn document(&self) -> Result<Document, Diagnostics> {
+    pub fn document(&self) -> Result<Arc<Document>, Diagnostics> {
         let mut document = read_document(&self.file(), self.text.as_deref().unwrap_or_default())?;
-        document.origin = Origin { file: self.file(), span: document.origin.span };
+        let origin = Origin { file: self.file(), span: document.origin.span };
+        Arc::make_mut(&mut document).origin = origin;
         Ok(document)
     }
 
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_version_reads_as_it_was_kept() {
-        let id = read_document("plans.yaml", PLAN).unwrap().id;
+        let id = read_document("plans.yaml", PLAN).unwrap().id.clone();
         for text in [Some(PLAN), None] {
             let version = version(id.clone(), text);
             assert_eq!(Version::from_bytes(id.clone(), &version.to_bytes()).unwrap(), version);

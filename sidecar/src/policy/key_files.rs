@@ -3,6 +3,7 @@
 //! A set that cannot be read any more keeps its last good keys; one that no document names is forgotten once nothing is served
 //! that was declared earlier, since what is served in place of a mistake may name another file.
 
+use super::Map;
 use crate::identity::{Kept, KeptSets, Server, Wanted, Wants};
 use crate::request::authn::{KeyFinding, Keys};
 use crate::tls::{self, Tls};
@@ -29,7 +30,7 @@ pub(super) struct KeyFiles {
     /// A service whose upstreams are replaced by an endpoint with TLS.
     instead: Option<ServiceName>,
     /// Which documents name which files and URLs.
-    named: HashMap<DocumentId, Vec<Arc<str>>>,
+    named: Map<DocumentId, Vec<Arc<str>>>,
     /// Key sets that are fetched.
     urls: HashMap<Arc<str>, Arc<KeyUrl>>,
     /// Servers that are asked about tokens.

@@ -3,9 +3,9 @@
 //! `DIR/policy/journal` holds the ledger, `DIR/policy/running` stands while a process runs and is left behind by one that did
 //! not end in order. Where neither can be written, policy is served all the same, and status says that nothing is kept.
 
+use super::Map;
 use crate::clock::Now;
 use bulkhead_config::protocol::Part;
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -166,8 +166,8 @@ impl LastGood {
 }
 
 /// The last state of each part.
-fn latest(records: Vec<Record>) -> HashMap<Part, Entry> {
-    let mut parts = HashMap::new();
+fn latest(records: Vec<Record>) -> Map<Part, Entry> {
+    let mut parts = Map::default();
     for record in records {
         match record.entry {
             Some(entry) => parts.insert(record.part, entry),

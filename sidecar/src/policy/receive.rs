@@ -6,8 +6,8 @@
 
 use super::contain::Contained;
 use super::key_files::KeyFiles;
-use super::last_good::{LastGood, Text, Texts};
-use super::{KeyReader, Live, Policy};
+use super::last_good::{Entry, LastGood, Text, Texts};
+use super::{KeyReader, Live, Map, Policy};
 use crate::clock::Now;
 use crate::identity::{Kept, Wants};
 use bulkhead_config::compile::{Mode, Outcome};
@@ -25,7 +25,7 @@ pub(super) struct Receiver {
     catalogue: Contained,
     last_good: LastGood,
     /// Every document as it was last read, by part.
-    declared: HashMap<Part, Texts>,
+    declared: Map<Part, Texts>,
     keys: KeyFiles,
     /// Reads a key set that only an earlier version names.
     read_keys: KeyReader,
@@ -56,7 +56,7 @@ impl Receiver {
         Self {
             catalogue: Contained::since(epoch, mode),
             last_good,
-            declared: HashMap::new(),
+            declared: Map::default(),
             keys,
             read_keys,
             live,
@@ -78,6 +78,11 @@ impl Receiver {
     /// Has the data directory again.
     pub(super) fn take_back(&mut self, now: Now) {
         self.last_good.take_back(now);
+    }
+
+    /// Makes what was written down survive the machine. To be called after every change: nobody waits for the disk.
+    pub(super) fn sync(&mut self, now: Now) {
+        self.last_good.sync(now);
     }
 
     /// Takes an offer. What it declares is served when this returns, but for what is in quarantine.
@@ -104,33 +109,36 @@ impl Receiver {
         let revision = self.revision();
         self.last_good.record(&settled, revision, now);
         let due = self.last_good.ledger.due(now);
-        let change = NonZeroUsize::new(due.len()).map(|together| self.retry(&due, together, now));
-        self.last_good.sync(now);
-        change
+        NonZeroUsize::new(due.len()).map(|together| self.retry(&due, together, now))
     }
 
     /// The first offer. What was served last is restored, then what the offer says is taken as a change of it.
     fn begin(&mut self, offer: Offer, now: Now) -> Change {
-        let mut puts: HashMap<DocumentId, Put> = offer.put.into_iter().map(|put| (put.document.id.clone(), put)).collect();
-        self.declare(puts.values(), &[]);
+        self.declare(&offer.put, &[]);
         self.keys.take(&offer.files);
         self.keep_unread(&offer.broken);
         let known: Vec<Part> = self.last_good.ledger.parts().map(|(part, _)| part.clone()).collect();
         let mut news = self.forget_gone(known);
 
-        let base = self.served_last(&mut puts);
+        // On the first start there is nothing but what is declared.
+        let (base, mut puts) = match self.last_good.is_first_start() {
+            true => (offer.put, None),
+            false => {
+                let mut puts = offer.put.into_iter().map(|put| (put.document.id.clone(), put)).collect();
+                (self.served_last(&mut puts), Some(puts))
+            }
+        };
         let missing = self.keys.missing(&base).into_iter().map(|name| (Arc::clone(&name), (self.read_keys)(&name)));
         let missing: Vec<_> = missing.collect();
         self.keys.take(&missing);
         self.keys.restore_fetched();
-        let based: HashMap<DocumentId, Arc<str>> = base.iter().map(|put| (put.document.id.clone(), Arc::clone(&put.text))).collect();
-        let restored = self.catalogue.apply(&Offer { complete: true, put: base, ..Offer::default() });
+        let base = Offer { complete: true, put: base, ..Offer::default() };
+        let restored = self.catalogue.apply(&base);
         let withheld = self.withheld();
         if !withheld.is_empty() {
             self.catalogue.hold(withheld);
         }
-        let put = self.differing(&mut puts, &based);
-        let remove = based.into_keys().filter(|id| !self.is_declared(id)).collect();
+        let (put, remove) = puts.as_mut().map_or_else(Default::default, |puts| self.differing(puts, &base.put));
         let rest = Offer { complete: false, put, remove, broken: offer.broken, files: offer.files, epoch: offer.epoch };
         let served = self.catalogue.apply(&rest);
 
@@ -201,7 +209,6 @@ impl Receiver {
             since_unix_ms: now.unix_ms,
         };
         let retired = (!policy.is_same(&self.live.load())).then(|| self.live.swap(Arc::new(policy)));
-        self.last_good.sync(now);
 
         let known: HashMap<&Part, &Diagnostics> = before.iter().map(|known| (&known.part, &known.diagnostics)).collect();
         let fallen = quarantined.iter().filter(|new| known.get(&new.part) != Some(&&new.diagnostics)).cloned().collect();
@@ -225,7 +232,7 @@ impl Receiver {
 impl Receiver {
     /// Takes in documents that were read or are gone. The parts they belong to.
     fn declare<'a>(&mut self, put: impl IntoIterator<Item = &'a Put>, remove: &[DocumentId]) -> BTreeSet<Part> {
-        let mut edits: HashMap<Part, (Vec<Text>, Vec<&DocumentId>)> = HashMap::new();
+        let mut edits: Map<Part, (Vec<Text>, Vec<&DocumentId>)> = Map::default();
         for put in put {
             self.keys.declare(put);
             edits.entry(Part::of(&put.document.id)).or_default().0.push(Text::of(put));
@@ -272,15 +279,10 @@ impl Receiver {
     }
 
     /// What earlier processes served last of the parts that are still declared: their own documents where they changed since.
-    fn served_last(&self, puts: &mut HashMap<DocumentId, Put>) -> Vec<Put> {
+    fn served_last(&self, puts: &mut Map<DocumentId, Put>) -> Vec<Put> {
         let mut base = Vec::new();
-        for (part, declared) in &self.declared {
-            // On the first start there is nothing but what is declared.
-            let served = match self.last_good.ledger.entry(part) {
-                Some(entry) => entry.served(),
-                None if self.last_good.is_first_start() => Some(declared),
-                None => None,
-            };
+        for part in self.declared.keys() {
+            let served = self.last_good.ledger.entry(part).and_then(Entry::served);
             for text in served.into_iter().flat_map(Texts::iter) {
                 match puts.get(&text.id) {
                     Some(put) if put.text == text.text => base.extend(puts.remove(&text.id)),
@@ -292,11 +294,13 @@ impl Receiver {
         base
     }
 
-    /// Documents that are declared otherwise than in the base.
-    fn differing(&self, puts: &mut HashMap<DocumentId, Put>, based: &HashMap<DocumentId, Arc<str>>) -> Vec<Put> {
+    /// Documents that are declared otherwise than in the base, and those of the base that are declared no more.
+    fn differing(&self, puts: &mut Map<DocumentId, Put>, base: &[Put]) -> (Vec<Put>, Vec<DocumentId>) {
+        let based: Map<&DocumentId, &Arc<str>> = base.iter().map(|put| (&put.document.id, &put.text)).collect();
         let texts = self.declared.values().flat_map(Texts::iter);
-        let differing = texts.filter(|text| based.get(&text.id) != Some(&text.text));
-        differing.filter_map(|text| puts.remove(&text.id).or_else(|| text.read().ok())).collect()
+        let differing = texts.filter(|text| based.get(&text.id) != Some(&&text.text));
+        let put = differing.filter_map(|text| puts.remove(&text.id).or_else(|| text.read().ok())).collect();
+        (put, based.into_keys().filter(|id| !self.is_declared(id)).cloned().collect())
     }
 
     /// A complete offer as a change of what is declared.

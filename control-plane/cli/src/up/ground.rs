@@ -96,7 +96,7 @@ impl Ground {
     /// The services that the documents declare.
     pub(super) fn services(&self) -> impl Iterator<Item = &Service> {
         self.declared.documents().filter_map(|document| match &document.body {
-            Body::Service(service) => Some(service),
+            Body::Service(service) => Some(&**service),
             _ => None,
         })
     }

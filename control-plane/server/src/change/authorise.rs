@@ -100,19 +100,19 @@ impl Scope {
         let documents = |versions: Vec<Arc<Version>>| versions.into_iter().filter_map(|version| version.document().ok());
         let mut scope = Scope::default();
         for document in documents(all(Kind::Role, None)) {
-            if let Body::Role(role) = document.body {
-                scope.platform.insert(role.name.clone(), Arc::new(role));
+            if let Body::Role(role) = &document.body {
+                scope.platform.insert(role.name.clone(), Arc::new((**role).clone()));
             }
         }
-        documents(all(Kind::Role, Some(tenant))).for_each(|document| scope.put(document));
-        documents(all(Kind::RoleBinding, Some(tenant))).for_each(|document| scope.put(document));
+        documents(all(Kind::Role, Some(tenant))).for_each(|document| scope.put(&document));
+        documents(all(Kind::RoleBinding, Some(tenant))).for_each(|document| scope.put(&document));
         scope
     }
 
-    fn put(&mut self, document: Document) {
-        match document.body {
-            Body::Role(role) => drop(self.own.insert(role.name.clone(), Arc::new(role))),
-            Body::RoleBinding(binding) => drop(self.bindings.insert(document.id.name, Arc::new(binding))),
+    fn put(&mut self, document: &Arc<Document>) {
+        match &document.body {
+            Body::Role(role) => drop(self.own.insert(role.name.clone(), Arc::new((**role).clone()))),
+            Body::RoleBinding(binding) => drop(self.bindings.insert(document.id.name.clone(), Arc::new((**binding).clone()))),
             _ => {}
         }
     }
@@ -122,7 +122,7 @@ impl Scope {
         let mut after = self.clone();
         for edit in edits {
             match document(edit) {
-                Some(document) => after.put(document.clone()),
+                Some(document) => after.put(document),
                 None if edit.id.kind == Kind::Role => after.own.retain(|name, _| name.as_str() != edit.id.name.as_str()),
                 None if edit.id.kind == Kind::RoleBinding => drop(after.bindings.remove(&edit.id.name)),
                 None => {}

@@ -1,15 +1,18 @@
 //! One file of documents: its bytes within bounds, and the documents in it, each once.
 
+use super::list::Stamp;
 use bulkhead_config::compile::files_of;
 use bulkhead_config::declared::{self, DocumentId, Origin};
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::protocol::Put;
-use bulkhead_config::text;
+use bulkhead_config::text::{self, Budget};
 use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 /// Bytes of a file that documents name: hundreds of keys or certificates.
 pub(crate) const KEY_FILE_BYTES_MAX: usize = 1 << 20;
@@ -58,6 +61,65 @@ pub(crate) fn bytes(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// A file to be read, because it may have changed.
+pub(crate) struct Due<'p> {
+    pub(crate) path: &'p Path,
+    pub(crate) stamp: Stamp,
+    /// As the user named the folder, and the path within it.
+    pub(crate) shown: Arc<str>,
+    /// What it held when it was read last.
+    pub(crate) known: Option<Digest>,
+}
+
+/// What a reading found.
+pub(crate) struct Reading {
+    /// `None`: it could not be read.
+    pub(crate) digest: Option<Digest>,
+    /// `None`: it is what it was.
+    pub(crate) contents: Option<Contents>,
+}
+
+/// Threads that read many files. The folder's own is one of them.
+const READERS_MAX: usize = 4;
+/// Files for which it is worth to start one.
+const PER_READER: usize = 8;
+
+/// Reads files, each for itself: what they cost is parsing, so it is shared by as many threads as there are CPUs.
+pub(crate) fn read_all(due: &[Due<'_>]) -> Vec<Reading> {
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let readers = cpus.min(READERS_MAX).min(due.len() / PER_READER).max(1);
+    let share = due.len().div_ceil(readers).max(1);
+    let (own, others) = due.split_at(share.min(due.len()));
+    thread::scope(|scope| {
+        let others: Vec<_> = others.chunks(share).map(|some| (some, scope.spawn(|| read_some(some)))).collect();
+        let mut all = read_some(own);
+        for (some, reader) in others {
+            // A reader that failed on a defect of ours fails here again, where it is told.
+            all.extend(reader.join().unwrap_or_else(|_| read_some(some)));
+        }
+        all
+    })
+}
+
+fn read_some(due: &[Due<'_>]) -> Vec<Reading> {
+    due.iter().map(read).collect()
+}
+
+fn read(due: &Due<'_>) -> Reading {
+    let bytes = match bytes(due.path, Budget::FILE.bytes) {
+        Ok(bytes) => bytes,
+        Err(why) => return Reading { digest: None, contents: Some(Contents::unreadable(unreadable(&due.shown, &why.to_string()))) },
+    };
+    let digest = Some(digest(&bytes));
+    let contents = match &*bytes {
+        _ if due.known == digest => None,
+        // Emptied by a save in progress, a full disk or a power cut far more often than on purpose.
+        [] => Some(Contents::unreadable(empty(&due.shown))),
+        bytes => Some(parse(&due.shown, bytes)),
+    };
+    Reading { digest, contents }
+}
+
 /// The documents in a file's bytes.
 pub(crate) fn parse(shown: &Arc<str>, bytes: &[u8]) -> Contents {
     let text = match text::utf8(bytes) {
@@ -97,6 +159,16 @@ pub(crate) fn rivalry(id: &DocumentId, origin: &Origin, elsewhere: &[Origin]) ->
             "keep one of them, or give it another name",
         )
     }
+}
+
+/// That a file cannot be read.
+pub(crate) fn unreadable(shown: &Arc<str>, why: &str) -> Diagnostic {
+    mistake(shown, format!("it cannot be read: {why}"), "what was read from it before is kept until it can be read or is deleted")
+}
+
+/// That nothing stands in it.
+fn empty(shown: &Arc<str>) -> Diagnostic {
+    mistake(shown, "the file is empty".to_owned(), "what it held is kept; delete the file if it shall hold nothing")
 }
 
 impl Contents {

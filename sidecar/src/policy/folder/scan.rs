@@ -4,15 +4,15 @@
 //! away: a document is removed when its file was read without mistakes and without it, or is gone. A document that stands in two
 //! files counts in neither, or the order of reading would decide.
 
-use super::file::{self, Contents, Digest, KEY_FILE_BYTES_MAX, digest};
+use super::super::Map;
+use super::file::{self, Contents, Digest, Due, KEY_FILE_BYTES_MAX, Reading, digest};
 use super::list::{Listing, Stamp, list};
 use crate::clock::{Clock, Origin as ClockOrigin};
 use bulkhead_config::compile::misplaced_key_set;
 use bulkhead_config::declared::{DocumentId, Origin};
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics, Span};
 use bulkhead_config::protocol::{Broken, Offer, Put};
-use bulkhead_config::text::Budget;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) struct Scan {
     root: PathBuf,
     files: BTreeMap<Arc<Path>, Seen>,
     /// In which files a document stands.
-    holders: HashMap<DocumentId, Vec<Arc<Path>>>,
+    holders: Map<DocumentId, Vec<Arc<Path>>>,
     /// Documents that stand in several.
     rivals: BTreeSet<DocumentId>,
     keys: BTreeMap<Arc<str>, KeyFile>,
@@ -74,9 +74,9 @@ struct KeyFile {
 #[derive(Default)]
 struct Round {
     /// Documents to tell anew.
-    touched: BTreeSet<DocumentId>,
+    touched: Vec<DocumentId>,
     /// Documents of the files that were parsed.
-    fresh: HashMap<Arc<Path>, HashMap<DocumentId, Put>>,
+    fresh: Map<Arc<Path>, Map<DocumentId, Put>>,
 }
 
 impl Scan {
@@ -85,7 +85,7 @@ impl Scan {
         Self {
             root,
             files: BTreeMap::new(),
-            holders: HashMap::new(),
+            holders: Map::default(),
             rivals: BTreeSet::new(),
             keys: BTreeMap::new(),
             broken: Vec::new(),
@@ -106,9 +106,7 @@ impl Scan {
         let mut listing = list(&self.root, enter);
         self.doubt(&mut listing);
         let mut round = Round::default();
-        for (path, stamp) in &listing.files {
-            self.refresh(path, *stamp, &mut round);
-        }
+        self.refresh(listing.files.iter().map(|(path, stamp)| (&**path, *stamp)), &mut round);
         self.forget_gone(&listing, &mut round);
         self.reread_holders(&listing, &mut round);
 
@@ -134,31 +132,22 @@ impl Scan {
         }
     }
 
-    /// Reads a file if it may have changed, and parses it if it did.
-    fn refresh(&mut self, path: &Path, stamp: Stamp, round: &mut Round) {
+    /// Reads files that may have changed, and parses those that did.
+    fn refresh<'p>(&mut self, files: impl Iterator<Item = (&'p Path, Stamp)>, round: &mut Round) {
         let now_ms = self.clock.now().unix_ms;
-        let known = self.files.get_mut(path);
-        if known.as_ref().is_some_and(|seen| seen.stamp == Some(stamp)) {
-            return;
-        }
-        let settled = stamp.is_settled(now_ms).then_some(stamp);
-        let shown = known.as_ref().map_or_else(|| path.to_string_lossy().into(), |seen| Arc::clone(&seen.shown));
-        let (digest, contents) = match file::bytes(path, Budget::FILE.bytes) {
-            Err(why) => (None, Contents::unreadable(unreadable(&shown, &why.to_string()))),
-            Ok(bytes) => {
-                let digest = digest(&bytes);
-                if let Some(seen) = known
-                    && seen.digest == Some(digest)
-                {
-                    seen.stamp = settled;
-                    return;
+        let due: Vec<Due<'_>> = files.filter_map(|(path, stamp)| Due::of(path, stamp, self.files.get(path))).collect();
+        for (due, read) in due.iter().zip(file::read_all(&due)) {
+            let stamp = due.stamp.is_settled(now_ms).then_some(due.stamp);
+            match (read, self.files.get_mut(due.path)) {
+                (Reading { digest, contents: Some(contents) }, _) => {
+                    let seen = Seen { stamp, digest, ..Seen::of(Arc::clone(&due.shown), &contents) };
+                    self.learn(due.path, seen, contents, round);
                 }
-                // Emptied by a save in progress, a full disk or a power cut far more often than on purpose.
-                let contents = if bytes.is_empty() { Contents::unreadable(empty(&shown)) } else { file::parse(&shown, &bytes) };
-                (Some(digest), contents)
+                (Reading { contents: None, .. }, Some(seen)) => seen.stamp = stamp,
+                // What nothing is known of is never the same.
+                (Reading { contents: None, .. }, None) => {}
             }
-        };
-        self.learn(path, Seen { stamp: settled, digest, ..Seen::of(shown, &contents) }, contents, round);
+        }
     }
 
     /// Takes over what a file holds now.
@@ -173,11 +162,11 @@ impl Scan {
             match find(&old, id) {
                 Some(known) if known == held => {}
                 Some(_) => {
-                    round.touched.insert(id.clone());
+                    round.touched.push(id.clone());
                 }
                 None => {
                     self.holders.entry(id.clone()).or_default().push(Arc::clone(&path));
-                    round.touched.insert(id.clone());
+                    round.touched.push(id.clone());
                 }
             }
         }
@@ -195,7 +184,7 @@ impl Scan {
         if let Some(holders) = self.holders.get_mut(&id) {
             holders.retain(|holder| **holder != *path);
         }
-        round.touched.insert(id);
+        round.touched.push(id);
     }
 
     /// Files that are not there any more take their documents along.
@@ -225,9 +214,9 @@ impl Scan {
                     (seen.stamp, seen.digest) = (None, None);
                 }
                 match listing.files.get(&*path) {
-                    Some(stamp) => self.refresh(&path, *stamp, round),
+                    Some(stamp) => self.refresh(std::iter::once((&*path, *stamp)), round),
                     None => {
-                        round.fresh.insert(path, HashMap::new());
+                        round.fresh.insert(path, Map::default());
                     }
                 }
             }
@@ -236,6 +225,9 @@ impl Scan {
 
     /// Puts and removes what was touched.
     fn tell_documents(&mut self, mut round: Round, offer: &mut Offer) {
+        // In one order, whatever order the files came in. They come in runs that are sorted already.
+        round.touched.sort();
+        round.touched.dedup();
         for id in round.touched {
             let holders = self.holders.get(&id).map_or(&[][..], Vec::as_slice);
             if holders.len() > 1 {
@@ -299,7 +291,7 @@ impl Scan {
         }
         for (path, why) in &listing.unlisted {
             let shown: Arc<str> = path.to_string_lossy().into();
-            all.push(Broken { diagnostics: one(unreadable(&shown, why)), file: shown, id: None });
+            all.push(Broken { diagnostics: one(file::unreadable(&shown, why)), file: shown, id: None });
         }
         for (name, key) in &self.keys {
             if let Some(why) = &key.trouble {
@@ -437,18 +429,21 @@ fn here(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
+impl<'p> Due<'p> {
+    /// Unless the file is as it was read.
+    fn of(path: &'p Path, stamp: Stamp, known: Option<&Seen>) -> Option<Self> {
+        if known.is_some_and(|seen| seen.stamp == Some(stamp)) {
+            return None;
+        }
+        let shown = known.map_or_else(|| path.to_string_lossy().into(), |seen| Arc::clone(&seen.shown));
+        Some(Due { path, stamp, shown, known: known.and_then(|seen| seen.digest) })
+    }
+}
+
 fn one(mistake: Diagnostic) -> Diagnostics {
     let mut diagnostics = Diagnostics::new();
     diagnostics.push(mistake);
     diagnostics
-}
-
-fn unreadable(shown: &Arc<str>, why: &str) -> Diagnostic {
-    file::mistake(shown, format!("it cannot be read: {why}"), "what was read from it before is kept until it can be read or is deleted")
-}
-
-fn empty(shown: &Arc<str>) -> Diagnostic {
-    file::mistake(shown, "the file is empty".to_owned(), "what it held is kept; delete the file if it shall hold nothing")
 }
 
 fn keys_unreadable(name: &Arc<str>, why: &str) -> Diagnostic {

@@ -8,10 +8,11 @@
 //! What the very first start finds is good at once: there is nothing to fall back on, so holding it would be serving nothing.
 //! Absent on purpose: a part that is gone is not on trial. Nothing reads it any more, and a removed tenant must not come back.
 
+use super::super::Map;
 use super::texts::Texts;
 use crate::clock::Now;
 use bulkhead_config::protocol::Part;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -35,7 +36,7 @@ pub(crate) enum End {
 /// Every part that is or was to be served.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    parts: HashMap<Part, Entry>,
+    parts: Map<Part, Entry>,
     /// Parts with a trial.
     trials: BTreeSet<Part>,
     probation: Duration,
@@ -144,7 +145,7 @@ impl Trial {
 
 impl Ledger {
     /// What earlier processes recorded, after the end of the last one. With it come the parts whose state that changed.
-    pub(crate) fn open(parts: HashMap<Part, Entry>, end: End, probation: Duration) -> (Self, Vec<Part>) {
+    pub(crate) fn open(parts: Map<Part, Entry>, end: End, probation: Duration) -> (Self, Vec<Part>) {
         let trials = parts.iter().filter(|(_, entry)| entry.trial.is_some()).map(|(part, _)| part.clone()).collect();
         let mut ledger = Self { parts, trials, probation, serving: None };
         let mut changed = Vec::new();
