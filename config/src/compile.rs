@@ -9,12 +9,13 @@ use crate::diagnostic::Diagnostics;
 use crate::name::{Host, TenantId};
 use crate::protocol::{Broken, Offer, Part, Quarantined};
 use crate::snapshot::{Epoch, Index, Shadow, Slice, Snapshot};
-use documents::Documents;
+use documents::Kept;
 use platform::Ground;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod documents;
+mod packed;
 mod mistake;
 mod platform;
 mod service;
@@ -91,7 +92,7 @@ pub struct Catalogue {
 #[derive(Debug, Default)]
 struct Declared {
     /// Every document as it was last read without mistakes.
-    wanted: Arc<Documents>,
+    wanted: Arc<Kept>,
     /// Documents that are there but cannot be read.
     broken: BTreeMap<DocumentId, Diagnostics>,
     /// Why it is kept from being served, by [`Catalogue::hold`].
@@ -117,7 +118,7 @@ struct TenantPart {
 /// The last good version of a tenant.
 #[derive(Debug, Clone)]
 struct Good {
-    documents: Arc<Documents>,
+    documents: Arc<Kept>,
     slice: Arc<Slice>,
 }
 
@@ -224,8 +225,10 @@ impl Catalogue {
         let is_there = |id: &DocumentId| put.contains_key(id) || broken.documents.contains_key(id);
         let may_be_there = |document: &Document| is_there(&document.id) || broken.files.contains_key(&document.origin.file);
         let all = || self.tenants.values().map(|part| &part.declared).chain([&self.platform.declared]);
-        let id = |document: &Arc<Document>| document.id.clone();
-        let gone: Vec<_> = all().flat_map(|part| part.wanted.iter().filter(|document| !may_be_there(document)).map(id)).collect();
+        let mut gone = Vec::new();
+        for part in all() {
+            gone.extend(part.wanted.documents().iter().filter(|document| !may_be_there(document)).map(|document| document.id.clone()));
+        }
         let mended: Vec<_> = all().flat_map(|part| part.broken.keys().filter(|id| !is_there(id)).cloned()).collect();
         for id in gone {
             self.edit(&Part::of(&id), |declared| declared.take(vec![Edit::Remove(id)]));
@@ -257,7 +260,7 @@ impl Catalogue {
     }
 
     /// Keeps the index of claimed hosts, and touches whoever else claims a host that this tenant lets go.
-    fn claim(&mut self, tenant: &TenantId, before: &Documents, after: &Documents) {
+    fn claim(&mut self, tenant: &TenantId, before: &Kept, after: &Kept) {
         for host in before.hosts() {
             let Some(claimants) = self.claims.get_mut(host) else { continue };
             claimants.retain(|claimant| claimant != tenant);
@@ -283,7 +286,7 @@ impl Default for Catalogue {
 
 impl Declared {
     fn take(&mut self, edits: Vec<Edit>) {
-        let wanted = Arc::make_mut(&mut self.wanted);
+        let mut wanted = self.wanted.documents().into_owned();
         let mut put = Vec::new();
         for edit in edits {
             match edit {
@@ -300,6 +303,7 @@ impl Declared {
             }
         }
         wanted.put(put);
+        self.wanted = Arc::new(Kept::open(wanted));
     }
 
     /// Why it may not even be compiled.

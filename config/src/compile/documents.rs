@@ -1,9 +1,11 @@
 //! The documents of one part (the platform, or one tenant), in the order of their identities whatever order they came in.
 
+use super::packed::{Packed, can_be_packed};
 use crate::declared::{
     Body, CachePolicy, Document, DocumentId, Identity, Plan, QuotaPolicy, Role, RoleBinding, SecurityPolicy, Service, Tenant,
 };
 use crate::name::Host;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Documents sorted by identity. A part with few documents, as most tenants have, stays small.
@@ -81,7 +83,58 @@ impl Documents {
     }
 
     /// Whether both declare the same, wherever it stands.
-    pub(super) fn declare_the_same(&self, other: &Documents) -> bool {
+    fn declare_the_same(&self, other: &Documents) -> bool {
         self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| Arc::ptr_eq(a, b) || (a.id == b.id && a.body == b.body))
+    }
+}
+
+/// Documents between two changes: what nobody reads meanwhile is packed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Kept {
+    whole: Documents,
+    packed: Option<Packed>,
+}
+
+impl Kept {
+    /// As they came.
+    pub(super) fn open(documents: Documents) -> Self {
+        Self { whole: documents, packed: None }
+    }
+
+    /// All of them.
+    pub(super) fn documents(&self) -> Cow<'_, Documents> {
+        let Some(packed) = &self.packed else { return Cow::Borrowed(&self.whole) };
+        let mut all = Documents(self.whole.iter().cloned().chain(packed.documents()).collect());
+        all.0.sort_by(|a, b| a.id.cmp(&b.id));
+        Cow::Owned(all)
+    }
+
+    /// The same with less room, where that is possible.
+    pub(super) fn packed(&self) -> Option<Self> {
+        let tenant = self.whole.iter().find(|document| can_be_packed(document))?.id.tenant.clone()?;
+        let documents = self.documents();
+        let (packed, whole): (Vec<_>, Vec<_>) = documents.iter().partition(|document| can_be_packed(document));
+        let packed = Packed::of(&tenant, packed.into_iter().map(|document| &**document));
+        Some(Self { whole: Documents(whole.into_iter().cloned().collect()), packed: Some(packed) })
+    }
+
+    /// The tenant that a tenant's documents declare. It is never packed.
+    pub(super) fn tenant(&self) -> Option<(&Arc<Document>, &Tenant)> {
+        self.whole.tenant()
+    }
+
+    /// Hosts that the tenant claims.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.whole.hosts()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.packed.is_none()
+    }
+
+    /// Whether both declare the same, wherever it stands.
+    pub(super) fn declare_the_same(&self, other: &Kept) -> bool {
+        let is_packed_alike = self.packed == other.packed && self.whole.declare_the_same(&other.whole);
+        is_packed_alike || self.documents().declare_the_same(&other.documents())
     }
 }

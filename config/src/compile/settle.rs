@@ -3,7 +3,7 @@
 //! INVARIANT (one tenant per host): a host names at most one tenant, and no tenant where it is shared. Of several that claim it,
 //! the one that is served with it keeps it; where none is, none gets it. Never the one that came first.
 
-use super::documents::Documents;
+use super::documents::Kept;
 use super::mistake::{Hinted, at};
 use super::platform::Ground;
 use super::tenant::{self, Compiled};
@@ -71,7 +71,7 @@ impl Catalogue {
         if !reasons.is_empty() {
             return Verdict::Bad(reasons);
         }
-        let ground = match platform::compile(&self.platform.declared.wanted, self.mode, &self.platform.ground) {
+        let ground = match platform::compile(&self.platform.declared.wanted.documents(), self.mode, &self.platform.ground) {
             Ok(ground) => ground,
             Err(mistakes) => return Verdict::Bad(mistakes),
         };
@@ -83,8 +83,9 @@ impl Catalogue {
 
     /// Shared hosts of a new platform that a tenant is served with and does not let go.
     fn shared_hosts_in_use(&self, ground: &Ground) -> Diagnostics {
+        let wanted = self.platform.declared.wanted.documents();
         let mut mistakes = Diagnostics::new();
-        for (document, service) in self.platform.declared.wanted.services() {
+        for (document, service) in wanted.services() {
             for host in service.shared_hosts.iter().filter(|host| ground.shared_hosts.contains(&host.value)) {
                 let Some(holder) = self.holder(host) else { continue };
                 let keeps = self.tenants.get(holder.id()).is_some_and(|part| !part.declared.reasons().is_empty());
@@ -241,6 +242,7 @@ impl Catalogue {
                 }
                 part.served = settled.served;
                 part.good = settled.good;
+                part.put_away();
                 if part.declared.is_empty() {
                     self.tenants.remove(&id);
                 }
@@ -338,7 +340,7 @@ fn judge(id: &TenantId, part: &TenantPart, ground: Option<&Arc<Ground>>) -> Judg
     let mut mistakes = declared.reasons();
     let mut compiled = None;
     if let (Some(ground), true) = (ground, mistakes.is_empty() && !declared.is_empty()) {
-        match tenant::compile(id, &declared.wanted, ground, part.good.as_ref().map(|good| &*good.slice)) {
+        match tenant::compile(id, &declared.wanted.documents(), ground, part.good.as_ref().map(|good| &*good.slice)) {
             Ok(result) => compiled = Some(result),
             Err(found) => mistakes = found,
         }
@@ -367,14 +369,14 @@ fn conclude(id: &TenantId, part: &TenantPart, judged: Judged, ground: &Arc<Groun
 }
 
 /// The last good version of a tenant, compiled again where the platform is another, or carried there if that fails.
-fn last_good(id: &TenantId, good: &Good, wanted: &Arc<Documents>, ground: &Arc<Ground>, carried: &mut Carried<'_>) -> Good {
+fn last_good(id: &TenantId, good: &Good, wanted: &Arc<Kept>, ground: &Arc<Ground>, carried: &mut Carried<'_>) -> Good {
     if carried.to.is_none() {
         return good.clone();
     }
     let again = match Arc::ptr_eq(&good.documents, wanted) {
         // The very documents that have mistakes on the new ground.
         true => None,
-        false => tenant::compile(id, &good.documents, ground, Some(&good.slice)).ok(),
+        false => tenant::compile(id, &good.documents.documents(), ground, Some(&good.slice)).ok(),
     };
     let slice = match again {
         Some(compiled) => compiled.slice,
@@ -385,7 +387,7 @@ fn last_good(id: &TenantId, good: &Good, wanted: &Arc<Documents>, ground: &Arc<G
 
 /// The last good slice, in the state that is declared now if that serves nobody: who suspends a tenant means it at once, whatever
 /// else is wrong with its documents.
-fn tightened(slice: &Arc<Slice>, wanted: &Documents, served: Option<&Arc<Slice>>) -> Arc<Slice> {
+fn tightened(slice: &Arc<Slice>, wanted: &Kept, served: Option<&Arc<Slice>>) -> Arc<Slice> {
     match wanted.tenant().map(|(_, tenant)| tenant.state) {
         Some(state @ (TenantState::Suspended | TenantState::Offboarding)) if slice.state() != SliceState::Declared(state) => {
             let slice = slice.in_state(state);
@@ -407,6 +409,20 @@ impl Carried<'_> {
         let Some(ground) = self.to else { return Arc::clone(policy) };
         let carry = || Arc::new(tenant::carry(policy, self.from, &ground.platform).continuing(Some(policy)));
         Arc::clone(self.policies.entry(policy.id()).or_insert_with(carry))
+    }
+}
+
+impl TenantPart {
+    /// Packs its documents: nobody reads them until the next change.
+    fn put_away(&mut self) {
+        let wanted = &mut self.declared.wanted;
+        let Some(packed) = wanted.packed().map(Arc::new) else { return };
+        if let Some(good) = &mut self.good
+            && Arc::ptr_eq(&good.documents, wanted)
+        {
+            good.documents = Arc::clone(&packed);
+        }
+        *wanted = packed;
     }
 }
 

@@ -1,6 +1,6 @@
 //! One tenant's documents into its slice: the plan's values, then its own over them; features unite.
 
-use super::documents::Documents;
+use super::documents::{Documents, Kept};
 use super::limit::{LimitTable, Names};
 use super::mistake::{Hinted, Mistakes, at, in_document};
 use super::platform::{Ground, Plan};
@@ -41,7 +41,7 @@ pub(super) fn compile(id: &TenantId, documents: &Documents, ground: &Ground, bef
     let own_storage = tenant.storage_quota_gb.as_ref().map(|quota| quota.value);
     let slice = Slice {
         id: id.clone(),
-        hosts: hosts(documents),
+        hosts: sorted(documents.hosts()),
         plan: name.cloned(),
         state: SliceState::Declared(tenant.state),
         features: feature::of_tenant(document, tenant, plan, &mut mistakes),
@@ -119,18 +119,18 @@ fn own_policy(
     Arc::new(policy.continuing(before))
 }
 
-fn hosts(documents: &Documents) -> Arc<[Host]> {
-    let mut hosts: Vec<Host> = documents.hosts().cloned().collect();
+fn sorted<'a>(hosts: impl Iterator<Item = &'a Host>) -> Arc<[Host]> {
+    let mut hosts: Vec<Host> = hosts.cloned().collect();
     hosts.sort();
     hosts.dedup();
     hosts.into()
 }
 
 /// A tenant that is known, but of which no version can be served.
-pub(super) fn held(id: &TenantId, documents: &Documents, ground: &Ground) -> Slice {
+pub(super) fn held(id: &TenantId, documents: &Kept, ground: &Ground) -> Slice {
     Slice {
         id: id.clone(),
-        hosts: hosts(documents),
+        hosts: sorted(documents.hosts()),
         plan: None,
         state: SliceState::Held,
         features: Arc::default(),
