@@ -15,7 +15,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod documents;
-mod packed;
 mod mistake;
 mod platform;
 mod service;
@@ -303,7 +302,7 @@ impl Declared {
             }
         }
         wanted.put(put);
-        self.wanted = Arc::new(Kept::open(wanted));
+        self.wanted = Arc::new(Kept::of(wanted));
     }
 
     /// Why it may not even be compiled.

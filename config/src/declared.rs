@@ -26,6 +26,7 @@ pub mod cors;
 pub mod header_rules;
 pub mod rewrite;
 mod matcher;
+mod packed;
 pub mod role;
 pub mod security;
 pub mod security_headers;
@@ -40,6 +41,8 @@ pub use identity::{ApiKey, Identity, JwtIssuer};
 pub use introspection::Introspection;
 pub use jwks::Jwks;
 pub(crate) use matcher::header_is_good;
+pub use packed::Packed;
+pub(crate) use packed::Sheaf;
 pub use quota::{AppliesTo, Counted, LimitRule, Per, QuotaPolicy};
 pub use read::{NotAKind, read_document, read_file};
 pub use revoked::Revoked;
@@ -171,6 +174,8 @@ pub enum Body {
     SecurityPolicy(Box<SecurityPolicy>),
     /// Kind `CachePolicy`.
     CachePolicy(Box<CachePolicy>),
+    /// A Role or RoleBinding as [`Document::packed`] leaves it; no reader makes one.
+    Packed(Packed),
 }
 
 /// What one file holds: the documents that could be read, and what is wrong with the others.

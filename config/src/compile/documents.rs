@@ -1,8 +1,7 @@
 //! The documents of one part (the platform, or one tenant), in the order of their identities whatever order they came in.
 
-use super::packed::{Packed, can_be_packed};
 use crate::declared::{
-    Body, CachePolicy, Document, DocumentId, Identity, Plan, QuotaPolicy, Role, RoleBinding, SecurityPolicy, Service, Tenant,
+    Body, CachePolicy, Document, DocumentId, Identity, Plan, QuotaPolicy, Role, RoleBinding, SecurityPolicy, Service, Sheaf, Tenant,
 };
 use crate::name::Host;
 use std::borrow::Cow;
@@ -92,30 +91,26 @@ impl Documents {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Kept {
     whole: Documents,
-    packed: Option<Packed>,
+    packed: Option<Sheaf>,
 }
 
 impl Kept {
-    /// As they came.
-    pub(super) fn open(documents: Documents) -> Self {
-        Self { whole: documents, packed: None }
+    pub(super) fn of(documents: Documents) -> Self {
+        let packed: Vec<Arc<Document>> = documents.iter().map(Document::packed).collect();
+        let is_packed = |document: &&Arc<Document>| matches!(document.body, Body::Packed(_));
+        let tenant = packed.iter().find(is_packed).and_then(|document| document.id.tenant.clone());
+        let Some(tenant) = tenant else { return Self { whole: documents, packed: None } };
+        let sheaf = Sheaf::of(&tenant, packed.iter());
+        let whole = packed.into_iter().filter(|document| !is_packed(&document)).collect();
+        Self { whole: Documents(whole), packed: Some(sheaf) }
     }
 
-    /// All of them.
+    /// All of them, none packed.
     pub(super) fn documents(&self) -> Cow<'_, Documents> {
         let Some(packed) = &self.packed else { return Cow::Borrowed(&self.whole) };
         let mut all = Documents(self.whole.iter().cloned().chain(packed.documents()).collect());
         all.0.sort_by(|a, b| a.id.cmp(&b.id));
         Cow::Owned(all)
-    }
-
-    /// The same with less room, where that is possible.
-    pub(super) fn packed(&self) -> Option<Self> {
-        let tenant = self.whole.iter().find(|document| can_be_packed(document))?.id.tenant.clone()?;
-        let documents = self.documents();
-        let (packed, whole): (Vec<_>, Vec<_>) = documents.iter().partition(|document| can_be_packed(document));
-        let packed = Packed::of(&tenant, packed.into_iter().map(|document| &**document));
-        Some(Self { whole: Documents(whole.into_iter().cloned().collect()), packed: Some(packed) })
     }
 
     /// The tenant that a tenant's documents declare. It is never packed.

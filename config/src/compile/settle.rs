@@ -242,7 +242,6 @@ impl Catalogue {
                 }
                 part.served = settled.served;
                 part.good = settled.good;
-                part.put_away();
                 if part.declared.is_empty() {
                     self.tenants.remove(&id);
                 }
@@ -409,20 +408,6 @@ impl Carried<'_> {
         let Some(ground) = self.to else { return Arc::clone(policy) };
         let carry = || Arc::new(tenant::carry(policy, self.from, &ground.platform).continuing(Some(policy)));
         Arc::clone(self.policies.entry(policy.id()).or_insert_with(carry))
-    }
-}
-
-impl TenantPart {
-    /// Packs its documents: nobody reads them until the next change.
-    fn put_away(&mut self) {
-        let wanted = &mut self.declared.wanted;
-        let Some(packed) = wanted.packed().map(Arc::new) else { return };
-        if let Some(good) = &mut self.good
-            && Arc::ptr_eq(&good.documents, wanted)
-        {
-            good.documents = Arc::clone(&packed);
-        }
-        *wanted = packed;
     }
 }
 

@@ -166,7 +166,9 @@ proptest! {
         let mut shuffled = Offer { put: Vec::new(), ..there.clone() };
         let mut left = there.put.clone();
         for at in order.iter().cycle().take(left.len()) {
-            shuffled.put.push(left.swap_remove(at.index(left.len())));
+            // Packed too, as a folder offers them.
+            let put = left.swap_remove(at.index(left.len()));
+            shuffled.put.push(Put { document: put.document.packed(), ..put });
         }
         let ((one, first), (other, second)) = (fresh(&there), fresh(&shuffled));
         prop_assert_eq!(one.snapshot().canonical(), other.snapshot().canonical());

@@ -69,7 +69,7 @@ impl Known {
             Body::Identity(identity) => {
                 self.here.extend(identity.api_keys.iter().map(|key| Target::ApiKey(tenant.clone(), key.id.to_string())));
             }
-            Body::RoleBinding(_) | Body::QuotaPolicy(_) | Body::SecurityPolicy(_) | Body::CachePolicy(_) => {}
+            Body::RoleBinding(_) | Body::QuotaPolicy(_) | Body::SecurityPolicy(_) | Body::CachePolicy(_) | Body::Packed(_) => {}
         }
     }
 
@@ -127,7 +127,7 @@ pub(super) fn of(document: &Document) -> Vec<Reference> {
         }
         Body::QuotaPolicy(policy) => found.applies_to(&policy.applies_to),
         Body::CachePolicy(policy) => found.applies_to(&policy.applies_to),
-        Body::Plan(_) | Body::Service(_) | Body::Identity(_) | Body::SecurityPolicy(_) => {}
+        Body::Plan(_) | Body::Service(_) | Body::Identity(_) | Body::SecurityPolicy(_) | Body::Packed(_) => {}
     }
     found.list
 }

@@ -110,7 +110,8 @@ impl Scope {
     }
 
     fn put(&mut self, document: &Arc<Document>) {
-        match &document.body {
+        // A packed one must not pass for one that says nothing.
+        match &document.unpacked().body {
             Body::Role(role) => drop(self.own.insert(role.name.clone(), Arc::new((**role).clone()))),
             Body::RoleBinding(binding) => drop(self.bindings.insert(document.id.name.clone(), Arc::new((**binding).clone()))),
             _ => {}

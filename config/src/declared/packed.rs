@@ -1,62 +1,93 @@
-//! Roles and bindings of a tenant at rest: in a tenth of the room that they take as documents, with every place in them.
+//! Roles and bindings of a tenant at rest: in a tenth of the room that they take as they are read, with every place in them.
 //!
 //! They are by far the most of what many tenants declare, and nobody reads them between two changes. Text would do as well, but it
 //! takes ten times as long to read, and a change of the platform compiles every tenant again.
 //!
-//! INVARIANT (what is packed reads as it was): unpacking gives the same documents, places and pointers included. A document with
+//! INVARIANT (what is packed reads as it was): unpacking gives the same document, places and pointers included. A document with
 //! anything this form has no room for is not packed.
 
-use crate::declared::role::{ClaimValue, When};
-use crate::declared::{Body, Document, DocumentId, Enforce, Kind, Origin, Role, RoleBinding, Rule, Subject};
+use super::role::{ClaimValue, When};
+use super::{Body, Document, DocumentId, Enforce, Kind, Origin, Role, RoleBinding, Rule, Subject};
 use crate::diagnostic::{Span, Spanned};
 use crate::name::TenantId;
 use crate::text::below;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Documents of one tenant, in the order of their identities.
+/// What a role or a binding of a tenant declares; only [`Document::packed`] makes one.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Packed {
+pub struct Packed(Box<[u8]>);
+
+impl Document {
+    /// The same, in less room where it is a tenant's role without conditions, or a tenant's binding.
+    #[must_use]
+    pub fn packed(self: &Arc<Self>) -> Arc<Document> {
+        let mut pen = Pen { bytes: Vec::new(), first_line: self.origin.span.line };
+        match &self.body {
+            Body::Role(role) if self.id.tenant.is_some() && has_no_conditions(role) => pen.role(role),
+            Body::RoleBinding(binding) if self.id.tenant.is_some() => pen.binding(binding),
+            _ => return Arc::clone(self),
+        }
+        let body = Body::Packed(Packed(pen.bytes.into()));
+        Arc::new(Document { id: self.id.clone(), origin: self.origin.clone(), body })
+    }
+
+    /// The same, as it was before it was packed.
+    #[must_use]
+    pub fn unpacked(self: &Arc<Self>) -> Arc<Document> {
+        let Body::Packed(Packed(bytes)) = &self.body else { return Arc::clone(self) };
+        let body = Page { rest: bytes, first_line: self.origin.span.line }.body(self.id.name.as_str());
+        // By the invariant there is a body; the packed one stands for a defect, and no reader takes it for anything.
+        let Some(body) = body else { return Arc::clone(self) };
+        Arc::new(Document { id: self.id.clone(), origin: self.origin.clone(), body })
+    }
+}
+
+fn has_no_conditions(role: &Role) -> bool {
+    role.allow.iter().chain(&role.deny).all(|rule| rule.when == When::default())
+}
+
+/// Packed documents of one tenant, in the order of their identities, in one piece.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Sheaf {
     tenant: TenantId,
     /// Files they stand in.
     files: Box<[Arc<str>]>,
     bytes: Box<[u8]>,
 }
 
-impl Packed {
-    /// Packs documents of `tenant` that [`can_be_packed`] is true of.
-    pub(super) fn of<'a>(tenant: &TenantId, documents: impl Iterator<Item = &'a Document>) -> Self {
+impl Sheaf {
+    /// Those of these documents that are packed, all of them of `tenant`.
+    pub(crate) fn of<'a>(tenant: &TenantId, documents: impl Iterator<Item = &'a Arc<Document>>) -> Self {
         let (mut files, mut pen) = (Vec::new(), Pen::default());
         for document in documents {
-            let file = &document.origin.file;
+            let Body::Packed(Packed(body)) = &document.body else { continue };
+            let Origin { file, span } = &document.origin;
             let known = files.iter().position(|known: &Arc<str>| known == file);
             pen.number(known.unwrap_or(files.len()));
             if known.is_none() {
                 files.push(Arc::clone(file));
             }
-            pen.document(document);
+            pen.place(*span);
+            pen.text(document.id.name.as_str());
+            pen.number(body.len());
+            pen.bytes.extend_from_slice(body);
         }
         Self { tenant: tenant.clone(), files: files.into(), bytes: pen.bytes.into() }
     }
 
-    /// The documents.
-    pub(super) fn documents(&self) -> impl Iterator<Item = Arc<Document>> {
-        let mut page = Page { rest: &self.bytes };
+    /// The documents, unpacked.
+    pub(crate) fn documents(&self) -> impl Iterator<Item = Arc<Document>> {
+        let mut page = Page { rest: &self.bytes, first_line: 0 };
         std::iter::from_fn(move || {
             let file = self.files.get(page.number()?)?;
-            page.document(&self.tenant, file).map(Arc::new)
+            let (span, name) = (page.place()?, page.text()?);
+            let body = Page { rest: page.bytes()?, first_line: span.line }.body(name)?;
+            let kind = if matches!(body, Body::Role(_)) { Kind::Role } else { Kind::RoleBinding };
+            let id = DocumentId { kind, tenant: Some(self.tenant.clone()), name: name.parse().ok()? };
+            Some(Arc::new(Document { id, origin: Origin { file: Arc::clone(file), span }, body }))
         })
     }
-}
-
-/// Whether a document is a tenant's role without conditions, or a tenant's binding.
-pub(super) fn can_be_packed(document: &Document) -> bool {
-    document.id.tenant.is_some()
-        && match &document.body {
-            Body::Role(role) => role.allow.iter().chain(&role.deny).all(|rule| rule.when == When::default()),
-            Body::RoleBinding(_) => true,
-            _ => false,
-        }
 }
 
 /// Writes.
@@ -68,20 +99,6 @@ struct Pen {
 }
 
 impl Pen {
-    fn document(&mut self, document: &Document) {
-        let Document { id, origin, body } = document;
-        self.first_line = 0;
-        self.place(origin.span);
-        self.first_line = origin.span.line;
-        self.text(id.name.as_str());
-        match body {
-            Body::Role(role) => self.role(role),
-            Body::RoleBinding(binding) => self.binding(binding),
-            // Not packed, by `can_be_packed`.
-            _ => {}
-        }
-    }
-
     fn role(&mut self, role: &Role) {
         let Role { name: _, delegable, inherits, allow, deny, enforce } = role;
         self.number(ROLE);
@@ -190,29 +207,25 @@ const STR: usize = 3;
 /// Reads. Nothing at the end, and where a [`Pen`] did not write it.
 struct Page<'a> {
     rest: &'a [u8],
+    first_line: u32,
 }
 
 impl<'a> Page<'a> {
-    fn document(&mut self, tenant: &TenantId, file: &Arc<str>) -> Option<Document> {
-        let span = self.place(0)?;
-        let name = self.text()?;
-        let first_line = span.line;
-        let (kind, body) = match self.number()? {
-            ROLE => (Kind::Role, Body::Role(Box::new(self.role(name, first_line)?))),
-            _ => (Kind::RoleBinding, Body::RoleBinding(Box::new(self.binding(first_line)?))),
-        };
-        let id = DocumentId { kind, tenant: Some(tenant.clone()), name: name.parse().ok()? };
-        Some(Document { id, origin: Origin { file: Arc::clone(file), span }, body })
+    fn body(&mut self, name: &str) -> Option<Body> {
+        Some(match self.number()? {
+            ROLE => Body::Role(Box::new(self.role(name)?)),
+            _ => Body::RoleBinding(Box::new(self.binding()?)),
+        })
     }
 
-    fn role(&mut self, name: &str, first_line: u32) -> Option<Role> {
+    fn role(&mut self, name: &str) -> Option<Role> {
         Some(Role {
             name: name.parse().ok()?,
             delegable: self.truth()?,
             enforce: self.enforce()?,
-            inherits: self.list("/inherits", first_line, Self::parsed)?,
-            allow: self.list("/allow", first_line, Self::rule)?,
-            deny: self.list("/deny", first_line, Self::rule)?,
+            inherits: self.list("/inherits", Self::parsed)?,
+            allow: self.list("/allow", Self::rule)?,
+            deny: self.list("/deny", Self::rule)?,
         })
     }
 
@@ -225,11 +238,11 @@ impl<'a> Page<'a> {
         Some(Rule { methods, paths, when: When::default() })
     }
 
-    fn binding(&mut self, first_line: u32) -> Option<RoleBinding> {
+    fn binding(&mut self) -> Option<RoleBinding> {
         Some(RoleBinding {
             enforce: self.enforce()?,
-            role: self.spanned("/role", first_line, Self::parsed)?,
-            subjects: self.list("/subjects", first_line, Self::subject)?,
+            role: self.spanned("/role", Self::parsed)?,
+            subjects: self.list("/subjects", Self::subject)?,
         })
     }
 
@@ -256,12 +269,12 @@ impl<'a> Page<'a> {
         })
     }
 
-    fn list<T>(&mut self, pointer: &str, first_line: u32, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<Spanned<T>>> {
-        (0..self.number()?).map(|at| self.spanned(&below(pointer, &at.to_string()), first_line, &read)).collect()
+    fn list<T>(&mut self, pointer: &str, read: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<Spanned<T>>> {
+        (0..self.number()?).map(|at| self.spanned(&below(pointer, &at.to_string()), &read)).collect()
     }
 
-    fn spanned<T>(&mut self, usual: &str, first_line: u32, read: impl Fn(&mut Self) -> Option<T>) -> Option<Spanned<T>> {
-        let span = self.place(first_line)?;
+    fn spanned<T>(&mut self, usual: &str, read: impl Fn(&mut Self) -> Option<T>) -> Option<Spanned<T>> {
+        let span = self.place()?;
         let pointer = match self.text()? {
             "" => usual,
             other => other,
@@ -269,9 +282,9 @@ impl<'a> Page<'a> {
         Some(Spanned { span, pointer: pointer.into(), value: read(self)? })
     }
 
-    fn place(&mut self, first_line: u32) -> Option<Span> {
+    fn place(&mut self) -> Option<Span> {
         let (line, column) = (u32::try_from(self.number()?).ok()?, u32::try_from(self.number()?).ok()?);
-        Some(Span { line: first_line.wrapping_add(line), column })
+        Some(Span { line: self.first_line.wrapping_add(line), column })
     }
 
     fn parsed<T: FromStr>(&mut self) -> Option<T> {
@@ -287,10 +300,14 @@ impl<'a> Page<'a> {
     }
 
     fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.bytes()?).ok()
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = self.number()?;
-        let (text, rest) = self.rest.split_at_checked(length)?;
+        let (bytes, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
-        std::str::from_utf8(text).ok()
+        Some(bytes)
     }
 
     fn number(&mut self) -> Option<usize> {
@@ -333,22 +350,29 @@ tenant: acme
 name: nothing
 ";
 
-    fn packable(text: &str) -> Vec<Arc<Document>> {
+    fn documents(text: &str) -> Vec<Arc<Document>> {
         let mut read = read_file("all.yaml", text);
         assert!(read.diagnostics.is_empty(), "{:?}", read.diagnostics);
         read.documents.sort_by(|a, b| a.id.cmp(&b.id));
-        read.documents.retain(|document| can_be_packed(document));
         read.documents
+    }
+
+    fn is_packed(document: &Arc<Document>) -> bool {
+        matches!(document.body, Body::Packed(_))
     }
 
     #[test]
     fn what_is_packed_reads_as_it_was() {
-        let documents = packable(TEXT);
-        assert_eq!(documents.len(), 3);
-        let packed = Packed::of(&"acme".parse().unwrap(), documents.iter().map(|document| &**document));
-        let again: Vec<Arc<Document>> = packed.documents().collect();
+        let documents = documents(TEXT);
+        let packed: Vec<Arc<Document>> = documents.iter().map(Document::packed).collect();
+        assert!(packed.len() == 3 && packed.iter().all(is_packed), "{packed:?}");
+        let unpacked: Vec<Arc<Document>> = packed.iter().map(Document::unpacked).collect();
         // Equality leaves out places; what is shown does not.
-        assert_eq!(format!("{again:#?}"), format!("{documents:#?}"));
+        assert_eq!(format!("{unpacked:#?}"), format!("{documents:#?}"));
+
+        let sheaf = Sheaf::of(&"acme".parse().unwrap(), packed.iter());
+        let unpacked: Vec<Arc<Document>> = sheaf.documents().collect();
+        assert_eq!(format!("{unpacked:#?}"), format!("{documents:#?}"));
     }
 
     #[test]
@@ -367,7 +391,7 @@ tenant_id: acme
 name: A
 email: a@example.com
 ";
-        assert_eq!(packable(conditions), []);
+        assert!(documents(conditions).iter().all(|document| !is_packed(&document.packed())));
     }
 
     #[test]
@@ -375,9 +399,9 @@ email: a@example.com
         for number in [0, 1, 127, 128, 300, u32::MAX as usize, usize::MAX] {
             let mut pen = Pen::default();
             pen.number(number);
-            assert_eq!(Page { rest: &pen.bytes }.number(), Some(number));
+            assert_eq!(Page { rest: &pen.bytes, first_line: 0 }.number(), Some(number));
         }
-        assert_eq!(Page { rest: &[0x80] }.number(), None);
-        assert_eq!(Page { rest: &[] }.number(), None);
+        assert_eq!(Page { rest: &[0x80], first_line: 0 }.number(), None);
+        assert_eq!(Page { rest: &[], first_line: 0 }.number(), None);
     }
 }
