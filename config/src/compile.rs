@@ -193,11 +193,14 @@ impl Catalogue {
     fn take_in(&mut self, offer: &Offer) {
         self.told = offer.epoch.or(self.told);
         let (put, broken) = sorted_out(offer);
-        if offer.complete {
-            self.drop_all_but(&put, &broken);
-        }
         // Part by part, so that a tenant with many documents is changed once.
         let mut edits: Map<Part, Vec<Edit>> = Map::default();
+        if offer.complete {
+            for (part, edit) in self.all_but(&put, &broken) {
+                edits.entry(part).or_default().push(edit);
+            }
+            self.files.clear();
+        }
         for id in offer.remove.iter().filter(|id| !put.contains_key(id)) {
             edits.entry(Part::of(id)).or_default().push(Edit::Remove(id.clone()));
         }
@@ -219,23 +222,19 @@ impl Catalogue {
         }
     }
 
-    /// Takes out what a complete offer does not hold. What stood in a file that cannot be read may still be there, so it stays.
-    fn drop_all_but(&mut self, put: &Map<&DocumentId, &Arc<Document>>, broken: &Unreadable) {
+    /// What a complete offer does not hold. What stood in a file that cannot be read may still be there, so it stays.
+    fn all_but(&self, put: &Map<&DocumentId, &Arc<Document>>, broken: &Unreadable) -> Vec<(Part, Edit)> {
         let is_there = |id: &DocumentId| put.contains_key(id) || broken.documents.contains_key(id);
         let may_be_there = |document: &Document| is_there(&document.id) || broken.files.contains_key(&document.origin.file);
-        let all = || self.tenants.values().map(|part| &part.declared).chain([&self.platform.declared]);
-        let mut gone = Vec::new();
-        for part in all() {
-            gone.extend(part.wanted.documents().iter().filter(|document| !may_be_there(document)).map(|document| document.id.clone()));
+        let mut edits = Vec::new();
+        for part in self.tenants.values().map(|part| &part.declared).chain([&self.platform.declared]) {
+            let documents = part.wanted.documents();
+            let gone = documents.iter().filter(|document| !may_be_there(document));
+            edits.extend(gone.map(|document| (Part::of(&document.id), Edit::Remove(document.id.clone()))));
+            let mended = part.broken.keys().filter(|id| !is_there(id));
+            edits.extend(mended.map(|id| (Part::of(id), Edit::Break(id.clone(), Diagnostics::new()))));
         }
-        let mended: Vec<_> = all().flat_map(|part| part.broken.keys().filter(|id| !is_there(id)).cloned()).collect();
-        for id in gone {
-            self.edit(&Part::of(&id), |declared| declared.take(vec![Edit::Remove(id)]));
-        }
-        for id in mended {
-            self.edit(&Part::of(&id), |declared| declared.take(vec![Edit::Break(id, Diagnostics::new())]));
-        }
-        self.files.clear();
+        edits
     }
 
     /// Changes what is declared of a part, and notes what must be compiled for it.
