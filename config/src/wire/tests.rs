@@ -4,7 +4,7 @@ use crate::declared::read_document;
 const EPOCH: Epoch = Epoch { incarnation: 2, revision: 9 };
 
 fn carried(text: &str, line: u32) -> Carried {
-    let id = read_document("x.yaml", text).unwrap().id;
+    let id = read_document("x.yaml", text).unwrap().id.clone();
     Carried { id, text: text.into(), file: "x.yaml".into(), line }
 }
 
