@@ -18,6 +18,8 @@ pub mod message {
     include!(concat!(env!("OUT_DIR"), "/bulkhead.push.v1.rs"));
 }
 
+pub mod frame;
+
 /// Version of the protocol that this program speaks. A peer of another one is refused.
 pub const PROTOCOL_VERSION: u32 = 1;
 /// Path of the stream.

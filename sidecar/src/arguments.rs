@@ -2,6 +2,7 @@
 
 use bulkhead_config::settings::Environment;
 use bulkhead_sidecar::Settings;
+use bulkhead_sidecar::policy::ControlPlane;
 use bulkhead_sidecar::policy::settings_watch::{SettingsError, SettingsSource};
 use bulkhead_sidecar::telemetry::spool::Sink;
 use std::collections::BTreeMap;
@@ -13,8 +14,15 @@ const HELP: &str = "\
 Bulkhead's sidecar: keeps the tenants of the service behind it apart.
 
 Usage: bulkhead-sidecar --documents PATH --data-dir DIR [OPTION]...
+       bulkhead-sidecar --control-plane HOST:PORT --data-dir DIR [OPTION]...
 
   --documents PATH         file or folder of documents; watched
+  --control-plane HOST:PORT
+                           is fed by a control plane instead; what was served last is served
+                           until it answers
+  --join TOKEN             for a first certificate; better in $BULKHEAD_JOIN_TOKEN, where
+                           `ps` shows it to nobody
+  --trust-bundle FILE      whom to trust to be the control plane, until enrolment says whom
   --data-dir DIR           for the admin socket, addresses.json and the last-known-good policy
   --take-over DIR          takes the place of the sidecar that runs with this data directory
   --env dev|staging|prod   picks the built-in settings [default: $BULKHEAD_ENV, else dev]
@@ -39,10 +47,18 @@ Exit codes: 0 ended in order, 64 usage, 69 something it needs is not available."
 
 /// What the command line says.
 pub(crate) struct Arguments {
-    /// Where documents stand.
-    pub(crate) documents: PathBuf,
+    /// Where policy comes from.
+    pub(crate) source: Source,
     /// Everything else.
     pub(crate) settings: Settings,
+}
+
+/// Where policy comes from: exactly one of these.
+pub(crate) enum Source {
+    /// A file or a folder.
+    Documents(PathBuf),
+    /// A control plane.
+    ControlPlane(ControlPlane),
 }
 
 /// What is asked for.
@@ -68,6 +84,9 @@ pub(crate) enum Mistake {
     /// A required option.
     #[error("`{0}` is missing")]
     Missing(&'static str),
+    /// Options that cannot stand together.
+    #[error("`{0}` cannot stand beside `{1}`: policy comes from one place")]
+    Beside(&'static str, &'static str),
     /// Settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
@@ -76,8 +95,11 @@ pub(crate) enum Mistake {
 /// An option without a value.
 const SHADOW: &str = "--shadow";
 
-const OPTIONS: [&str; 13] = [
+const OPTIONS: [&str; 16] = [
     "--documents",
+    "--control-plane",
+    "--join",
+    "--trust-bundle",
     "--data-dir",
     "--take-over",
     "--env",
@@ -132,12 +154,16 @@ impl Arguments {
             Some(name) => parse("--env", &name)?,
             None => variables.get("BULKHEAD_ENV").map_or(Ok(Environment::Dev), |name| parse("BULKHEAD_ENV", OsStr::new(name)))?,
         };
+        let mut text = |option| given.remove(option).map(|value| value.to_string_lossy().into_owned());
+        let (address, joining) = (text("--control-plane").unwrap_or_default(), text("--join"));
+        let join_token = joining.or_else(|| variables.get("BULKHEAD_JOIN_TOKEN").cloned()).filter(|token| !token.is_empty());
         let mut path = |option| given.remove(option).map(PathBuf::from);
-        let documents = path("--documents").ok_or(Mistake::Missing("--documents"))?;
-        let data_dir = path("--data-dir").ok_or(Mistake::Missing("--data-dir"))?;
+        let (documents, trust_bundle, data_dir) = (path("--documents"), path("--trust-bundle"), path("--data-dir"));
+        let data_dir = data_dir.ok_or(Mistake::Missing("--data-dir"))?;
         let (file, take_over) = (path("--settings"), path("--take-over"));
         let mut settings = Settings::load(data_dir, SettingsSource { environment, file, variables, flags })?;
         settings.take_over = take_over;
+        let source = source(documents, ControlPlane { address, join_token, trust_bundle, data_dir: settings.data_dir.clone() })?;
         if let Some(address) = given.get("--probe-address") {
             settings.probe_address = parse("--probe-address", address)?;
         }
@@ -146,7 +172,18 @@ impl Arguments {
         if let Some(file) = given.remove("--log").filter(|file| file != "-") {
             settings.log = Sink::File(file.into());
         }
-        Ok(Asked::Run(Box::new(Arguments { documents, settings })))
+        Ok(Asked::Run(Box::new(Arguments { source, settings })))
+    }
+}
+
+/// The one place policy comes from.
+fn source(documents: Option<PathBuf>, control_plane: ControlPlane) -> Result<Source, Mistake> {
+    match (documents, control_plane.address.is_empty()) {
+        (Some(_), false) => Err(Mistake::Beside("--control-plane", "--documents")),
+        (Some(_), true) if control_plane.trust_bundle.is_some() => Err(Mistake::Beside("--trust-bundle", "--documents")),
+        (Some(documents), true) => Ok(Source::Documents(documents)),
+        (None, false) => Ok(Source::ControlPlane(control_plane)),
+        (None, true) => Err(Mistake::Missing("--documents` or `--control-plane")),
     }
 }
 
@@ -204,6 +241,16 @@ mod tests {
             (&["--shadow=no", "--documents=d"], Some("`no` of `--shadow`: it takes no value")),
             (&["--shadows"], Some("there is no option `--shadows`; did you mean `--shadow`?")),
             (&["--documents=d", "--data-dir=x", "--take-over"], Some("`--take-over` needs a value")),
+            (&["--control-plane=cp:4781", "--data-dir=x", "--join=t", "--trust-bundle=ca.pem"], None),
+            (
+                &["--control-plane=cp:4781", "--documents=d", "--data-dir=x"],
+                Some("`--control-plane` cannot stand beside `--documents`: policy comes from one place"),
+            ),
+            (
+                &["--documents=d", "--trust-bundle=ca.pem", "--data-dir=x"],
+                Some("`--trust-bundle` cannot stand beside `--documents`: policy comes from one place"),
+            ),
+            (&["--data-dir=x"], Some("`--documents` or `--control-plane` is missing")),
             (&["--help"], None),
             (&["--documents", "d"], Some("`--data-dir` is missing")),
             (&["--documents"], Some("`--documents` needs a value")),

@@ -1,9 +1,9 @@
-//! The lean binary that ships in pods: one sidecar that follows a folder of documents.
+//! The lean binary that ships in pods: one sidecar that follows a folder of documents, or a control plane.
 
 mod arguments;
 
-use arguments::{Arguments, Asked};
-use bulkhead_sidecar::policy::Folder;
+use arguments::{Arguments, Asked, Source};
+use bulkhead_sidecar::policy::{Folder, Push};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,8 +48,10 @@ fn variables() -> BTreeMap<String, String> {
 /// Serves until a signal or an operator ends it.
 async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let source = Folder::watch(&arguments.documents)?;
-    let running = bulkhead_sidecar::start(arguments.settings, source).await?;
+    let running = match arguments.source {
+        Source::Documents(path) => bulkhead_sidecar::start(arguments.settings, Folder::watch(path)?).await?,
+        Source::ControlPlane(control_plane) => bulkhead_sidecar::start(arguments.settings, Push::begin(control_plane)?).await?,
+    };
     running.log().take_panics();
     tokio::select! {
         _ = term.recv() => {}

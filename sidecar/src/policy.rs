@@ -27,6 +27,7 @@ use tokio::task::spawn_blocking;
 
 mod watch;
 mod folder;
+mod push;
 mod receive;
 mod contain;
 mod key_files;
@@ -40,6 +41,7 @@ mod tests;
 
 pub use folder::{Folder, FolderError};
 pub use last_good::PROBATION;
+pub use push::{ControlPlane, IdentityError, Push};
 pub use status::Status;
 
 use key_files::KeyFiles;
@@ -59,12 +61,17 @@ pub trait PolicySource: Send + 'static {
     fn describe(&self) -> String;
     /// How to read a key set that no offer brings, because only a version of the documents names it that a start falls back on.
     fn key_reader(&self) -> KeyReader {
-        |_| None
+        Arc::new(|_| None)
+    }
+    /// Whether a start may serve what was served last until this says something. A source that can always say something says no: what
+    /// is declared now is better.
+    fn serves_last_good(&self) -> bool {
+        false
     }
 }
 
 /// Reads a key set by its name; `None`: it cannot be read. May take its time.
-pub type KeyReader = fn(&str) -> Contents;
+pub type KeyReader = Arc<dyn Fn(&str) -> Contents + Send + Sync>;
 
 /// What is served, as a whole: a request reads one of these from start to end.
 #[derive(Debug)]
@@ -181,7 +188,11 @@ pub async fn begin<S: PolicySource>(
     let opened = spawn_blocking(move || LastGood::open(&data_dir, probation, now)).await;
     let (last_good, findings) = opened.map_err(|_| PolicyError::Defect)?;
     tell::findings(&surroundings.log, &findings, &last_good);
-    let Some(offer) = source.next().await else { return Err(PolicyError::NoOffer(source.describe())) };
+    let served = if source.serves_last_good() { last_good.offer() } else { None };
+    let offer = match served {
+        Some(offer) => offer,
+        None => source.next().await.ok_or_else(|| PolicyError::NoOffer(source.describe()))?,
+    };
     let keys = KeyFiles::new(surroundings.instead.clone(), KeptSets::new(&surroundings.data_dir));
     let receiver = Receiver::new(Arc::clone(&surroundings.live), surroundings.mode, last_good, source.key_reader(), keys);
     let (wanted, wants) = latest::channel(Wants::default());

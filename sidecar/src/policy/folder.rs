@@ -103,7 +103,7 @@ impl PolicySource for Folder {
     }
 
     fn key_reader(&self) -> KeyReader {
-        |name| Some(file::bytes(Path::new(name), file::KEY_FILE_BYTES_MAX).ok()?.into())
+        Arc::new(|name| Some(file::bytes(Path::new(name), file::KEY_FILE_BYTES_MAX).ok()?.into()))
     }
 }
 

@@ -5,10 +5,11 @@
 
 use super::Map;
 use crate::clock::Now;
-use bulkhead_config::protocol::Part;
+use bulkhead_config::protocol::{Broken, Offer, Part};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod texts;
@@ -123,6 +124,21 @@ impl LastGood {
     /// Whether nothing was ever served from this data directory.
     pub(crate) fn is_first_start(&self) -> bool {
         self.is_first_start
+    }
+
+    /// What was declared last, as an offer: for a source that may have nothing to say at a start. Nothing on the very first one.
+    pub(crate) fn offer(&self) -> Option<Offer> {
+        if self.is_first_start {
+            return None;
+        }
+        let mut offer = Offer::default();
+        for text in self.ledger.parts().filter_map(|(_, entry)| entry.declared()).flat_map(Texts::iter) {
+            match text.read() {
+                Ok(put) => offer.put.push(put),
+                Err(diagnostics) => offer.broken.push(Broken { file: Arc::clone(&text.file), id: Some(text.id.clone()), diagnostics }),
+            }
+        }
+        Some(offer)
     }
 
     /// Writes down where these parts stand in the ledger. To be called before they are served.

@@ -89,7 +89,7 @@ impl World {
             Arc::clone(&self.live),
             Mode::AsDeclared,
             last_good,
-            |name| fs::read(name).ok().map(Into::into),
+            Arc::new(|name| fs::read(name).ok().map(Into::into)),
             KeyFiles::default(),
         ));
         self.take();

@@ -25,6 +25,7 @@ mod grpc;
 mod health;
 mod health_http2;
 mod upstream_alpn;
+mod pushed;
 mod retries;
 mod shadow;
 mod upstream_http2;
