@@ -1,7 +1,7 @@
-//! Roles and bindings of a tenant at rest: in a tenth of the room that they take as they are read, with every place in them.
+//! Roles and bindings of a tenant at rest: as bytes, without the nodes and places that they are read into, and all of it in them.
 //!
 //! They are by far the most of what many tenants declare, and nobody reads them between two changes. Text would do as well, but it
-//! takes ten times as long to read, and a change of the platform compiles every tenant again.
+//! would have to be parsed, and a change of the platform compiles every tenant again.
 //!
 //! INVARIANT (what is packed reads as it was): unpacking gives the same document, places and pointers included. A document with
 //! anything this form has no room for is not packed.
