@@ -1,5 +1,6 @@
 //! `bulkhead-bench`: what Bulkhead costs, beside what others cost on the same machine in the same run.
 
+mod control;
 mod load;
 mod memory;
 mod sidecar;
@@ -39,6 +40,8 @@ enum Command {
     #[command(after_help = EXIT_CODES)]
     Memory(memory::Options),
     #[command(after_help = EXIT_CODES)]
+    Control(control::Options),
+    #[command(after_help = EXIT_CODES)]
     Tenants(tenants::Options),
 }
 
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Report(options) => load::report::run(options),
         Command::Versus(options) => versus::run(options),
         Command::Memory(options) => memory::run(options),
+        Command::Control(options) => control::run(options),
         Command::Tenants(options) => tenants::run(options),
     };
     match ended {
