@@ -98,7 +98,10 @@ async fn measure(options: &Options) -> Result<String, String> {
     let each = memory as f64 / 1_024.0 / f64::from(options.tenants);
     let line = |what: String, value: String| format!("| {what} | {value} |\n");
     Ok([
-        format!("{} tenants, {} sidecars, {} changes of one tenant each\n\n| | |\n|---|---|\n", options.tenants, options.streams, options.changes),
+        format!(
+            "{} tenants, {} sidecars, {} changes of one tenant each\n\n| | |\n|---|---|\n",
+            options.tenants, options.streams, options.changes
+        ),
         line("a change, stored: p50, p99".into(), format!("{}, {}", at(&mut accepted, 50), at(&mut accepted, 99))),
         line("a change, on every sidecar: p50, p99".into(), format!("{}, {}", at(&mut whole, 50), at(&mut whole, 99))),
         line(format!("a change set of {set} documents, the slowest"), milliseconds(took)),
@@ -118,7 +121,9 @@ async fn start(folder: &Path) -> Result<Running, String> {
 }
 
 fn tenant(number: u32, version: u32) -> String {
-    format!("kind: Tenant\ntenant_id: t{number}\nname: Tenant {number} version {version}\nemail: ops@t{number}.example\nhosts: [t{number}.example]\n")
+    format!(
+        "kind: Tenant\ntenant_id: t{number}\nname: Tenant {number} version {version}\nemail: ops@t{number}.example\nhosts: [t{number}.example]\n"
+    )
 }
 
 /// Declares documents in one change.

@@ -1,7 +1,7 @@
 //! The control plane as processes: what it acknowledged survives its death, what it describes holds, and the command line speaks to it.
 
 use crate::up::Up;
-use bulkhead_tests::{Client, Process, binary, eventually, python};
+use bulkhead_tests::{Client, Origin, Process, binary, eventually, python, samples};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -15,19 +15,22 @@ use std::time::Duration;
 struct Plane {
     folder: tempfile::TempDir,
     process: Process,
+    /// Where sidecars find it, also after it died.
+    push: SocketAddr,
 }
 
 impl Plane {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let process = run(folder.path());
-        Self { folder, process }
+        let push = free_address();
+        let process = run(folder.path(), push);
+        Self { folder, process, push }
     }
 
     /// Another process on the same data directory, after the one before has gone.
     fn again(&mut self) {
         let _ = std::fs::remove_file(self.folder.path().join("data/control-plane.json"));
-        self.process = run(self.folder.path());
+        self.process = run(self.folder.path(), self.push);
     }
 
     fn address(&self) -> SocketAddr {
@@ -53,9 +56,16 @@ impl Plane {
     }
 }
 
-fn run(folder: &Path) -> Process {
+/// An address that was free a moment ago.
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn run(folder: &Path, push: SocketAddr) -> Process {
     let mut command = Command::new(binary("bulkhead"));
-    command.args(["control-plane", "--api-address", "127.0.0.1:0", "--push-address", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
+    command
+        .args(["control-plane", "--api-address", "127.0.0.1:0", "--push-address", &push.to_string(), "--data-dir"])
+        .arg(folder.join("data"));
     command.env("XDG_CONFIG_HOME", folder.join("config")).env("HOME", folder);
     Process::start(command, &folder.join("logs"))
 }
@@ -141,10 +151,114 @@ fn the_description_holds_for_whatever_schemathesis_sends() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// A sidecar that the control plane feeds.
+struct Sidecar {
+    folder: std::path::PathBuf,
+    process: Process,
+}
+
+impl Sidecar {
+    /// Joins with a token of its own.
+    fn join(plane: &Plane, name: &str) -> Self {
+        let (roots, folder) = (plane.folder.path().join(format!("{name}.pem")), plane.folder.path().join(name));
+        let token = plane.bulkhead(&["join-token", "new", "--name", name, "--trust-bundle", roots.to_str().unwrap()], "");
+        assert!(token.status.success(), "{}", said(&token));
+        let joins = ["--join".to_owned(), said(&token).trim().to_owned(), "--trust-bundle".to_owned(), roots.to_str().unwrap().to_owned()];
+        let process = follow(&folder, plane.push, &joins);
+        Self { folder, process }
+    }
+
+    /// Another process on the same data directory, without a token.
+    fn again(&mut self, push: SocketAddr) {
+        std::fs::remove_file(self.folder.join("data/addresses.json")).unwrap();
+        self.process = follow(&self.folder, push, &[]);
+    }
+
+    fn status_of(&self, host: &str) -> u16 {
+        let address: SocketAddr = eventually("it is serving", || {
+            let text = std::fs::read(self.folder.join("data/addresses.json")).ok()?;
+            let value: Value = serde_json::from_slice(&text).ok()?;
+            value["listeners"][0]["address"].as_str()?.parse().ok()
+        });
+        Client::new(address, host).get("/healthz").status
+    }
+}
+
+fn follow(folder: &Path, push: SocketAddr, joins: &[String]) -> Process {
+    let mut command = Command::new(binary("bulkhead-sidecar"));
+    command.args(["--control-plane", &push.to_string(), "--probe-address", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
+    command.args(joins);
+    Process::start(command, &folder.join("logs"))
+}
+
+impl Plane {
+    fn bulkhead(&self, arguments: &[&str], input: &str) -> Output {
+        self.address();
+        let mut command = Command::new(binary("bulkhead"));
+        command.args(arguments).arg("--data-dir").arg(self.folder.path().join("data"));
+        command.env("XDG_CONFIG_HOME", self.folder.path().join("config")).env("HOME", self.folder.path());
+        with_input(command, input)
+    }
+}
+
+#[test]
+fn two_sidecars_follow_outlive_the_control_plane_and_follow_it_again() {
+    let mut plane = Plane::start();
+    let (mut one, two) = (Sidecar::join(&plane, "one"), Sidecar::join(&plane, "two"));
+    let connected = |plane: &Plane| plane.client().get("/v1/fleet").json()["connected"].as_u64();
+    eventually("both follow", || (connected(&plane) == Some(2)).then_some(()));
+    let origin = Origin::start();
+    let platform = std::fs::read_to_string(samples().join("platform.yaml")).unwrap();
+    let platform = platform.replace("{ file: issuer.jwks.json }", "{ url: \"https://127.0.0.1:1/jwks.json\" }");
+    let platform = platform.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:4789", &origin.address().to_string());
+    let globex = std::fs::read_to_string(samples().join("tenants/globex.yaml")).unwrap();
+    let applied = plane.bulkhead(&["apply", "--wait", "-f", "-"], &format!("{platform}\n---\n{globex}"));
+    assert!(applied.status.success(), "{}", said(&applied));
+    for name in ["one", "two"] {
+        assert!(said(&applied).contains(&format!("{name} serves revision 1")), "{}", said(&applied));
+    }
+    assert_eq!((one.status_of("globex.localhost"), two.status_of("globex.localhost")), (200, 200));
+    assert_eq!(one.status_of("initech.localhost"), 404);
+    // Without a control plane they go on, also one that dies itself.
+    plane.process.kill();
+    one.process.kill();
+    one.again(plane.push);
+    assert_eq!((one.status_of("globex.localhost"), two.status_of("globex.localhost")), (200, 200));
+    plane.again();
+    eventually("both are back", || (connected(&plane) == Some(2)).then_some(()));
+    let initech = INITECH.replace("\"features\"", "\"hosts\":[\"initech.localhost\"],\"features\"");
+    let applied = plane.bulkhead(&["apply", "--wait", "-f", "-"], &initech);
+    assert!(applied.status.success() && said(&applied).contains("two serves revision 2"), "{}", said(&applied));
+    assert_eq!((one.status_of("initech.localhost"), two.status_of("initech.localhost")), (200, 200));
+    let state = plane.client().get("/v1/tenants/initech/status").json();
+    assert_eq!((state["state"].as_str(), state["programmed"].as_u64()), (Some("programmed"), Some(2)), "{state}");
+}
+
+#[test]
+fn a_join_token_is_good_for_one_sidecar() {
+    let plane = Plane::start();
+    let roots = plane.folder.path().join("roots.pem");
+    let token = plane.bulkhead(&["join-token", "new", "--name", "edge", "--trust-bundle", roots.to_str().unwrap()], "");
+    let joins = ["--join".to_owned(), said(&token).trim().to_owned(), "--trust-bundle".to_owned(), roots.to_str().unwrap().to_owned()];
+    let _first = follow(&plane.folder.path().join("first"), plane.push, &joins);
+    let fleet = || plane.client().get("/v1/fleet").json();
+    eventually("it follows", || (fleet()["connected"] == 1).then_some(()));
+    let _second = follow(&plane.folder.path().join("second"), plane.push, &joins);
+    eventually("the second use is refused and written down", || {
+        let denied = plane.client().get("/v1/audit?decision=denied").json();
+        denied["items"].as_array()?.iter().any(|entry| entry["action"] == "enrol").then_some(())
+    });
+    assert_eq!(fleet()["connected"], 1);
+}
+
 /// Runs `bulkhead` for the bulkhead that `up` registered, with this on its standard input.
 fn bulkhead(up: &Up, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(binary("bulkhead"));
     command.args(arguments).env("XDG_CONFIG_HOME", up.folder.path().join("config")).env("HOME", up.folder.path());
+    with_input(command, input)
+}
+
+fn with_input(mut command: Command, input: &str) -> Output {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
