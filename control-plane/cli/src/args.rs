@@ -1,9 +1,9 @@
 //! The command line: what every command shares, and the list of commands. Each command's own arguments stand in its file.
 
-use crate::output::Format;
+use crate::output::Output;
 use crate::{
-    api_key, apply, completion, config, control_plane, exit, explain, fleet, get, operator_token, schema, shadow, status, token, trail, up,
-    validate,
+    api_key, apply, backup, completion, config, control_plane, exit, explain, fleet, get, operator_token, schema, shadow, status, token,
+    trail, up, validate,
 };
 use std::path::PathBuf;
 
@@ -22,8 +22,8 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Form of the results
-    #[arg(long, global = true, value_enum, default_value_t = Format::Human, hide_possible_values = true, value_name = "human|json")]
-    pub(crate) output: Format,
+    #[arg(long, global = true, value_parser = Output::form(), default_value = "human", hide_possible_values = true, value_name = "human|json")]
+    pub(crate) output: Output,
     /// Data directory of the bulkhead that is meant [else: BULKHEAD_DATA_DIR, the context]
     #[arg(long, global = true, value_name = "DIR", conflicts_with = "context")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -62,5 +62,8 @@ pub(crate) enum Command {
     OperatorToken(operator_token::Args),
     Fleet(fleet::Args),
     JoinToken(fleet::JoinToken),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    Migrate(backup::Migrate),
     Completion(completion::Args),
 }

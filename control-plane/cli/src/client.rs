@@ -130,6 +130,12 @@ impl<'a> Ask<'a> {
 }
 
 impl Client {
+    /// Whether a command means a control plane by its address, which may be on another machine.
+    pub(crate) fn is_elsewhere(global: &Global) -> bool {
+        let is_local_named = global.data_dir.is_some() || global.context.is_some();
+        global.server.is_some() || (!is_local_named && env::var_os("BULKHEAD_SERVER").is_some_and(|server| !server.is_empty()))
+    }
+
     /// The control plane that a command means.
     pub(crate) fn find(global: &Global) -> Result<Self, Failure> {
         let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
@@ -155,12 +161,25 @@ impl Client {
 
     /// The answer to a request.
     pub(crate) fn send(&self, ask: &Ask<'_>) -> Result<Answer, Error> {
-        let exchange = async { tokio::time::timeout(PATIENCE, self.exchange(ask)).await };
-        let answer = self.runtime.block_on(exchange).map_err(|_| Error::Silent(self.server.clone()))??;
+        let (status, content) = self.wait(ask)?;
+        let text = String::from_utf8(content).map_err(|_| Error::Garbled(self.server.clone()))?;
+        let body = serde_json::from_str(&text).unwrap_or_default();
+        let answer = Answer { status, text, body };
         if answer.status.is_success() { Ok(answer) } else { Err(refused(answer.status, &answer.body)) }
     }
 
-    async fn exchange(&self, ask: &Ask<'_>) -> Result<Answer, Error> {
+    /// The bytes that answer a request.
+    pub(crate) fn fetch(&self, ask: &Ask<'_>) -> Result<Vec<u8>, Error> {
+        let (status, content) = self.wait(ask)?;
+        if status.is_success() { Ok(content) } else { Err(refused(status, &serde_json::from_slice(&content).unwrap_or_default())) }
+    }
+
+    fn wait(&self, ask: &Ask<'_>) -> Result<(StatusCode, Vec<u8>), Error> {
+        let exchange = async { tokio::time::timeout(PATIENCE, self.exchange(ask)).await };
+        self.runtime.block_on(exchange).map_err(|_| Error::Silent(self.server.clone()))?
+    }
+
+    async fn exchange(&self, ask: &Ask<'_>) -> Result<(StatusCode, Vec<u8>), Error> {
         let broken = |cause| Error::Broken(self.server.clone(), cause);
         let garbled = || Error::Garbled(self.server.clone());
         let not_running = |source| Error::NotRunning { server: self.server.clone(), source };
@@ -187,9 +206,7 @@ impl Client {
                 return Err(garbled());
             }
         }
-        let text = String::from_utf8(content).map_err(|_| garbled())?;
-        let body = serde_json::from_str(&text).unwrap_or_default();
-        Ok(Answer { status: head.status, text, body })
+        Ok((head.status, content))
     }
 }
 

@@ -86,29 +86,26 @@ pub(crate) fn run(args: &Args, global: &Global, out: &mut Out) -> Result<Exit, F
     let data_dir = fs::canonicalize(&data_dir).map_err(unwritable)?;
     ground::write_token(&data_dir)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Error::Runtime)?;
-    let push = push(args, &data_dir)?;
-    runtime.block_on(serve(args, push, &data_dir, out))
+    let (kek, push) = push(args, &data_dir)?;
+    runtime.block_on(serve(args, kek, push, &data_dir, out))
 }
 
-/// Where sidecars connect, and with which keys.
-fn push(args: &Args, data_dir: &Path) -> Result<Push, Error> {
+/// With which key all is sealed, and where sidecars connect.
+fn push(args: &Args, data_dir: &Path) -> Result<(KekSource, Push), Error> {
     let variables = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let source = SettingsSource { environment: args.env, file: args.settings.clone(), variables: variables.collect(), flags: Vec::new() };
     let settings = source.load().map_err(Error::Settings)?;
     let local = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let names = if args.names.is_empty() { &local[..] } else { &args.names };
     let name = |name: &String| ServerName::try_from(name.clone()).map_err(|_| Error::Name(name.clone()));
-    Ok(Push {
-        address: args.push_address,
-        kek: KekSource::of(&settings, data_dir)?,
-        domain: args.trust_domain.clone(),
-        names: names.iter().map(name).collect::<Result<_, _>>()?,
-    })
+    let push =
+        Push { address: args.push_address, domain: args.trust_domain.clone(), names: names.iter().map(name).collect::<Result<_, _>>()? };
+    Ok((KekSource::of(&settings, data_dir)?, push))
 }
 
-async fn serve(args: &Args, push: Push, data_dir: &Path, out: &mut Out) -> Result<Exit, Failure> {
+async fn serve(args: &Args, kek: KekSource, push: Push, data_dir: &Path, out: &mut Out) -> Result<Exit, Failure> {
     let mut ends = Ends::new().map_err(Error::Runtime)?;
-    let control = spine::start(data_dir, args.api_address, Some(push)).await?;
+    let control = spine::start(data_dir, args.api_address, kek, Some(push)).await?;
     register(data_dir, control.address())?;
     let (api, push) = (control.address(), control.push_address());
     // Nobody reads it (`| head`)? It serves all the same.

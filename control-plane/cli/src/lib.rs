@@ -36,6 +36,7 @@ mod apply;
 mod get;
 mod trail;
 mod operator_token;
+mod backup;
 mod fleet;
 mod completion;
 
@@ -50,7 +51,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(refusal) => return refused(&refusal),
     };
-    let mut out = Out::new(cli.global.output);
+    let mut out = Out::new(cli.global.output.format());
     let outcome = dispatch(&cli, &mut out);
     outcome.unwrap_or_else(|failure| out.failed(&failure)).into()
 }
@@ -79,6 +80,9 @@ fn dispatch(cli: &Cli, out: &mut Out) -> Result<Exit, Failure> {
         Command::OperatorToken(args) => operator_token::run(args, global, out),
         Command::Fleet(args) => fleet::run(args, global, out),
         Command::JoinToken(args) => fleet::join_token(args, global, out),
+        Command::Backup(args) => backup::backup(args, global, out),
+        Command::Restore(args) => backup::restore(args, global, out),
+        Command::Migrate(args) => backup::migrate(args, global, out),
         Command::Completion(args) => completion::run(args, out),
     }
 }

@@ -4,9 +4,11 @@ use crate::exit::Exit;
 use crate::fault::{self, Failure, Fault};
 use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
+use clap::builder::{EnumValueParser, PathBufValueParser, TypedValueParser};
 use serde_json::Value;
 use std::fmt::Display;
 use std::io::{self, Stderr, Stdout, Write};
+use std::path::PathBuf;
 
 /// Form of a command's results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -15,6 +17,35 @@ pub(crate) enum Format {
     Human,
     /// One JSON value.
     Json,
+}
+
+/// What `--output` means: the form of results, and to `backup` the file that is its result. One type, since it is one flag to the parser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// A form.
+    Form(Format),
+    /// A file; what is said about it is for people.
+    File(PathBuf),
+}
+
+impl Output {
+    /// Reads a form.
+    pub(crate) fn form() -> impl TypedValueParser<Value = Self> {
+        EnumValueParser::<Format>::new().map(Self::Form)
+    }
+
+    /// Reads the name of a file.
+    pub(crate) fn file() -> impl TypedValueParser<Value = Self> {
+        PathBufValueParser::new().map(Self::File)
+    }
+
+    /// The form in which results are told.
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Self::Form(format) => *format,
+            Self::File(_) => Format::Human,
+        }
+    }
 }
 
 /// A heading or the thing that matters.

@@ -13,6 +13,7 @@ use crate::output::{Format, Out};
 use crate::validate::render::{self, Weight};
 use banner::{Banner, Serving};
 use bulkhead_config::settings::Environment;
+use bulkhead_keyring::{KekError, KekSource};
 use bulkhead_sidecar::connection::Entrance;
 use bulkhead_sidecar::connection::listeners::ListenError;
 use bulkhead_sidecar::policy::settings_watch::{SettingsError, SettingsSource};
@@ -105,6 +106,8 @@ enum Error {
     // These three say their causes themselves.
     #[error("{0}")]
     Settings(SettingsError),
+    #[error(transparent)]
+    Kek(#[from] KekError),
     #[error("{0}")]
     Folder(FolderError),
     #[error("{error}")]
@@ -116,7 +119,7 @@ enum Error {
 impl Fault for Error {
     fn exit(&self) -> Exit {
         match self {
-            Error::WrongSettings => Exit::Configuration,
+            Error::WrongSettings | Error::Kek(_) => Exit::Configuration,
             Error::Settings(SettingsError::Unreadable { cause, .. }) => Exit::of(cause),
             Error::Settings(SettingsError::Mistakes(_)) => Exit::Configuration,
             Error::Unwritable { source, .. } | Error::Demo { source, .. } => Exit::of(source),
@@ -200,7 +203,8 @@ impl Start<'_> {
         let demo = self.start_demo().await?;
         let logs = Logs::of(self.args, &self.ground.place.data_dir)?;
         let folder = Folder::watch(&self.ground.place.documents).map_err(Error::Folder)?;
-        let control = spine::start(&self.ground.place.data_dir, self.args.api_address, None).await?;
+        let kek = KekSource::of(&settings.core, &self.ground.place.data_dir).map_err(Error::Kek)?;
+        let control = spine::start(&self.ground.place.data_dir, self.args.api_address, kek, None).await?;
         control_plane::register(&self.ground.place.data_dir, control.address())?;
         let (remarks, told) = tokio::sync::mpsc::channel(REMARKS_MAX);
         let source = Spine::new(folder, &control, Box::new(move |remark| drop(remarks.try_send(remark.to_owned()))));

@@ -86,6 +86,25 @@ impl KekSource {
         }
     }
 
+    /// The key as it is there, for what is sealed beside the keyring. Makes none.
+    ///
+    /// # Errors
+    /// [`KekError::Io`] where its file is not, and what else is wrong with it.
+    pub fn held(&self) -> Result<Key, KekError> {
+        match self {
+            KekSource::Setting(key) => Ok(key.clone()),
+            KekSource::File(path) => read(path),
+        }
+    }
+
+    /// The key, made where there is none: only for whoever knows that nothing was sealed yet.
+    ///
+    /// # Errors
+    /// As [`KekSource::held`].
+    pub fn first(&self) -> Result<Key, KekError> {
+        self.key(None)
+    }
+
     /// The key. `sealed` is the one that a keyring was sealed with: only where there is none yet is a file made.
     pub(crate) fn key(&self, sealed: Option<Fingerprint>) -> Result<Key, KekError> {
         match self {

@@ -11,6 +11,7 @@ use crate::identity::Identity;
 use crate::operation::{Endpoint, Needs, Operation};
 use crate::operator::Operator;
 use crate::problem::Problem;
+use crate::start::Backup;
 use crate::state::Operatory;
 use answer::{Answer, problem};
 use bytes::Bytes;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 mod answer;
 mod apply;
+mod backup;
 mod body;
 mod documents;
 mod openapi;
@@ -50,6 +52,7 @@ pub struct Api {
     pub(crate) operators: Arc<Operatory>,
     pub(crate) fleet: Arc<Fleet>,
     pub(crate) identity: Option<Arc<Identity>>,
+    backup: Option<Backup>,
     router: Router,
     rates: Rates,
     openapi: Bytes,
@@ -84,11 +87,12 @@ impl Api {
         operators: Arc<Operatory>,
         fleet: Arc<Fleet>,
         identity: Option<Arc<Identity>>,
+        backup: Option<Backup>,
         now: fn() -> i64,
     ) -> Self {
         let router = Router::new();
         let openapi = describe(router.endpoints()).to_string().into();
-        Self { changer, archive, operators, fleet, identity, router, rates: Rates::default(), openapi, now }
+        Self { changer, archive, operators, fleet, identity, backup, router, rates: Rates::default(), openapi, now }
     }
 
     /// Answers one request.
@@ -150,6 +154,7 @@ impl Api {
             Operation::Tokens => self.tokens(&asked),
             Operation::MintToken => self.mint_token(&asked).await,
             Operation::MintJoinToken => self.mint_join_token(&asked).await,
+            Operation::Backup => self.backup(&asked).await,
             Operation::RevokeToken => self.revoke_token(&asked).await,
             // These need nobody, and were answered.
             other @ (Operation::OpenApi

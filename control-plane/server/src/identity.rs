@@ -30,6 +30,14 @@ const TICKETS: &str = "/join/";
 /// How long a join token counts unless somebody says otherwise.
 pub const JOIN_LIFETIME: Duration = Duration::from_secs(3_600);
 
+/// Whether a store holds a keyring, so that its key must be there.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn has_keyring(store: &dyn Store) -> Result<bool, bulkhead_store::Error> {
+    Ok(store.get(Key::from(format!("{KEYRING}{HEAD}"))).await?.is_some())
+}
+
 /// Who the control plane is, and whom it certifies.
 pub struct Identity {
     keyring: Arc<Keyring>,

@@ -20,4 +20,4 @@ pub mod api;
 pub mod listen;
 pub mod start;
 
-pub use start::{Running, Settings, StartError, start};
+pub use start::{Backup, Running, Settings, StartError, start};

@@ -54,6 +54,8 @@ pub enum Operation {
     MintJoinToken,
     /// Whom sidecars trust to be the control plane.
     TrustBundle,
+    /// All that is stored, as an archive.
+    Backup,
     /// The description of this API.
     OpenApi,
     /// The same, for people.
@@ -273,6 +275,7 @@ fn others() -> Vec<Endpoint> {
             ("createJoinToken", "Makes a token with which one sidecar joins; its text is shown once"),
         ),
         get(O::TrustBundle, "/v1/trust-bundle", Nobody, ("getTrustBundle", "Whom sidecars trust to be the control plane, as PEM")),
+        post(O::Backup, "/v1/backup", Admin, ("createBackup", "Makes a backup of all that is stored, sealed: a .tar.gz")),
         get(O::OpenApi, "/openapi.json", Nobody, ("getOpenApi", "This description")),
         get(O::Docs, "/docs", Nobody, ("getDocs", "This description, for people")),
         get(O::Live, "/livez", Nobody, ("getLive", "Whether the process lives")),

@@ -20,6 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+/// Makes an archive of all that is stored, or says why not. Blocks: it reads the disk.
+pub type Backup = Arc<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>;
+
 /// What a control plane is started with.
 pub struct Settings {
     /// What it keeps things in.
@@ -32,6 +35,8 @@ pub struct Settings {
     pub identity: Option<Arc<Identity>>,
     /// The text of the token that stands in the data directory: whoever reads it is a platform-admin.
     pub admin_token: Option<String>,
+    /// Makes a backup, where the store is one that can.
+    pub backup: Option<Backup>,
     /// The clock, in seconds since 1970-01-01 UTC.
     pub now: fn() -> i64,
 }
@@ -74,7 +79,7 @@ pub enum StartError {
 /// # Errors
 /// What failed.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let Settings { store, address, push_address, identity, admin_token, now } = settings;
+    let Settings { store, address, push_address, identity, admin_token, backup, now } = settings;
     let past = Past::new(Arc::clone(&store));
     let (archive, loaded) = Archive::open(store).await?;
     let Loaded { epoch, tip, documents, tokens } = loaded;
@@ -99,7 +104,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let archive = Arc::new(archive);
     let changer = Arc::new(Changer::new(shelf, Arc::clone(&archive), tip, catalogue, now));
     let operators = Arc::new(Operatory::new(tokens, admin_token.as_deref()));
-    let api = Arc::new(Api::new(Arc::clone(&changer), archive, operators, Arc::clone(&fleet), identity.clone(), now));
+    let api = Arc::new(Api::new(Arc::clone(&changer), archive, operators, Arc::clone(&fleet), identity.clone(), backup, now));
     let sweeping = tokio::spawn(sweep(Arc::clone(&api.archive), past, now));
     let sign = identity.clone().map(|identity| -> Sign { Arc::new(move |bytes| identity.sign(bytes)) });
     let publisher = Publisher::new(&changer, Arc::clone(&fleet), sign);

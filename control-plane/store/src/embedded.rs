@@ -25,7 +25,7 @@ mod disk_tests;
 
 pub use backup::{Header, Record, Snapshot};
 pub use migrate::{Plan, Step};
-pub use open::{OpenError, Options};
+pub use open::{OpenError, Options, SCHEMA_NOW};
 
 use crate::model::{Keys, Lease, LeaseId, Page, Range, Revision};
 use crate::txn::{Outcome, Txn};

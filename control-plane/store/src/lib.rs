@@ -19,7 +19,7 @@ pub mod change_set;
 pub mod history;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use embedded::{Embedded, Header, Identity, OpenError, Options, Plan, Record, Snapshot, Step};
+pub use embedded::{Embedded, Header, Identity, OpenError, Options, Plan, Record, SCHEMA_NOW as SCHEMA, Snapshot, Step};
 pub use error::Error;
 pub use model::{Batch, Entry, Event, Key, Keys, Lease, LeaseId, Page, Range, Revision};
 pub use past::Past;

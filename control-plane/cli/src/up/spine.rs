@@ -4,8 +4,9 @@
 //! what comes through the API goes to the store first and from there to the sidecar. A document that the API has is not the
 //! folder's to take: it is left out, and the log says so.
 
+use crate::backup;
 use crate::exit::Exit;
-use crate::fault::Fault;
+use crate::fault::{Fault, chain};
 use bulkhead_config::declared::DocumentId;
 use bulkhead_config::protocol::{Offer, Put, Report};
 use bulkhead_config::spiffe::TrustDomain;
@@ -14,8 +15,8 @@ use bulkhead_server::change::{Changer, Committed};
 use bulkhead_server::document::Owner;
 use bulkhead_server::files::{Files, Left};
 use bulkhead_server::fleet::Seat;
-use bulkhead_server::identity::{Identity, IdentityError};
-use bulkhead_server::{Running, Settings, StartError};
+use bulkhead_server::identity::{self, Identity, IdentityError};
+use bulkhead_server::{Backup, Running, Settings, StartError};
 use bulkhead_sidecar::policy::{KeyReader, PolicySource};
 use bulkhead_store::{Embedded, OpenError, Options, Store};
 use rustls::pki_types::ServerName;
@@ -39,6 +40,8 @@ pub(crate) enum Error {
     Identity(#[from] IdentityError),
     #[error("{0}")]
     Start(StartError),
+    #[error(transparent)]
+    Store(#[from] bulkhead_store::Error),
     #[error("cannot read the operator's token")]
     Token(#[source] io::Error),
     #[error("a defect of Bulkhead stopped the store from being opened")]
@@ -52,7 +55,7 @@ impl Fault for Error {
             Error::Open(OpenError::System { source, .. }) | Error::Token(source) => Exit::of(source),
             Error::Start(StartError::Listen { cause, .. }) => Exit::of(cause),
             Error::Identity(_) => Exit::Configuration,
-            Error::Open(_) | Error::Start(StartError::Archive(_)) => Exit::BadData,
+            Error::Open(_) | Error::Store(_) | Error::Start(StartError::Archive(_)) => Exit::BadData,
             Error::Start(StartError::Defect) | Error::Defect => Exit::Unavailable,
         }
     }
@@ -73,8 +76,6 @@ impl Fault for Error {
 pub(crate) struct Push {
     /// Where they connect.
     pub(crate) address: SocketAddr,
-    /// Seals the keyring.
-    pub(crate) kek: KekSource,
     /// In which the sidecars are named.
     pub(crate) domain: TrustDomain,
     /// What they ask the control plane by.
@@ -82,18 +83,29 @@ pub(crate) struct Push {
 }
 
 /// Starts the control plane of a data directory.
-pub(crate) async fn start(data_dir: &Path, address: SocketAddr, push: Option<Push>) -> Result<Running, Error> {
+pub(crate) async fn start(data_dir: &Path, address: SocketAddr, kek: KekSource, push: Option<Push>) -> Result<Running, Error> {
     let path = data_dir.join(STORE);
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await.map_err(|_| Error::Defect)?;
-    let store: Arc<dyn Store> = Arc::new(opened?);
+    let embedded = Arc::new(opened?);
+    let store: Arc<dyn Store> = Arc::<Embedded>::clone(&embedded);
     let admin_token = Some(fs::read_to_string(data_dir.join("admin.token")).map_err(Error::Token)?);
     let now = || jiff::Timestamp::now().as_second();
     let push_address = push.as_ref().map(|push| push.address);
     let identity = match push {
         None => None,
-        Some(Push { kek, domain, names, .. }) => Some(Arc::new(Identity::open(Arc::clone(&store), &kek, domain, names, now).await?)),
+        Some(Push { domain, names, .. }) => Some(Arc::new(Identity::open(Arc::clone(&store), &kek, domain, names, now).await?)),
     };
-    bulkhead_server::start(Settings { store, address, push_address, identity, admin_token, now }).await.map_err(Error::Start)
+    let backup = Some(backup(embedded, kek).await?);
+    bulkhead_server::start(Settings { store, address, push_address, identity, admin_token, backup, now }).await.map_err(Error::Start)
+}
+
+/// Makes backups of the store, for whoever asks the API.
+async fn backup(store: Arc<Embedded>, kek: KekSource) -> Result<Backup, Error> {
+    let has_keyring = identity::has_keyring(&*store).await?;
+    Ok(Arc::new(move || {
+        let key = backup::key(&kek, has_keyring).map_err(|why| chain(&why))?;
+        backup::make(&store, &key).map_err(|why| chain(&why))
+    }))
 }
 
 /// Told of what the store did not take of the folder.

@@ -38,6 +38,9 @@ const COMMANDS: &[&[&str]] = &[
     &["operator-token", "new"],
     &["operator-token", "list"],
     &["operator-token", "revoke"],
+    &["backup"],
+    &["restore"],
+    &["migrate"],
     &["completion"],
 ];
 

@@ -4,6 +4,7 @@
 
 mod support;
 mod api_key;
+mod backup;
 mod completion;
 mod context;
 mod explain;

@@ -193,6 +193,7 @@ fn responses(endpoint: &Endpoint) -> Value {
         Operation::Read | Operation::Version => {
             good("200", "The document itself", reference(endpoint.kind.map_or("Document", Kind::as_str)))
         }
+        Operation::Backup => drop(all.insert("200".to_owned(), text("application/gzip"))),
         Operation::TrustBundle => drop(all.insert("200".to_owned(), text("application/x-pem-file"))),
         Operation::Docs => drop(all.insert("200".to_owned(), text("text/html"))),
         Operation::Live | Operation::Ready | Operation::Started | Operation::Metrics => {

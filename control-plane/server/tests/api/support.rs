@@ -38,10 +38,17 @@ impl Plane {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path().join("store.redb"), Options::default()).unwrap());
         let address = "127.0.0.1:0".parse().unwrap();
         let now = || jiff::Timestamp::now().as_second();
-        let running =
-            start(Settings { store, address, push_address: Some(address), identity: None, admin_token: Some(ADMIN.to_owned()), now })
-                .await
-                .unwrap();
+        let running = start(Settings {
+            store,
+            address,
+            push_address: Some(address),
+            identity: None,
+            admin_token: Some(ADMIN.to_owned()),
+            backup: None,
+            now,
+        })
+        .await
+        .unwrap();
         Self { running, folder }
     }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Version of the tables that this build reads and writes.
-pub(super) const SCHEMA_NOW: u64 = 1;
+pub const SCHEMA_NOW: u64 = 1;
 
 /// What redb keeps of the file in memory. Its own default is 1 GiB, more than the whole control plane shall take.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
