@@ -11,6 +11,7 @@ use crate::shelf::Shelf;
 use crate::state::Operatory;
 use bulkhead_config::compile::Catalogue;
 use bulkhead_config::protocol::{Offer, Put};
+use bulkhead_config::snapshot::Epoch;
 use bulkhead_store::{Past, Store};
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ pub type Backup = Arc<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>;
 pub struct Settings {
     /// What it keeps things in.
     pub store: Arc<dyn Store>,
+    /// Which life of the store this is: a restore raises it, and sidecars and events are to see that.
+    pub incarnation: u64,
     /// Where the API is served; port 0: any free one.
     pub address: SocketAddr,
     /// Where sidecars connect, if they may; port 0: any free one.
@@ -79,10 +82,12 @@ pub enum StartError {
 /// # Errors
 /// What failed.
 pub async fn start(settings: Settings) -> Result<Running, StartError> {
-    let Settings { store, address, push_address, identity, admin_token, backup, now } = settings;
+    let Settings { store, incarnation, address, push_address, identity, admin_token, backup, now } = settings;
     let past = Past::new(Arc::clone(&store));
     let (archive, loaded) = Archive::open(store).await?;
     let Loaded { epoch, tip, documents, tokens } = loaded;
+    // What is stored says the incarnation it was stored in, also after a restore.
+    let epoch = Epoch { incarnation: epoch.incarnation.max(incarnation), ..epoch };
     let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
     let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
     let push = match push_address {

@@ -87,6 +87,7 @@ pub(crate) async fn start(data_dir: &Path, address: SocketAddr, kek: KekSource, 
     let path = data_dir.join(STORE);
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, Options::default())).await.map_err(|_| Error::Defect)?;
     let embedded = Arc::new(opened?);
+    let incarnation = embedded.identity().incarnation;
     let store: Arc<dyn Store> = Arc::<Embedded>::clone(&embedded);
     let admin_token = Some(fs::read_to_string(data_dir.join("admin.token")).map_err(Error::Token)?);
     let now = || jiff::Timestamp::now().as_second();
@@ -96,7 +97,9 @@ pub(crate) async fn start(data_dir: &Path, address: SocketAddr, kek: KekSource, 
         Some(Push { domain, names, .. }) => Some(Arc::new(Identity::open(Arc::clone(&store), &kek, domain, names, now).await?)),
     };
     let backup = Some(backup(embedded, kek).await?);
-    bulkhead_server::start(Settings { store, address, push_address, identity, admin_token, backup, now }).await.map_err(Error::Start)
+    bulkhead_server::start(Settings { store, incarnation, address, push_address, identity, admin_token, backup, now })
+        .await
+        .map_err(Error::Start)
 }
 
 /// Makes backups of the store, for whoever asks the API.

@@ -35,11 +35,14 @@ impl Plane {
     }
 
     async fn start_in(folder: TempDir) -> Self {
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(folder.path().join("store.redb"), Options::default()).unwrap());
+        let embedded = Embedded::open(folder.path().join("store.redb"), Options::default()).unwrap();
+        let incarnation = embedded.identity().incarnation;
+        let store: Arc<dyn Store> = Arc::new(embedded);
         let address = "127.0.0.1:0".parse().unwrap();
         let now = || jiff::Timestamp::now().as_second();
         let running = start(Settings {
             store,
+            incarnation,
             address,
             push_address: Some(address),
             identity: None,
