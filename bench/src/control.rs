@@ -114,9 +114,12 @@ async fn measure(options: &Options) -> Result<String, String> {
 async fn start(folder: &Path) -> Result<Running, String> {
     let path = folder.join("store.redb");
     let opened = tokio::task::spawn_blocking(move || Embedded::open(path, StoreOptions::default())).await;
-    let store: Arc<dyn Store> = Arc::new(opened.map_err(|why| why.to_string())?.map_err(|why| why.to_string())?);
+    let embedded = opened.map_err(|why| why.to_string())?.map_err(|why| why.to_string())?;
+    let incarnation = embedded.identity().incarnation;
+    let store: Arc<dyn Store> = Arc::new(embedded);
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let settings = Settings { store, address, push_address: Some(address), identity: None, admin_token: None, now: || 0 };
+    let push_address = Some(address);
+    let settings = Settings { store, incarnation, address, push_address, identity: None, admin_token: None, backup: None, now: || 0 };
     bulkhead_server::start(settings).await.map_err(|why| why.to_string())
 }
 

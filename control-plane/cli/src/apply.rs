@@ -114,7 +114,7 @@ struct Bundle {
 impl Bundle {
     fn of(sources: &[Source]) -> Self {
         let mut bundle = Bundle::default();
-        let mut line = 1;
+        let mut line = 0;
         for source in sources.iter().filter(|source| !documents::is_key_set(&source.name)) {
             let text = match source.text() {
                 Ok(text) => text,
@@ -126,13 +126,13 @@ impl Bundle {
             let file: File = bulkhead_config::declared::read_file(&source.name, text);
             bundle.mistakes.extend(file.diagnostics.iter().cloned());
             for (document, text) in file.texts(text) {
-                bundle.places.push((line + 1, Arc::clone(&source.name), document.origin.span.line));
+                bundle.places.push((line + 2, Arc::clone(&source.name), document.origin.span.line));
                 bundle.text.push_str("---\n");
                 bundle.text.push_str(text);
                 if !text.ends_with('\n') {
                     bundle.text.push('\n');
                 }
-                line = u32::try_from(bundle.text.lines().count()).unwrap_or(u32::MAX).saturating_add(1);
+                line = line.saturating_add(1).saturating_add(u32::try_from(text.lines().count()).unwrap_or(u32::MAX));
             }
         }
         bundle

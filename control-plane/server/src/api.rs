@@ -25,6 +25,7 @@ use route::{Routed, Router};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 mod answer;
 mod apply;
@@ -44,6 +45,8 @@ pub use openapi::describe;
 pub const BODY_BYTES_MAX: usize = bulkhead_config::text::Budget::FILE.bytes;
 /// From the head of a request to the last byte of its body.
 const BODY_MAX: Duration = Duration::from_secs(30);
+/// Bodies that are read at the same time; the others wait.
+const READING_MAX: usize = 2;
 
 /// What answers requests.
 pub struct Api {
@@ -56,6 +59,8 @@ pub struct Api {
     router: Router,
     rates: Rates,
     openapi: Bytes,
+    /// Bodies that are read at the same time.
+    pub(crate) reading: Semaphore,
     pub(crate) now: fn() -> i64,
 }
 
@@ -92,7 +97,19 @@ impl Api {
     ) -> Self {
         let router = Router::new();
         let openapi = describe(router.endpoints()).to_string().into();
-        Self { changer, archive, operators, fleet, identity, backup, router, rates: Rates::default(), openapi, now }
+        Self {
+            changer,
+            archive,
+            operators,
+            fleet,
+            identity,
+            backup,
+            router,
+            rates: Rates::default(),
+            openapi,
+            reading: Semaphore::new(READING_MAX),
+            now,
+        }
     }
 
     /// Answers one request.
@@ -124,12 +141,24 @@ impl Api {
         if endpoint.needs == Needs::Nobody {
             return self.anonymous(endpoint.operation);
         }
-        let operator = self.authenticate(peer, from, &head).await?;
-        self.permit(&operator, from, &endpoint).await?;
+        let operator = self.authenticate(peer, from, &head, &endpoint).await?;
+        // Before anything is written down of it.
         self.rates.charge(&operator, &head.method).map_err(too_fast)?;
-        let body = read(&head, body).await?;
+        self.permit(&operator, from, &endpoint).await?;
+        // A body of a request that only asks means nothing, and is not kept.
+        let body = if head.method.is_safe() { Bytes::new() } else { read(&head, body).await? };
         let asked = Asked { operator, from: from.clone(), endpoint: Arc::clone(&endpoint), routed, head, body };
-        self.dispatch(asked).await
+        let (operator, endpoint) = (asked.operator.clone(), Arc::clone(&asked.endpoint));
+        // What a path names of others' is refused by its handler, in the words for what is not there.
+        let foreign = asked.routed.get("tenant").filter(|_| operator.tenant.is_some()).map(str::to_owned);
+        let answered = self.dispatch(asked).await;
+        if let (Err(refused), Some(foreign)) = (&answered, foreign)
+            && refused.status == StatusCode::NOT_FOUND
+            && operator.tenant.as_ref().is_some_and(|tenant| tenant.as_str() != foreign)
+        {
+            self.note_denied(Some(&operator), from, &endpoint.id, format!("tenant {} is not its own", answer::shown(&foreign))).await;
+        }
+        answered
     }
 
     async fn dispatch(&self, asked: Asked) -> Result<Answer, Problem> {
@@ -145,11 +174,12 @@ impl Api {
             Operation::Rollback => self.rollback(&asked).await,
             Operation::TenantConfig => self.tenant_config(&asked),
             Operation::Apply => self.apply(&asked).await,
-            Operation::Validate => self.validate(&asked),
+            Operation::Validate => self.validate(&asked).await,
             Operation::Revision => self.revision(&asked),
             Operation::Events => self.events(&asked).await,
             Operation::Audit => self.audit(&asked).await,
             Operation::Fleet => self.fleet(&asked),
+            Operation::Metrics => self.metrics(&asked),
             Operation::WhoAmI => self.who_am_i(&asked),
             Operation::Tokens => self.tokens(&asked),
             Operation::MintToken => self.mint_token(&asked).await,
@@ -162,7 +192,6 @@ impl Api {
             | Operation::Live
             | Operation::Ready
             | Operation::Started
-            | Operation::Metrics
             | Operation::TrustBundle) => self.anonymous(other),
         }
     }
@@ -172,13 +201,12 @@ impl Api {
         Ok(match operation {
             Operation::OpenApi => Answer::text(StatusCode::OK, "application/json", self.openapi.clone()),
             Operation::Docs => Answer::text(StatusCode::OK, "text/html; charset=utf-8", openapi::PAGE),
-            Operation::Metrics => Answer::text(StatusCode::OK, "text/plain; version=0.0.4", self.metrics()),
             _ => Answer::text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         })
     }
 
     /// Who asks: by the certificate of the connection, or by a token.
-    async fn authenticate(&self, peer: &Peer, from: &From, head: &Parts) -> Result<Operator, Problem> {
+    async fn authenticate(&self, peer: &Peer, from: &From, head: &Parts, endpoint: &Endpoint) -> Result<Operator, Problem> {
         let mut fields = head.headers.get_all(AUTHORIZATION).iter();
         let (first, more) = (fields.next(), fields.next());
         let token = match (first, more, &peer.certified) {
@@ -194,9 +222,13 @@ impl Api {
             return Err(unproved("the Authorization field holds no bearer token", "send `Authorization: Bearer TOKEN`"));
         };
         match self.operators.prove(text.trim(), (self.now)()) {
+            // With its tenant an operator's business is gone.
+            Ok(Operator { tenant: Some(tenant), .. }) if self.exists(&tenant).is_err() => {
+                Err(unproved("the tenant that the token is held to is not there any more", "ask a platform-admin for a new one"))
+            }
             Ok(operator) => Ok(operator),
             Err(why) => {
-                self.note_unproved(from, head, why).await;
+                self.note_unproved(from, endpoint, why).await;
                 Err(match why {
                     crate::operator::Unproved::Expired => {
                         unproved("the token has expired", "ask a platform-admin for a new one: `bulkhead operator-token`")
@@ -218,11 +250,10 @@ impl Api {
         Err(Problem::new(StatusCode::FORBIDDEN, "not_permitted", detail).fix("ask somebody whose role may; `GET /v1/whoami` tells yours"))
     }
 
-    async fn note_unproved(&self, from: &From, head: &Parts, why: crate::operator::Unproved) {
-        // Strangers must not fill the disk: what goes beyond is counted only.
+    async fn note_unproved(&self, from: &From, endpoint: &Endpoint, why: crate::operator::Unproved) {
+        // Strangers must not fill the disk: what goes beyond is not told.
         if self.rates.may_note_stranger() {
-            let action = format!("{} {}", head.method, head.uri.path());
-            self.note_denied(None, from, &action, format!("{why:?} token")).await;
+            self.note_denied(None, from, &endpoint.id, format!("{why:?} token")).await;
         }
     }
 
@@ -238,7 +269,7 @@ impl Api {
             revision: None,
             at: (self.now)(),
         };
-        let _ = self.changer.note(&attempt).await;
+        let _ = self.changer.note(attempt).await;
     }
 }
 

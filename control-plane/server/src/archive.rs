@@ -26,11 +26,16 @@ use bulkhead_store::{Entry, Key, Keys, Op, Range, Revision, Store, Txn};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The key that every change compares and sets.
 const HEAD: &str = "/head";
 /// How long an answer is kept for its idempotency key, in seconds.
 const ANSWER_KEPT: i64 = 86_400;
+/// How long to wait before the store is asked again what became of a change.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Entries of a trail that one request looks at, whatever it picks of them.
+const LOOKED_AT_MAX: usize = 20_000;
 /// Entries read at once.
 const PAGE: usize = 1_000;
 
@@ -38,8 +43,8 @@ const PAGE: usize = 1_000;
 pub struct Archive {
     store: Arc<dyn Store>,
     sets: ChangeSets,
-    /// The store's revision of the head that the next change must find.
-    head: Mutex<Revision>,
+    /// The head that the next change must find: the store's revision of it, and what it says.
+    head: Mutex<(Revision, Bytes)>,
 }
 
 /// Why something cannot be read or written.
@@ -117,7 +122,7 @@ pub struct Trail {
     pub entries: Vec<Value>,
     /// Where the next page begins, when there is more.
     pub next: Option<String>,
-    /// Where the last of these stands: whoever follows asks for what comes after it.
+    /// Where the last one that was looked at stands: whoever follows asks for what comes after it.
     pub last: Option<String>,
 }
 
@@ -133,7 +138,7 @@ impl Archive {
             Revision::ZERO => (Epoch { incarnation: 1, revision: 0 }, Tip::default()),
             _ => read_head(&head.value)?,
         };
-        let archive = Self { store, sets, head: Mutex::new(head.revision) };
+        let archive = Self { store, sets, head: Mutex::new((head.revision, head.value.clone())) };
         let documents = archive.all("/documents/", |key, entry| {
             let id = id_of(key).ok_or("it names no document")?;
             Version::from_bytes(id, &entry.value).map_err(|why| why.to_string())
@@ -188,23 +193,40 @@ impl Archive {
         self.flip(epoch, tip, vec![op, audit_op(entry)]).await
     }
 
+    /// Keeps an answer to a request that changed nothing.
+    ///
+    /// # Errors
+    /// When it was not stored.
+    pub async fn keep(&self, epoch: Epoch, tip: Tip, answer: Answer) -> Result<(), ArchiveError> {
+        self.flip(epoch, tip, vec![Op::put(answer_key(&answer.operator, &answer.key), answer.to_bytes())]).await
+    }
+
     async fn flip(&self, epoch: Epoch, tip: Tip, ops: Vec<Op>) -> Result<(), ArchiveError> {
-        let expected = *self.head.lock().unwrap_or_else(PoisonError::into_inner);
         let value = head_bytes(epoch, tip);
-        let head = match self.sets.commit(expected, value.clone(), ops).await {
-            Ok(Committed::Done { head, .. }) => head,
-            Ok(Committed::Conflict { .. }) => return Err(ArchiveError::Conflict),
-            Err(bulkhead_store::Error::Uncertain { cause }) => {
-                // The digest in the head tells our change from every other.
-                let head = self.sets.head().await?;
-                if head.value != value {
-                    return Err(bulkhead_store::Error::Uncertain { cause }.into());
+        let (mut expected, last) = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let at = loop {
+            match self.sets.commit(expected, value.clone(), ops.clone()).await {
+                Ok(Committed::Done { head, .. }) => break head.revision,
+                // Our own head at a newer revision: a large set was rolled forward since.
+                Ok(Committed::Conflict { head }) if head.value == last && head.revision != expected => expected = head.revision,
+                Ok(Committed::Conflict { .. }) => return Err(ArchiveError::Conflict),
+                Err(bulkhead_store::Error::Uncertain { cause }) => {
+                    // Nobody is answered before it is known which it was. The digest in the head tells our change from every other.
+                    let head = loop {
+                        match self.sets.head().await {
+                            Ok(head) => break head,
+                            Err(_) => tokio::time::sleep(AGAIN).await,
+                        }
+                    };
+                    if head.value != value {
+                        return Err(bulkhead_store::Error::Uncertain { cause }.into());
+                    }
+                    break head.revision;
                 }
-                head
+                Err(why) => return Err(why.into()),
             }
-            Err(why) => return Err(why.into()),
         };
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head.revision;
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = (at, value);
         Ok(())
     }
 
@@ -214,7 +236,7 @@ impl Archive {
     /// When it cannot be read.
     pub async fn answer(&self, operator: &str, key: &str) -> Result<Option<Answer>, ArchiveError> {
         let at = answer_key(operator, key);
-        let Some(entry) = self.store.get(Key::from(at.as_str())).await? else { return Ok(None) };
+        let Some(entry) = self.get(&at).await? else { return Ok(None) };
         let read = Answer::from_bytes(operator, key, &entry.value);
         read.map(Some).ok_or(ArchiveError::Unreadable { key: at, why: "it is no answer".to_owned() })
     }
@@ -253,7 +275,7 @@ impl Archive {
     /// When it cannot be read.
     pub async fn version(&self, id: &DocumentId, revision: u64) -> Result<Option<Version>, ArchiveError> {
         let key = format!("/history/{}/{revision:020}", key_of(id));
-        let Some(entry) = self.store.get(Key::from(key.as_str())).await? else { return Ok(None) };
+        let Some(entry) = self.get(&key).await? else { return Ok(None) };
         let read = Version::from_bytes(id.clone(), &entry.value);
         read.map(Some).map_err(|why| ArchiveError::Unreadable { key, why: why.to_string() })
     }
@@ -272,18 +294,18 @@ impl Archive {
         let prefix = of.prefix();
         let mut range = Range::of(Keys::prefix(prefix)).limit(PAGE);
         range.after = after.map(|after| Key::from(format!("{prefix}{after}")));
-        let (mut entries, mut last) = (Vec::new(), None);
+        let (mut entries, mut last) = (Vec::new(), after.map(str::to_owned));
+        let mut looked_at = 0;
         loop {
-            let page = self.store.range(range.clone()).await?;
+            let page = self.sets.range(range.clone()).await?;
             for entry in &page.entries {
                 let value: Value = serde_json::from_slice(&entry.value).map_err(|_| unreadable(&entry.key, "it is not JSON"))?;
-                if !wanted(&value) {
-                    continue;
-                }
-                if entries.len() == limit {
+                let is_wanted = wanted(&value);
+                if (is_wanted && entries.len() == limit) || looked_at == LOOKED_AT_MAX {
                     return Ok(Trail { entries, next: last.clone(), last });
                 }
-                entries.push(value);
+                looked_at += 1;
+                entries.extend(is_wanted.then_some(value));
                 last = text_of(&entry.key).strip_prefix(prefix).map(str::to_owned);
             }
             match range.following(&page) {
@@ -293,12 +315,17 @@ impl Archive {
         }
     }
 
+    /// One entry, past no set that is still being rolled forward.
+    async fn get(&self, key: &str) -> Result<Option<Entry>, ArchiveError> {
+        Ok(self.sets.range(Range::of(Keys::One(Key::from(key)))).await?.entries.pop())
+    }
+
     /// Everything below a prefix.
     async fn all<T>(&self, prefix: &str, read: impl Fn(&str, &Entry) -> Result<T, String>) -> Result<Vec<T>, ArchiveError> {
         let mut range = Range::of(Keys::prefix(prefix)).limit(PAGE);
         let mut all = Vec::new();
         loop {
-            let page = self.store.range(range.clone()).await?;
+            let page = self.sets.range(range.clone()).await?;
             for entry in &page.entries {
                 let key = text_of(&entry.key);
                 let name = key.strip_prefix(prefix).unwrap_or_default();

@@ -227,6 +227,10 @@ impl Changer {
         }
         let Plan { changed, outcomes } = self.plan(&change)?;
         if changed.is_empty() {
+            if let (false, Some(idempotency)) = (change.dry_run, &change.idempotency) {
+                let answer = kept_answer(&change, idempotency, &outcomes, self.shelf.epoch(), (self.now)());
+                self.archive.keep(self.shelf.epoch(), desk.tip, answer).await.map_err(Refused::Store)?;
+            }
             let warnings = Diagnostics::new();
             return Ok(Done { epoch: self.shelf.epoch(), documents: outcomes, warnings, dry_run: change.dry_run, replayed: false });
         }
@@ -286,7 +290,7 @@ impl Changer {
     /// What was answered when the same request came first.
     async fn replay(&self, change: &Change) -> Result<Option<Done>, Refused> {
         let Some(idempotency) = change.idempotency.as_ref().filter(|_| !change.dry_run) else { return Ok(None) };
-        let kept = self.archive.answer(&change.by.name, &idempotency.key).await.map_err(Refused::Store)?;
+        let kept = self.archive.answer(&change.by.proof, &idempotency.key).await.map_err(Refused::Store)?;
         let Some(kept) = kept else { return Ok(None) };
         if kept.request != idempotency.request {
             return Err(Refused::OtherRequest);
@@ -310,12 +314,17 @@ impl Changer {
     ///
     /// # Errors
     /// When it cannot be stored.
-    pub async fn note(&self, attempt: &Attempt) -> Result<(), Refused> {
-        let mut desk = self.desk.lock().await;
-        self.append(&mut desk, attempt).await
+    pub async fn note(self: &Arc<Self>, attempt: Attempt) -> Result<(), Refused> {
+        // As above: an entry that is stored and not counted here would end all writing.
+        let changer = Arc::clone(self);
+        let noted = tokio::spawn(async move {
+            let mut desk = changer.desk.lock().await;
+            changer.append(&mut desk, &attempt).await
+        });
+        noted.await.unwrap_or(Err(Refused::Defect))
     }
 
-    /// Enters a token of an operator in the store, or takes it away.
+    /// Enters a token of an operator in the store, or takes it away. To be finished once it is begun, whoever waits for it.
     ///
     /// # Errors
     /// When it cannot be stored.
@@ -377,7 +386,8 @@ fn attempt(change: &Change, documents: Vec<Touched>, ended: Result<u64, String>,
 fn kept_answer(change: &Change, idempotency: &Idempotency, outcomes: &[Outcome], epoch: Epoch, at: i64) -> crate::archive::Answer {
     let at_epoch = |outcome: &Outcome| Outcome { revision: revision_of(outcome, epoch), ..outcome.clone() };
     crate::archive::Answer {
-        operator: Arc::clone(&change.by.name),
+        // Not the name: that of two operators may be the same.
+        operator: Arc::clone(&change.by.proof),
         key: Arc::clone(&idempotency.key),
         request: idempotency.request,
         epoch,

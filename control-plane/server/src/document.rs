@@ -70,6 +70,12 @@ pub struct BadVersion {
     what: &'static str,
 }
 
+/// The entity tag of the version that a revision made.
+#[must_use]
+pub fn tag(incarnation: u64, revision: u64) -> String {
+    format!("\"{incarnation}.{revision}\"")
+}
+
 /// What one document says, as JSON. `null` for a text that is none; what is stored was read before.
 #[must_use]
 pub fn to_json(text: &str) -> Value {
@@ -93,7 +99,7 @@ impl Version {
     /// The entity tag of this version (RFC 9110 section 8.8.3).
     #[must_use]
     pub fn etag(&self, incarnation: u64) -> String {
-        format!("\"{incarnation}.{}\"", self.revision)
+        tag(incarnation, self.revision)
     }
 
     /// The document, read again.

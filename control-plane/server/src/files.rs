@@ -121,10 +121,16 @@ impl Files {
                 Err(other) => return Err(other),
             };
             let before = edits.len();
-            let blamed = blamed(&mistakes, &edits);
+            let by_document: HashMap<String, Part> = edits.iter().map(|edit| (edit.id.to_string(), Part::of(&edit.id))).collect();
+            let blamed = blamed(&mistakes, &by_document);
             edits.retain(|edit| !blamed.contains(&Part::of(&edit.id)));
-            for part in blamed {
-                left.mistakes.entry(part).or_default().append(mistakes.clone());
+            for mistake in mistakes {
+                let document = mistake.document.as_deref();
+                let theirs = blamed.iter().find(|part| by_document.get(document.unwrap_or_default()) == Some(part));
+                // What names no document that was edited is said once, of the first part.
+                if let Some(part) = theirs.or(blamed.first()) {
+                    left.mistakes.entry(part.clone()).or_default().push(mistake);
+                }
             }
             if edits.len() == before {
                 return Ok(());
@@ -136,13 +142,12 @@ impl Files {
 
 /// Parts whose edits must be left out. Where mistakes name none that was edited (a change of the platform that breaks tenants), it is the
 /// platform's.
-fn blamed(mistakes: &Diagnostics, edits: &[Edit]) -> BTreeSet<Part> {
-    let by_document: HashMap<String, Part> = edits.iter().map(|edit| (edit.id.to_string(), Part::of(&edit.id))).collect();
+fn blamed(mistakes: &Diagnostics, by_document: &HashMap<String, Part>) -> BTreeSet<Part> {
     let part = |mistake: &Diagnostic| by_document.get(mistake.document.as_deref()?).cloned();
     let named: BTreeSet<Part> = mistakes.iter().filter_map(part).collect();
     if !named.is_empty() {
         return named;
     }
-    let parts: BTreeSet<Part> = edits.iter().map(|edit| Part::of(&edit.id)).collect();
+    let parts: BTreeSet<Part> = by_document.values().cloned().collect();
     if parts.contains(&Part::Platform) { BTreeSet::from([Part::Platform]) } else { parts }
 }

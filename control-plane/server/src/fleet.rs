@@ -100,7 +100,8 @@ impl Fleet {
             alerts: Vec::new(),
         });
         if sidecar.streams == 0 {
-            sidecar.since = now;
+            // What it told before it went holds no more.
+            *sidecar = Sidecar { since: now, quarantined: Vec::new(), counts: BTreeMap::new(), alerts: Vec::new(), ..sidecar.clone() };
         }
         sidecar.streams += 1;
         sidecar.seen = now;
@@ -126,7 +127,9 @@ impl Fleet {
             let held = sidecar.quarantined.iter().find(|held| held.part == *part);
             match held {
                 Some(held) => standing.quarantined.push((Arc::clone(name), held.diagnostics.iter().cloned().collect())),
-                None if sidecar.serving.is_some_and(|serving| serving >= declared) => standing.programmed += 1,
+                None if sidecar.serving.is_some_and(|serving| serving.incarnation == declared.incarnation && serving >= declared) => {
+                    standing.programmed += 1
+                }
                 None => standing.waiting.push(Arc::clone(name)),
             }
         }

@@ -136,10 +136,16 @@ impl Identity {
     ///
     /// # Errors
     /// Why not; whoever asks with a bad token learns only that it does not count.
-    pub(crate) async fn enrol(&self, certified: Option<&Peer>, asked: EnrolRequest, changer: &Changer) -> Result<EnrolResponse, Status> {
+    pub(crate) async fn enrol(
+        &self,
+        certified: Option<&Peer>,
+        asked: EnrolRequest,
+        changer: &Arc<Changer>,
+    ) -> Result<EnrolResponse, Status> {
         let request = Request::parse(&asked.certificate_request).map_err(|why| Status::invalid_argument(why.to_string()))?;
         let name = match (certified, asked.join_token.as_str()) {
-            (Some(Peer { role: Role::Sidecar(name), .. }), "") => name.clone(),
+            // The handshake verified it then; a connection may have been open since.
+            (Some(Peer { role: Role::Sidecar(name), until, .. }), "") if *until > (self.now)() => name.clone(),
             (_, token) => self.redeem(token, &request, changer).await?,
         };
         let internal = |why: String| Status::unavailable(why);
@@ -151,7 +157,7 @@ impl Identity {
     }
 
     /// The name that a join token gives, which it does once.
-    async fn redeem(&self, presented: &str, request: &Request, changer: &Changer) -> Result<SidecarName, Status> {
+    async fn redeem(&self, presented: &str, request: &Request, changer: &Arc<Changer>) -> Result<SidecarName, Status> {
         let no = || Status::permission_denied("the join token does not count: make a new one with `bulkhead join-token new`");
         let token: JoinToken = presented.parse().map_err(|_| no())?;
         let unavailable = |why: bulkhead_store::Error| Status::unavailable(why.to_string());
@@ -175,7 +181,7 @@ impl Identity {
         }
     }
 
-    async fn note(&self, changer: &Changer, action: &str, decision: Decision, reason: String) {
+    async fn note(&self, changer: &Arc<Changer>, action: &str, decision: Decision, reason: String) {
         let attempt = Attempt {
             operator: None,
             from: From { address: "sidecar".into(), request_id: "enrol".into() },
@@ -187,7 +193,7 @@ impl Identity {
             at: (self.now)(),
         };
         // What was decided stands, whether or not it could be written down.
-        let _: Result<(), Refused> = changer.note(&attempt).await;
+        let _: Result<(), Refused> = changer.note(attempt).await;
     }
 
     /// The peer of a connection, if it brought a certificate; the handshake has verified it.

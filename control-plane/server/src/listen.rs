@@ -43,6 +43,10 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Outpu
                     let (api, mut ended) = (Arc::clone(&api), ended.clone());
                     connections.spawn(async move {
                         let _place = place;
+                        // Whoever says nothing holds no place.
+                        if !matches!(tokio::time::timeout(HEAD_MAX, stream.readable()).await, Ok(Ok(()))) {
+                            return;
+                        }
                         let peer = Arc::new(Peer { address, certified: None });
                         let service = service_fn(move |request: http::Request<Incoming>| {
                             let (api, peer) = (Arc::clone(&api), Arc::clone(&peer));
@@ -50,7 +54,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, stop: impl Future<Outpu
                         });
                         let mut server = auto::Builder::new(TokioExecutor::new());
                         server.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(HEAD_BYTES_MAX);
-                        server.http2().timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(16 << 10);
+                        server.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_MAX).keep_alive_timeout(HEAD_MAX).max_concurrent_streams(64).max_header_list_size(16 << 10);
                         let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
                         tokio::select! {
                             _ = connection.as_mut() => return,

@@ -281,7 +281,7 @@ fn others() -> Vec<Endpoint> {
         get(O::Live, "/livez", Nobody, ("getLive", "Whether the process lives")),
         get(O::Ready, "/readyz", Nobody, ("getReady", "Whether it serves")),
         get(O::Started, "/startupz", Nobody, ("getStarted", "Whether it has started")),
-        get(O::Metrics, "/metrics", Nobody, ("getMetrics", "Metrics, in the text format of Prometheus")),
+        get(O::Metrics, "/metrics", Reader, ("getMetrics", "Metrics, in the text format of Prometheus")),
     ]
 }
 

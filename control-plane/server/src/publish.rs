@@ -8,6 +8,7 @@ use crate::change::Changer;
 use crate::document::Version;
 use crate::fleet::{Fleet, Seat};
 use crate::shelf::{Delta, Shelf};
+use bulkhead_config::name::TenantId;
 use bulkhead_config::snapshot::Epoch;
 use bulkhead_config::wire::message::from_control_plane::Said as Tells;
 use bulkhead_config::wire::message::from_sidecar::Said;
@@ -27,6 +28,8 @@ pub use listen::{Door, serve};
 
 /// How often a sidecar hears that its stream lives, when nothing is new.
 const PING: Duration = Duration::from_secs(10);
+/// How long a sidecar may leave a message unread before its stream ends.
+const STALLED: Duration = Duration::from_secs(30);
 /// How long a sidecar may be silent before its first message.
 const HELLO_MAX: Duration = Duration::from_secs(10);
 /// Messages that wait to be written to one sidecar.
@@ -37,6 +40,8 @@ const FULL_MAX: usize = 8;
 const KEPT_MAX: usize = 16;
 /// Alerts that one sidecar may tell.
 const ALERTS_MAX: usize = 100;
+/// Characters of an alert.
+const ALERT_CHARS_MAX: usize = 500;
 /// Characters of what a sidecar calls itself.
 const NAME_MAX: usize = 253;
 
@@ -51,6 +56,8 @@ pub struct Publisher {
     sign: Option<Sign>,
     full: Semaphore,
     kept: Mutex<VecDeque<Arc<Sealed>>>,
+    /// One offer is made at a time: whoever waits for it may find that it is made.
+    making: tokio::sync::Mutex<()>,
 }
 
 /// An offer, cut and signed.
@@ -68,7 +75,15 @@ impl Publisher {
     #[must_use]
     pub fn new(changer: &Changer, fleet: Arc<Fleet>, sign: Option<Sign>) -> Arc<Self> {
         let (shelf, epochs) = (Arc::clone(changer.shelf()), changer.epochs());
-        Arc::new(Self { shelf, epochs, fleet, sign, full: Semaphore::new(FULL_MAX), kept: Mutex::default() })
+        Arc::new(Self {
+            shelf,
+            epochs,
+            fleet,
+            sign,
+            full: Semaphore::new(FULL_MAX),
+            kept: Mutex::default(),
+            making: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Serves one sidecar's stream. `certified` is the name that its certificate proves; it counts, whatever the sidecar calls itself.
@@ -109,10 +124,11 @@ impl Publisher {
     }
 
     /// Tells a sidecar what is new until it goes.
-    async fn tell(&self, mut have: Option<Epoch>, telling: &mpsc::Sender<Result<FromControlPlane, Status>>) {
+    async fn tell(self: &Arc<Self>, mut have: Option<Epoch>, telling: &mpsc::Sender<Result<FromControlPlane, Status>>) {
         let mut epochs = self.epochs.clone();
         loop {
-            let now = *epochs.borrow_and_update();
+            epochs.mark_unchanged();
+            let now = self.shelf.epoch();
             if have != Some(now) {
                 match self.offer(have, telling).await {
                     Some(sent) => have = Some(sent),
@@ -136,34 +152,54 @@ impl Publisher {
     }
 
     /// Sends what leads from one state to the newest; which that was, or nothing when the sidecar has gone.
-    async fn offer(&self, have: Option<Epoch>, telling: &mpsc::Sender<Result<FromControlPlane, Status>>) -> Option<Epoch> {
-        let mut sealed = self.sealed(have)?;
-        let _place = match sealed.base {
-            None => {
-                // It is never closed.
-                let place = self.full.acquire().await.ok()?;
-                // While it waited something may have changed.
-                sealed = self.sealed(have)?;
-                Some(place)
-            }
-            Some(_) => None,
+    async fn offer(self: &Arc<Self>, have: Option<Epoch>, telling: &mpsc::Sender<Result<FromControlPlane, Status>>) -> Option<Epoch> {
+        // First a place, then the work: it is never closed.
+        let _place = if self.knows(have) { None } else { Some(self.full.acquire().await.ok()?) };
+        let Some(sealed) = self.sealed(have).await else {
+            // Whoever has gone needs no reason.
+            let _ = telling.send(Err(Status::unavailable("offers cannot be signed at the moment"))).await;
+            return None;
         };
         for chunk in &sealed.chunks {
             let message = FromControlPlane { said: Some(Tells::Chunk(chunk.clone())) };
-            telling.send(Ok(message)).await.ok()?;
+            // Whoever does not read makes room, and comes back.
+            tokio::time::timeout(STALLED, telling.send(Ok(message))).await.ok()?.ok()?;
         }
         Some(sealed.epoch)
     }
 
     /// The offer from one state to the newest; made once for all who need it. Nothing when it cannot be signed.
-    fn sealed(&self, have: Option<Epoch>) -> Option<Arc<Sealed>> {
-        let now = self.shelf.epoch();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) =
-            kept.iter().find(|known| known.epoch == now && (known.base == have || known.base.is_none() && !self.knows(have)))
-        {
-            return Some(Arc::clone(known));
+    async fn sealed(self: &Arc<Self>, have: Option<Epoch>) -> Option<Arc<Sealed>> {
+        if let Some(known) = self.known(have) {
+            return Some(known);
         }
+        let _turn = self.making.lock().await;
+        if let Some(known) = self.known(have) {
+            return Some(known);
+        }
+        // Everything takes its time to write out, so not on a thread that serves.
+        let publisher = Arc::clone(self);
+        let sealed = tokio::task::spawn_blocking(move || publisher.make(have)).await.ok()??;
+        let sealed = Arc::new(sealed);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of those of everything, which are large, the newest is enough.
+        kept.retain(|known| known.base.is_some() || sealed.base.is_some());
+        if kept.len() >= KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(Arc::clone(&sealed));
+        Some(sealed)
+    }
+
+    /// One that leads from a state to the newest, made before.
+    fn known(&self, have: Option<Epoch>) -> Option<Arc<Sealed>> {
+        let now = self.shelf.epoch();
+        let base = have.filter(|have| self.shelf.knows(*have));
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().find(|known| known.epoch == now && known.base == base).cloned()
+    }
+
+    fn make(&self, have: Option<Epoch>) -> Option<Sealed> {
         let Delta { base, epoch, put, remove } = self.shelf.since(have);
         let parcel = Parcel { put: put.iter().filter_map(|version| carried(version)).collect(), remove, files: Vec::new() };
         let (mut chunks, signed) = wire::chunks(parcel, base, epoch);
@@ -173,12 +209,7 @@ impl Publisher {
                 last.signature = signature;
             }
         }
-        let sealed = Arc::new(Sealed { base, epoch, chunks });
-        if kept.len() >= KEPT_MAX {
-            kept.pop_front();
-        }
-        kept.push_back(Arc::clone(&sealed));
-        Some(sealed)
+        Some(Sealed { base, epoch, chunks })
     }
 
     fn knows(&self, have: Option<Epoch>) -> bool {
@@ -208,8 +239,12 @@ async fn listen_to(mut said: Streaming<FromSidecar>, seat: &Seat) -> Result<(), 
 }
 
 fn take_telemetry(telemetry: Telemetry, seat: &Seat) {
-    let counts = telemetry.tenants.into_iter().map(|counts| (counts.tenant, [counts.requests, counts.refused, counts.upstream_errors]));
-    let alerts = telemetry.alerts.into_iter().take(ALERTS_MAX).map(|alert| (alert.name, alert.text)).collect();
+    // A name that is none would be another label of the metrics.
+    let is_tenant = |tenant: &str| tenant.parse::<TenantId>().is_ok();
+    let counts = telemetry.tenants.into_iter().filter(|counts| is_tenant(&counts.tenant));
+    let counts = counts.map(|counts| (counts.tenant, [counts.requests, counts.refused, counts.upstream_errors]));
+    let short = |text: String| text.chars().take(ALERT_CHARS_MAX).collect::<String>();
+    let alerts = telemetry.alerts.into_iter().take(ALERTS_MAX).map(|alert| (short(alert.name), short(alert.text))).collect();
     seat.telemetry(counts, alerts);
 }
 

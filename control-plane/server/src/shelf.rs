@@ -100,7 +100,11 @@ impl Shelf {
             let is_meant = |id: &DocumentId| id.kind == kind && id.tenant.as_ref() == tenant;
             let from = match after {
                 Some(after) => Bound::Excluded(after.clone()),
-                None => Bound::Unbounded,
+                // Before every name: `0` alone sorts first among names.
+                None => match "0".parse() {
+                    Ok(name) => Bound::Included(DocumentId { kind, tenant: tenant.cloned(), name }),
+                    Err(_) => Bound::Unbounded,
+                },
             };
             // Identities sort by kind, then tenant: what is meant stands together.
             let matching = inside.documents.range((from, Bound::Unbounded));

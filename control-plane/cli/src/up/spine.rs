@@ -16,6 +16,8 @@ use bulkhead_server::document::Owner;
 use bulkhead_server::files::{Files, Left};
 use bulkhead_server::fleet::Seat;
 use bulkhead_server::identity::{self, Identity, IdentityError};
+use bulkhead_server::shelf::Delta;
+use bulkhead_server::state::SECRET_CHARACTERS_MIN;
 use bulkhead_server::{Backup, Running, Settings, StartError};
 use bulkhead_sidecar::policy::{KeyReader, PolicySource};
 use bulkhead_store::{Embedded, OpenError, Options, Store};
@@ -26,10 +28,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Name of the store in a data directory.
 pub(crate) const STORE: &str = "store.redb";
+
+/// How long until what could not be written down is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Why there is no control plane.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +95,11 @@ pub(crate) async fn start(data_dir: &Path, address: SocketAddr, kek: KekSource, 
     let embedded = Arc::new(opened?);
     let incarnation = embedded.identity().incarnation;
     let store: Arc<dyn Store> = Arc::<Embedded>::clone(&embedded);
-    let admin_token = Some(fs::read_to_string(data_dir.join("admin.token")).map_err(Error::Token)?);
+    let admin_token = fs::read_to_string(data_dir.join("admin.token")).map_err(Error::Token)?;
+    if admin_token.trim().len() < SECRET_CHARACTERS_MIN {
+        return Err(Error::Token(io::Error::new(io::ErrorKind::InvalidData, "it holds no token of 43 or more characters")));
+    }
+    let admin_token = Some(admin_token);
     let now = || jiff::Timestamp::now().as_second();
     let push_address = push.as_ref().map(|push| push.address);
     let identity = match push {
@@ -122,6 +132,8 @@ pub(crate) struct Spine<S> {
     committed: broadcast::Receiver<Arc<Committed>>,
     /// Documents of the API that the sidecar was told of.
     told: BTreeSet<DocumentId>,
+    /// The revision up to which it was told of them all: older changes that still wait to be read are in that.
+    read_to: u64,
     /// To whoever writes down what the folder declares.
     mirror: mpsc::UnboundedSender<(Offer, oneshot::Sender<()>)>,
     /// What the folder said last, until it is written down.
@@ -140,7 +152,7 @@ impl<S: PolicySource> Spine<S> {
         let (changer, told) = (Arc::clone(changer), BTreeSet::new());
         // There are no others yet.
         let seat = control.fleet().enter("up", env!("CARGO_PKG_VERSION"), None).ok();
-        Self { folder, has_folder_ended: false, changer, committed, told, mirror, pending: None, seat }
+        Self { folder, has_folder_ended: false, changer, committed, told, read_to: 0, mirror, pending: None, seat }
     }
 
     /// What the folder says, without what the API has; where it is everything, with what the API has.
@@ -152,25 +164,31 @@ impl<S: PolicySource> Spine<S> {
         if offer.complete {
             let all = self.of_api();
             offer.put.extend(all.put);
+            offer.epoch = all.epoch;
         }
-        offer.epoch = Some(self.changer.shelf().epoch());
         offer
     }
 
     /// Everything that the API declared, and what it declared once and does no more.
     fn of_api(&mut self) -> Offer {
-        let versions = self.changer.shelf().all().into_iter().filter(|version| version.owner == Owner::Api);
+        // Documents and epoch of one moment.
+        let Delta { epoch, put: versions, .. } = self.changer.shelf().since(None);
+        self.read_to = epoch.revision;
+        let versions = versions.into_iter().filter(|version| version.owner == Owner::Api);
         // A version that cannot be read is of a newer program; it stays in the store and is not served by this one.
         let put = versions.filter_map(|version| Some(Put { document: version.document().ok()?, text: version.text.clone()? }));
         let put: Vec<Put> = put.collect();
         let now: BTreeSet<DocumentId> = put.iter().map(|put| put.document.id.clone()).collect();
         let remove = self.told.difference(&now).cloned().collect();
         self.told = now;
-        Offer { put, remove, epoch: Some(self.changer.shelf().epoch()), ..Offer::default() }
+        Offer { put, remove, epoch: Some(epoch), ..Offer::default() }
     }
 
-    /// What a change through the API made of its documents; nothing where it was the folder's.
+    /// What a change through the API made of its documents; of one that was the folder's, only its epoch.
     fn of_change(&mut self, committed: &Committed) -> Option<Offer> {
+        if committed.epoch.revision <= self.read_to {
+            return None;
+        }
         let mut offer = Offer { epoch: Some(committed.epoch), ..Offer::default() };
         for edit in committed.edits.iter().filter(|edit| edit.owner == Owner::Api) {
             match &edit.to {
@@ -184,7 +202,8 @@ impl<S: PolicySource> Spine<S> {
                 }
             }
         }
-        (!offer.put.is_empty() || !offer.remove.is_empty()).then_some(offer)
+        // One of the folder brings nothing but its epoch: what it holds was told by the folder.
+        Some(offer)
     }
 }
 
@@ -237,12 +256,27 @@ impl<S: PolicySource> PolicySource for Spine<S> {
     }
 }
 
-/// Writes down what the folder declares, until it ends. What the store cannot take now is tried again with the next change.
+/// Writes down what the folder declares, until it ends.
 async fn keep(changer: Arc<Changer>, mut offers: mpsc::UnboundedReceiver<(Offer, oneshot::Sender<()>)>, tell: Tell) {
     let mut files = Files::default();
-    while let Some((offer, done)) = offers.recv().await {
+    let mut has_failed = false;
+    loop {
+        let next = match has_failed {
+            false => offers.recv().await,
+            // What could not be written down is tried again, also when nothing new comes.
+            true => match tokio::time::timeout(AGAIN, offers.recv()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    has_failed = files.mirror(&changer).await.is_err();
+                    continue;
+                }
+            },
+        };
+        let Some((offer, done)) = next else { return };
         files.take(&offer);
-        match files.mirror(&changer).await {
+        let mirrored = files.mirror(&changer).await;
+        has_failed = mirrored.is_err();
+        match mirrored {
             // Mistakes are told by the sidecar, which takes the same documents.
             Ok(Left { foreign, .. }) => {
                 foreign.iter().for_each(|id| tell(&format!("{id} came through the API, so the one in the folder is left out")))

@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 impl Api {
-    /// A change set. With `prune=true` what the operator declared through the API before and does not send now goes away; of one tenant
+    /// A change set. With `prune=true` what was declared through the API before and is not sent now goes away; of one tenant
     /// alone with `tenant=ID`.
     pub(super) async fn apply(&self, asked: &Asked) -> Result<Answer, Problem> {
         let query = Query::of(&asked.head, &["dry_run", "prune", "tenant"])?;
-        let puts = body::documents(&asked.head, &asked.body)?;
+        let puts = self.documents(asked).await?;
         if puts.is_empty() {
             let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_document", "the body holds no document");
             return Err(problem.fix("send at least one; to remove documents use DELETE"));
@@ -41,16 +41,24 @@ impl Api {
             let meant =
                 meant.filter(|version| asked.operator.tenant.is_none() || asked.operator.tenant.as_ref() == version.id.tenant.as_ref());
             let gone = meant.filter(|version| !declared.contains(&version.id));
-            edits.extend(gone.map(|version| Edit { id: version.id.clone(), to: None, owner: Owner::Api, expects: Expects::Anything }));
+            let incarnation = self.changer.shelf().epoch().incarnation;
+            // What was changed since is not what was meant to go.
+            let expects = |tag: String| Expects::Tag(tag.into());
+            edits.extend(gone.map(|version| Edit {
+                id: version.id.clone(),
+                to: None,
+                owner: Owner::Api,
+                expects: expects(version.etag(incarnation)),
+            }));
         }
         let done = self.submit(asked, edits, query.flag("dry_run")?).await?;
         Ok(self.done(StatusCode::OK, &done))
     }
 
     /// A report on documents, read by themselves: 200 whatever it says.
-    pub(super) fn validate(&self, asked: &Asked) -> Result<Answer, Problem> {
+    pub(super) async fn validate(&self, asked: &Asked) -> Result<Answer, Problem> {
         Query::of(&asked.head, &[])?;
-        let (puts, mistakes) = body::read(&asked.head, &asked.body)?;
+        let (puts, mistakes) = self.read_body(asked).await?;
         let errors: Vec<Value> = mistakes.iter().map(Diagnostic::to_json).collect();
         let documents: Vec<String> = puts.iter().map(|put| put.document.id.to_string()).collect();
         let report = json!({ "is_valid": errors.is_empty(), "documents": documents, "errors": errors });

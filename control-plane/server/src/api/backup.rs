@@ -27,7 +27,7 @@ impl Api {
             revision: None,
             at: (self.now)(),
         };
-        self.changer.note(&attempt).await.map_err(refused)?;
+        self.changer.note(attempt).await.map_err(refused)?;
         let made = tokio::task::spawn_blocking(move || make()).await;
         let made = made.unwrap_or_else(|_| Err("a defect of Bulkhead stopped it".to_owned()));
         let archive = made.map_err(|why| Problem::unavailable(format!("no backup was made: {why}")))?;

@@ -1,9 +1,10 @@
 //! Bodies: documents as JSON or YAML, and what they must be for the path they were sent to.
 
 use super::answer::shown;
+use super::{Api, Asked};
 use crate::document::Owner;
 use crate::problem::Problem;
-use bulkhead_config::declared::{Document, DocumentId, Kind, read_file};
+use bulkhead_config::declared::{Document, DocumentId, Kind, read_document, read_file};
 use bulkhead_config::diagnostic::{Diagnostic, Diagnostics};
 use bulkhead_config::protocol::Put;
 use bulkhead_config::text::utf8;
@@ -50,18 +51,45 @@ fn form(head: &Parts) -> Result<Form, Problem> {
     }
 }
 
-/// Every document of a body.
-pub(super) fn documents(head: &Parts, body: &Bytes) -> Result<Vec<Put>, Problem> {
-    let (puts, mistakes) = read(head, body)?;
-    if !mistakes.is_empty() {
-        return Err(Problem::mistakes(mistakes.iter()));
+impl Api {
+    /// Every document of a body.
+    pub(super) async fn documents(&self, asked: &Asked) -> Result<Vec<Put>, Problem> {
+        let (puts, mistakes) = self.read_body(asked).await?;
+        if !mistakes.is_empty() {
+            return Err(Problem::mistakes(mistakes.iter()));
+        }
+        Ok(puts)
     }
-    Ok(puts)
+
+    /// Documents without mistakes, and every mistake of the others. Megabytes take their time, so not on a thread that serves, and few at
+    /// the same time.
+    pub(super) async fn read_body(&self, asked: &Asked) -> Result<(Vec<Put>, Diagnostics), Problem> {
+        let (form, body) = (form(&asked.head)?, asked.body.clone());
+        let defect = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "defect", "a defect of Bulkhead stopped the body from being read");
+        // It is never closed.
+        let _place = self.reading.acquire().await.map_err(|_| defect())?;
+        tokio::task::spawn_blocking(move || read(form, &body)).await.map_err(|_| defect())?
+    }
+
+    /// The one document of a body, which must be the one that the path names.
+    pub(super) async fn document(&self, asked: &Asked, meant: &Meant) -> Result<Put, Problem> {
+        let mut puts = self.documents(asked).await?;
+        let found = puts.len();
+        match puts.pop() {
+            Some(put) if found == 1 => {
+                meant.check(&put.document)?;
+                Ok(put)
+            }
+            _ => {
+                let problem =
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_document", format!("the body holds {found} documents"));
+                Err(problem.fix("send one; `POST /v1/apply` takes many"))
+            }
+        }
+    }
 }
 
-/// Documents without mistakes, and every mistake of the others.
-pub(super) fn read(head: &Parts, body: &Bytes) -> Result<(Vec<Put>, Diagnostics), Problem> {
-    let form = form(head)?;
+fn read(form: Form, body: &Bytes) -> Result<(Vec<Put>, Diagnostics), Problem> {
     let text = match utf8(body) {
         Ok(text) => text,
         Err(mistake) => return Err(Problem::mistakes([&mistake.in_file(&form.name().into(), None)])),
@@ -72,25 +100,13 @@ pub(super) fn read(head: &Parts, body: &Bytes) -> Result<(Vec<Put>, Diagnostics)
     let puts: Vec<Put> = file.documents.into_iter().zip(texts).map(|(document, text)| Put { document, text }).collect();
     for put in &puts {
         mistakes.append(files_named(&put.document));
+        // What is stored is read as YAML from then on, which takes most JSON and not all.
+        if let Err(again) = read_document(form.name().replace("json", "yaml").as_str(), &put.text) {
+            mistakes.append(again);
+        }
     }
     mistakes.sort();
     Ok((puts, mistakes))
-}
-
-/// The one document of a body, which must be the one that the path names.
-pub(super) fn document(head: &Parts, body: &Bytes, meant: &Meant) -> Result<Put, Problem> {
-    let mut puts = documents(head, body)?;
-    let found = puts.len();
-    match puts.pop() {
-        Some(put) if found == 1 => {
-            meant.check(&put.document)?;
-            Ok(put)
-        }
-        _ => {
-            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_document", format!("the body holds {found} documents"));
-            Err(problem.fix("send one; `POST /v1/apply` takes many"))
-        }
-    }
 }
 
 /// What a path says of the document that is sent to it.
@@ -135,7 +151,7 @@ impl Meant {
 }
 
 /// A document that came over the network cannot speak of files of this machine.
-fn files_named(document: &Document) -> Diagnostics {
+pub(super) fn files_named(document: &Document) -> Diagnostics {
     let mut mistakes = Diagnostics::new();
     for named in bulkhead_config::compile::files_of(document) {
         mistakes.push(Diagnostic {

@@ -7,14 +7,14 @@ use super::route::{kind, path_of};
 use super::{Api, Asked};
 use crate::archive::ArchiveError;
 use crate::change::{Change, Denied, Done, Edit, Expects, Idempotency, Refused};
-use crate::document::{Version, id_of, to_json};
+use crate::document::{Version, id_of, tag, to_json};
 use crate::event::Became;
 use crate::operation::Operation;
 use crate::operator::{moment, sha256};
 use crate::problem::Problem;
 use bulkhead_config::declared::{DocumentId, Kind};
 use bulkhead_config::diagnostic::Diagnostic;
-use bulkhead_config::name::TenantId;
+use bulkhead_config::name::{DocumentName, TenantId};
 use bulkhead_config::protocol::{Part, Put};
 use bulkhead_config::snapshot::Epoch;
 use http::StatusCode;
@@ -38,15 +38,18 @@ impl Api {
         if let Some(tenant) = &tenant {
             self.exists(tenant)?;
         }
+        // Whoever is held to one tenant sees of the tenants its own, and no page tells of others.
+        if let (Kind::Tenant, Some(own)) = (kind, &asked.operator.tenant) {
+            let id = DocumentId { kind, tenant: None, name: DocumentName::from(own) };
+            let items: Vec<Value> = self.changer.shelf().get(&id).iter().map(|version| self.item(version)).collect();
+            return Ok(Answer::json(StatusCode::OK, &json!({ "items": items, "next": null })));
+        }
         let after = query.get("after").map(|after| {
             let name = after.parse().map_err(|_| wrong(format!("`after` is {}", shown(after))).fix("take `next` of the page before"));
             name.map(|name| DocumentId { kind, tenant: tenant.clone(), name })
         });
         let page = self.changer.shelf().page(kind, tenant.as_ref(), after.transpose()?.as_ref(), query.limit()?);
-        // Whoever is held to one tenant sees of the tenants its own.
-        let is_shown =
-            |version: &&Arc<Version>| kind != Kind::Tenant || asked.operator.may_know_of(Some(&TenantId::from(&version.id.name)));
-        let items: Vec<Value> = page.versions.iter().filter(is_shown).map(|version| self.item(version)).collect();
+        let items: Vec<Value> = page.versions.iter().map(|version| self.item(version)).collect();
         let next = page.next.map(|next| next.name.to_string());
         Ok(Answer::json(StatusCode::OK, &json!({ "items": items, "next": next })))
     }
@@ -72,7 +75,7 @@ impl Api {
         if let Meant::OneOf(kind, tenant) = &meant {
             asked.may_know_of(*kind, tenant.as_ref())?;
         }
-        let put = body::document(&asked.head, &asked.body, &meant)?;
+        let put = self.document(asked, &meant).await?;
         let id = put.document.id.clone();
         let expects = if is_new { Expects::Absent } else { expects(asked)? };
         let edit = Edit { id: id.clone(), to: Some(put), owner: body::owner(), expects };
@@ -80,8 +83,9 @@ impl Api {
         let created = done.documents.first().is_some_and(|document| document.became == Became::Created);
         let status = if created && !done.dry_run { StatusCode::CREATED } else { StatusCode::OK };
         let answer = self.done(status, &done).header(LOCATION, &path_of(&id));
-        Ok(match self.changer.shelf().get(&id) {
-            Some(version) if !done.dry_run => answer.header(ETAG, &self.tag(&version)),
+        // Of the version that was made, not of one that came since.
+        Ok(match done.documents.first() {
+            Some(made) if !done.dry_run => answer.header(ETAG, &tag(done.epoch.incarnation, made.revision)),
             _ => answer,
         })
     }
@@ -110,9 +114,12 @@ impl Api {
             ([], false) => "accepted",
             _ => "quarantined",
         };
-        let quarantined = standing.quarantined.iter().map(
-            |(sidecar, errors)| json!({ "sidecar": &**sidecar, "errors": errors.iter().map(Diagnostic::to_json).collect::<Vec<_>>() }),
-        );
+        // The platform's mistakes name services, issuers and hosts of others.
+        let is_theirs = asked.operator.tenant.is_none() || Part::of(&id) != Part::Platform;
+        let quarantined = standing.quarantined.iter().map(|(sidecar, errors)| {
+            let errors = errors.iter().filter(|_| is_theirs).map(Diagnostic::to_json);
+            json!({ "sidecar": &**sidecar, "errors": errors.collect::<Vec<_>>() })
+        });
         let body = json!({
             "state": state,
             "revision": version.revision,
@@ -177,6 +184,11 @@ impl Api {
             None => None,
             Some(text) => {
                 let document = version.document().map_err(|mistakes| Problem::mistakes(mistakes.iter()))?;
+                // It may have stood in the watched folder then, where files could be named.
+                let named = body::files_named(&document);
+                if !named.is_empty() {
+                    return Err(Problem::mistakes(named.iter()));
+                }
                 Some(Put { document, text: Arc::clone(text) })
             }
         };
@@ -351,6 +363,10 @@ fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Problem> {
         wrong(detail).fix("send a UUID, for example")
     })?;
     let mut request = format!("{} {}\n", asked.head.method, asked.head.uri).into_bytes();
+    for condition in [IF_MATCH, IF_NONE_MATCH] {
+        request.extend_from_slice(asked.head.headers.get(condition).map_or(b"".as_slice(), HeaderValue::as_bytes));
+        request.push(b'\n');
+    }
     request.extend_from_slice(&asked.body);
     Ok(Some(Idempotency { key: key.into(), request: sha256(&request) }))
 }

@@ -65,7 +65,13 @@ impl Api {
             let is = |key: &str| query.get(key).is_none_or(|wanted| entry.get(key).and_then(Value::as_str) == Some(wanted));
             is("operator") && is("decision") && is("action") && tenant.is_none_or(|tenant| concerns(entry, tenant))
         };
-        let trail = self.archive.trail(TrailOf::Audit, query.get("after"), query.limit()?, wanted).await.map_err(stored)?;
+        let mut trail = self.archive.trail(TrailOf::Audit, query.get("after"), query.limit()?, wanted).await.map_err(stored)?;
+        // Of what else a change was about, whoever is held to a tenant learns nothing.
+        if let Some(tenant) = asked.operator.tenant.as_ref().map(TenantId::as_str) {
+            for documents in trail.entries.iter_mut().filter_map(|entry| entry.get_mut("documents")?.as_array_mut()) {
+                documents.retain(|document| is_of(document, tenant));
+            }
+        }
         Ok(Answer::json(StatusCode::OK, &json!({ "items": trail.entries, "next": trail.next, "last": trail.last })))
     }
 
@@ -82,7 +88,14 @@ impl Api {
     }
 
     /// Metrics of the control plane itself.
-    pub(super) fn metrics(&self) -> String {
+    pub(super) fn metrics(&self, asked: &Asked) -> Result<Answer, Problem> {
+        Query::of(&asked.head, &[])?;
+        if asked.operator.tenant.is_some() {
+            let detail = "the metrics tell of all tenants, and this operator is held to one";
+            return Err(
+                Problem::new(StatusCode::FORBIDDEN, "not_permitted", detail).fix("scrape with the token of a viewer of the platform")
+            );
+        }
         let epoch = self.changer.shelf().epoch();
         let mut out = String::new();
         let mut gauge = |name: &str, help: &str, value: u64| {
@@ -92,24 +105,28 @@ impl Api {
         gauge("bulkhead_control_revision", "Revision of what is declared.", epoch.revision);
         gauge("bulkhead_control_incarnation", "Incarnation of the store; rises with each restored backup.", epoch.incarnation);
         gauge("bulkhead_control_documents", "Documents that are declared.", u64::try_from(self.changer.shelf().len()).unwrap_or(u64::MAX));
+        let all = self.fleet.counts();
         let mut family = |name: &str, help: &str, of: usize| {
             let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
-            for (tenant, counts) in self.fleet.counts() {
+            for (tenant, counts) in &all {
                 let _ = writeln!(out, "{name}{{tenant_id=\"{tenant}\"}} {}", counts.get(of).copied().unwrap_or_default());
             }
         };
         family("tenant_requests_total", "Requests of a tenant on all sidecars.", 0);
         family("tenant_refused_total", "Requests of a tenant that were refused, on all sidecars.", 1);
         family("tenant_upstream_errors_total", "Requests of a tenant whose upstream failed, on all sidecars.", 2);
-        out
+        Ok(Answer::text(StatusCode::OK, "text/plain; version=0.0.4", out))
     }
 }
 
 /// Whether an entry of the audit trail is about a tenant.
 fn concerns(entry: &Value, tenant: &str) -> bool {
     let documents = entry.get("documents").and_then(Value::as_array);
-    documents.into_iter().flatten().any(|document| {
-        let text = |key: &str| document.get(key).and_then(Value::as_str);
-        text("tenant") == Some(tenant) || (text("kind") == Some("Tenant") && text("name") == Some(tenant))
-    })
+    documents.into_iter().flatten().any(|document| is_of(document, tenant))
+}
+
+/// Whether a document of an entry is a tenant's.
+fn is_of(document: &Value, tenant: &str) -> bool {
+    let text = |key: &str| document.get(key).and_then(Value::as_str);
+    text("tenant") == Some(tenant) || (text("kind") == Some("Tenant") && text("name") == Some(tenant))
 }

@@ -61,7 +61,7 @@ impl Api {
             NotMinted::Random | NotMinted::Store(_) => Problem::unavailable(why.to_string()),
         })?;
         let attempt = crate::identity::minted(&asked.operator, &asked.from, &ticket, (self.now)());
-        self.changer.note(&attempt).await.map_err(refused)?;
+        self.changer.note(attempt).await.map_err(refused)?;
         let made = json!({
             "id": ticket.id.as_str(),
             "name": ticket.name.as_str(),

@@ -10,9 +10,10 @@ use crate::document::Version;
 use crate::operation::tenants_may_write;
 use crate::operator::Role as OperatorRole;
 use crate::shelf::Shelf;
+use bulkhead_config::condition::Matchers;
 use bulkhead_config::declared::role::When;
-use bulkhead_config::declared::{Body, Document, DocumentId, Kind, Role, RoleBinding, Rule};
-use bulkhead_config::name::{DocumentName, RoleName, TenantId};
+use bulkhead_config::declared::{Body, Document, DocumentId, Kind, Role, RoleBinding, Rule, Subject};
+use bulkhead_config::name::{DocumentName, KeyId, RoleName, TenantId};
 use bulkhead_config::path::Relation;
 use bulkhead_config::snapshot::Snapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,7 @@ pub enum Denied {
     Platforms(DocumentId),
     /// It would let somebody do more than the platform lets tenants give.
     Escalation(DocumentId, String),
-    /// The platform wrote it, and it reaches further than a tenant could have said.
+    /// What the platform wrote, and reaches further than a tenant could have said, hangs on it.
     WrittenByPlatform(DocumentId),
 }
 
@@ -41,7 +42,9 @@ impl fmt::Display for Denied {
             Denied::Unknown(id) => write!(f, "there is no {id}"),
             Denied::Platforms(id) => write!(f, "{id} is the platform's to say"),
             Denied::Escalation(id, why) => write!(f, "{id} would reach further than a tenant may: {why}"),
-            Denied::WrittenByPlatform(id) => write!(f, "{id} was written by the platform and reaches further than a tenant may"),
+            Denied::WrittenByPlatform(id) => {
+                write!(f, "{id} decides what the platform has given beyond what a tenant may give")
+            }
         }
     }
 }
@@ -63,6 +66,7 @@ pub(super) fn check(change: &Change, shelf: &Shelf, snapshot: &Snapshot) -> Resu
     }
     let edits = by_tenant(&change.edits).remove(&Some(tenant.as_str())).unwrap_or_default();
     let before = Scope::read(shelf, tenant);
+    before.keeps_identities(&edits, shelf)?;
     let after = before.with(&edits);
     after.keeps_within(&before, &edits)
 }
@@ -156,6 +160,30 @@ impl Scope {
         found
     }
 
+    /// Who somebody is decides what they hold: where the platform has bound a role that reaches further than a tenant may, the tenant
+    /// changes no Identity that could make somebody one of those it is bound to.
+    fn keeps_identities(&self, edits: &[&Edit], shelf: &Shelf) -> Result<(), Denied> {
+        let wide: Vec<&Arc<RoleBinding>> = self.bindings.values().filter(|binding| self.exceeds(&binding.role.value).is_some()).collect();
+        for edit in edits.iter().filter(|edit| edit.id.kind == Kind::Identity) {
+            let stored = shelf.get(&edit.id).and_then(|version| version.document().ok());
+            let mut keys: BTreeSet<KeyId> = BTreeSet::new();
+            for document in stored.iter().chain(document(edit)) {
+                if let Body::Identity(identity) = &document.body {
+                    keys.extend(identity.api_keys.iter().map(|key| key.id.value.clone()));
+                }
+            }
+            let could_be = |subject: &Subject| match subject {
+                Subject::ApiKey(key) => keys.contains(key),
+                // A token of whatever issuer the tenant names can say it.
+                _ => true,
+            };
+            if wide.iter().any(|binding| binding.subjects.iter().any(|subject| could_be(&subject.value))) {
+                return Err(Denied::WrittenByPlatform(edit.id.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// Whether nothing that these edits touch, or give another meaning, reaches further than a tenant may.
     fn keeps_within(&self, before: &Scope, edits: &[&Edit]) -> Result<(), Denied> {
         let edited: BTreeSet<&DocumentId> = edits.iter().map(|edit| &edit.id).collect();
@@ -221,7 +249,9 @@ impl Scope {
                 let allows = roles.iter().flat_map(|role| &role.allow);
                 let mut denies = roles.iter().flat_map(|role| &role.deny);
                 let covers = |theirs: &Rule| {
-                    let is_free = theirs.when == When::default() || theirs.when == rule.when;
+                    // What tokens of the tenant's own issuers say is the tenant's to choose, so a rule that asks for claims is no bound.
+                    let asks = |when: &When| when.condition.is_some() || when.matchers != Matchers::default();
+                    let is_free = theirs.when == When::default() || (theirs.when == rule.when && !asks(&theirs.when));
                     is_free && methods_cover(theirs, rule) && theirs.paths.iter().any(|theirs| theirs.relation(path) == Relation::Covers)
                 };
                 // What the role denies beside it, the tenant's rule would allow again.

@@ -3,7 +3,7 @@
 use super::{Planned, Refused, offer, parts_of};
 use crate::audit::Tip;
 use bulkhead_config::compile::{Catalogue, Outcome};
-use bulkhead_config::diagnostic::Diagnostics;
+use bulkhead_config::diagnostic::{Diagnostic, Diagnostics};
 use bulkhead_config::protocol::{Offer, Part, Put, Quarantined};
 use bulkhead_config::snapshot::Snapshot;
 use std::collections::HashSet;
@@ -61,7 +61,15 @@ impl Desk {
         } else {
             self.quarantined = outcome.quarantined;
         }
-        if is_refused { Err(Refused::Mistakes(mistakes)) } else { Ok(outcome.warnings) }
+        if is_refused {
+            return Err(Refused::Mistakes(mistakes));
+        }
+        // Only of what was changed: the others' are not for whoever asks.
+        let mut warnings = Diagnostics::new();
+        let is_about =
+            |warning: &&Diagnostic| warning.document.as_deref().is_some_and(|document| touched.iter().any(|part| is_of(part, document)));
+        outcome.warnings.iter().filter(is_about).cloned().for_each(|warning| warnings.push(warning));
+        Ok(warnings)
     }
 
     /// Puts things back as they were before a change.
@@ -73,8 +81,11 @@ impl Desk {
         let mut created = Vec::new();
         for planned in changed {
             match &planned.before {
-                // It was read when it came in; a stored document that this version cannot read was never on the desk.
-                Some(before) => puts.extend(before.document().ok().zip(before.text.clone()).map(|(document, text)| Put { document, text })),
+                Some(before) => match before.document().ok().zip(before.text.clone()) {
+                    Some((document, text)) => puts.push(Put { document, text }),
+                    // This version of the program cannot read it, so it was never on the desk, and what was tried goes.
+                    None => created.push(&planned.edit.id),
+                },
                 None => created.push(&planned.edit.id),
             }
         }
@@ -94,5 +105,16 @@ impl Desk {
         let (catalogue, outcome) = spawn_blocking(work).await.map_err(|_| Refused::Defect)?;
         self.catalogue = Some(catalogue);
         outcome.map_err(|_| Refused::Defect)
+    }
+}
+
+/// Whether a document, as diagnostics name it (`Role acme/auditor`, `Tenant acme`, `Plan free`), belongs to a part.
+fn is_of(part: &Part, document: &str) -> bool {
+    let (kind, name) = document.split_once(' ').unwrap_or((document, ""));
+    let owner = name.split_once('/').map(|(tenant, _)| tenant).or((kind == "Tenant").then_some(name));
+    match part {
+        Part::Tenant(tenant) => owner == Some(tenant.as_str()),
+        Part::Platform => owner.is_none(),
+        Part::File(_) => false,
     }
 }

@@ -80,6 +80,10 @@ pub struct Door {
 impl Door {
     /// One connection, to its end.
     async fn meet(self: Arc<Self>, stream: TcpStream) {
+        // Whoever says nothing holds no place.
+        if !matches!(tokio::time::timeout(HANDSHAKE_MAX, stream.readable()).await, Ok(Ok(()))) {
+            return;
+        }
         let Some(identity) = &self.identity else { return self.converse(stream, None).await };
         let handshake = TlsAcceptor::from(identity.tls()).accept(stream);
         // Whoever fails it hears so in TLS's own words; nobody else needs to.

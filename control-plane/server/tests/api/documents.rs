@@ -148,3 +148,23 @@ async fn what_was_applied_before_and_is_not_sent_again_is_pruned_when_asked() {
     assert_eq!(pruned.status, 200, "{}", pruned.text);
     assert_eq!((plane.get("/v1/plans/one").await.status.as_u16(), plane.get("/v1/plans/two").await.status.as_u16()), (404, 200));
 }
+
+#[tokio::test]
+async fn a_name_of_a_request_is_its_operators_own_and_stands_for_that_request_alone() {
+    let plane = Plane::start().await.with_demo().await;
+    let (one, two) = (plane.operator("ci", "platform-admin", None).await, plane.operator("ci", "platform-admin", None).await);
+    let put = |token: String, headers: Vec<(&'static str, &'static str)>, quota: u32| {
+        let plane = &plane;
+        let body = json!({ "kind": "Plan", "name": "gold", "api_quota_per_hour": quota }).to_string();
+        async move { plane.send(Method::PUT, "/v1/plans/gold", &token, &headers, &body).await }
+    };
+    assert_eq!(put(one.clone(), vec![("idempotency-key", "k")], 1).await.status, 201);
+    assert_eq!(put(two.clone(), vec![("idempotency-key", "k")], 2).await.status, 200, "two operators of one name");
+    let conditional = put(one.clone(), vec![("idempotency-key", "k"), ("if-match", "\"9.9\"")], 1).await;
+    assert_eq!(conditional.code(), "idempotency_key_reused", "another condition is another request");
+    // What changed nothing is remembered too: sent again it does not undo what came since.
+    assert_eq!(put(one.clone(), vec![("idempotency-key", "same")], 2).await.body["documents"][0]["became"], "unchanged");
+    put(two, Vec::new(), 3).await;
+    assert_eq!(put(one, vec![("idempotency-key", "same")], 2).await.headers["idempotent-replayed"], "true");
+    assert_eq!(plane.get("/v1/plans/gold").await.body["api_quota_per_hour"], 3);
+}

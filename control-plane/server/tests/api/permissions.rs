@@ -142,8 +142,63 @@ async fn every_write_and_every_denied_attempt_is_in_the_audit_trail() {
     assert!(has("putPlan", "allowed", Some("admin")), "{}", trail.text);
     assert!(has("createToken", "allowed", Some("admin")));
     assert!(has("deletePlan", "denied", Some("v")));
-    assert!(has("GET /v1/revision", "denied", None));
+    assert!(has("getRevision", "denied", None));
     assert!(!trail.text.contains(&viewer), "no token is ever in it");
     let auditor = plane.operator("a", "auditor", None).await;
     assert_eq!(plane.send(Method::GET, "/v1/audit?decision=denied", &auditor, &[], "").await.body["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn no_page_warning_or_metric_tells_an_operator_of_one_tenant_of_others() {
+    let plane = Plane::start().await.with_demo().await;
+    let token = plane.operator("ta", "tenant-admin", Some("acme_corp")).await;
+    let page = plane.send(Method::GET, "/v1/tenants?limit=1", &token, &[], "").await;
+    assert_eq!((page.body["items"].as_array().unwrap().len(), &page.body["next"]), (1, &json!(null)), "{}", page.text);
+    // A binding of a key that is not there is odd, and globex's business alone.
+    let odd = "kind: RoleBinding\ntenant: globex\nname: odd\nrole: reader\nsubjects: [{ api_key: merger }]\n";
+    let applied = plane.apply(ADMIN, odd).await;
+    assert!(applied.text.contains("merger"), "{}", applied.text);
+    let role = json!({ "kind": "Role", "tenant": "acme_corp", "name": "own", "allow": ["GET /v1/items"] }).to_string();
+    let written = plane.send(Method::PUT, "/v1/tenants/acme_corp/roles/own?dry_run=true", &token, &[], &role).await;
+    assert!(written.status == 200 && !written.text.contains("globex") && !written.text.contains("merger"), "{}", written.text);
+    assert_eq!(plane.send(Method::GET, "/metrics", "", &[], "").await.status, 401);
+    assert_eq!(plane.send(Method::GET, "/metrics", &token, &[], "").await.status, 403);
+    let auditor = plane.operator("a", "auditor", Some("acme_corp")).await;
+    let both = "kind: Role\ntenant: acme_corp\nname: x\nallow: [\"GET /v1/items\"]\n---\nkind: Role\ntenant: globex\nname: y\nallow: [\"GET /v1/items\"]\n";
+    plane.apply(ADMIN, both).await;
+    let trail = plane.send(Method::GET, "/v1/audit?limit=1000", &auditor, &[], "").await;
+    assert!(trail.text.contains("acme_corp") && !trail.text.contains("globex"), "{}", trail.text);
+}
+
+#[tokio::test]
+async fn who_somebody_is_cannot_be_changed_where_the_platform_has_bound_a_wide_role() {
+    let plane = Plane::start().await.with_demo().await;
+    let token = plane.operator("ta", "tenant-admin", Some("acme_corp")).await;
+    let identity = |name: &str, key: &str, digest: char| {
+        let sha256 = digest.to_string().repeat(64);
+        format!("kind: Identity\ntenant: acme_corp\nname: {name}\napi_keys: [{{ id: {key}, sha256: {sha256} }}]\n")
+    };
+    let wide = "kind: RoleBinding\ntenant: acme_corp\nname: ops_admin\nrole: admin\nsubjects: [{ api_key: ops }]\n";
+    let applied = plane.apply(ADMIN, &format!("{}---\n{wide}", identity("opskeys", "ops", 'a'))).await;
+    assert_eq!(applied.status, 200, "{}", applied.text);
+    for (what, document) in [("the key", identity("opskeys", "ops", 'b')), ("a key of that name elsewhere", identity("other", "ops", 'b'))]
+    {
+        let refused = plane.apply(&token, &document).await;
+        assert_eq!(refused.status, 403, "{what}: {}", refused.text);
+    }
+    assert_eq!(plane.apply(&token, &identity("mine", "own", 'c')).await.status, 200, "another key is its own business");
+    let claimed = "kind: RoleBinding\ntenant: acme_corp\nname: staff\nrole: admin\nsubjects: [{ claim: { roles: superuser } }]\n";
+    assert_eq!(plane.apply(ADMIN, claimed).await.status, 200);
+    let issuer = "kind: Identity\ntenant: acme_corp\nname: evil\njwt: [{ issuer: \"https://evil.example\", audiences: [demo], algorithms: [ES256], jwks: { url: \"https://evil.example/jwks.json\" } }]\n";
+    let refused = plane.apply(&token, issuer).await;
+    assert_eq!(refused.status, 403, "{}", refused.text);
+}
+
+#[tokio::test]
+async fn a_look_at_another_tenant_is_written_down() {
+    let plane = Plane::start().await.with_demo().await;
+    let token = plane.operator("ta", "tenant-admin", Some("acme_corp")).await;
+    assert_eq!(plane.send(Method::GET, "/v1/tenants/globex/config", &token, &[], "").await.status, 404);
+    let denied = plane.get("/v1/audit?decision=denied").await;
+    assert!(denied.body["items"].as_array().unwrap().iter().any(|entry| entry["action"] == "getTenantConfig"), "{}", denied.text);
 }

@@ -68,3 +68,27 @@ async fn the_description_names_every_operation() {
     let page = plane.send(Method::GET, "/docs", "", &[], "").await;
     assert!(page.text.contains("<!doctype html>") && !page.text.contains("https://"), "it needs no network");
 }
+
+#[tokio::test]
+async fn strangers_who_hang_up_stop_nobodys_writing() {
+    use tokio::io::AsyncWriteExt as _;
+    let plane = Plane::start().await;
+    for _ in 0..40 {
+        let mut stream = tokio::net::TcpStream::connect(plane.address()).await.unwrap();
+        let head = "GET /v1/plans HTTP/1.1\r\nhost: c\r\nauthorization: Bearer bo1.x.0123456789012345678901234567890123456789abc\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Gone before the attempt is written down.
+        drop(stream);
+    }
+    let written = plane.put("/v1/plans/gold", &serde_json::json!({ "kind": "Plan", "name": "gold" })).await;
+    assert_eq!(written.status, 201, "{}", written.text);
+}
+
+#[tokio::test]
+async fn no_text_that_is_short_proves_anybody() {
+    let plane = Plane::start().await;
+    for token in [" ", "a", "bo1."] {
+        let answer = plane.send(Method::GET, "/v1/whoami", token, &[], "").await;
+        assert_eq!(answer.status, 401, "{token:?}");
+    }
+}

@@ -62,6 +62,11 @@ impl Plane {
         Self::start_in(folder).await
     }
 
+    /// Where the API is.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.running.address()
+    }
+
     /// Where sidecars connect.
     pub(crate) fn push_address(&self) -> std::net::SocketAddr {
         self.running.push_address().unwrap()
