@@ -36,6 +36,8 @@ const BODY_ITEMS: usize = 1_000;
 pub const OFFER_BYTES_MAX: usize = 1 << 30;
 /// Lines above a document that its places count.
 const LINES_ABOVE_MAX: usize = 200_000;
+/// Bytes of all diagnostics of one report.
+const REPORT_BYTES: usize = 2 << 20;
 /// Diagnostics that are told of one part.
 const DIAGNOSTICS_MAX: usize = 20;
 /// Parts that one report names.
@@ -51,7 +53,7 @@ pub enum WireError {
     #[error("`{0}` is missing")]
     Missing(&'static str),
     /// Larger than anything that is sent.
-    #[error("it has more than the {0} bytes allowed")]
+    #[error("it has more than the {0} bytes or items allowed")]
     TooLarge(usize),
     /// A chunk that does not follow the one before.
     #[error("chunk {found} of an offer came where {expected} was to come")]
@@ -239,6 +241,10 @@ impl Assembler {
 
 impl Open {
     fn add(&mut self, body: message::ChunkBody) -> Result<(), WireError> {
+        // What is small on the wire and large here is bounded by its number.
+        if body.put.len() + body.remove.len() + body.files.len() > BODY_ITEMS {
+            return Err(WireError::TooLarge(BODY_ITEMS));
+        }
         for document in body.put {
             let written = document.id.clone().ok_or(WireError::Missing("id"))?;
             match id_from(&written) {
@@ -347,10 +353,23 @@ fn id_from(id: &message::DocumentId) -> Option<DocumentId> {
 #[must_use]
 pub fn report_to(report: &Report) -> message::Report {
     let parts = |parts: &[Part]| parts.iter().take(PARTS_MAX).map(part_to).collect();
-    let quarantined = |quarantined: &Quarantined| message::Quarantined {
-        part: Some(part_to(&quarantined.part)),
-        serves_last_good: quarantined.serving == Serving::LastGood,
-        diagnostics: quarantined.diagnostics.iter().take(DIAGNOSTICS_MAX).map(diagnostic_to).collect(),
+    // Which parts are held is told of all of them; why, as long as the message has room.
+    let mut room = REPORT_BYTES;
+    let quarantined = |quarantined: &Quarantined| {
+        let mut diagnostics = Vec::new();
+        for diagnostic in quarantined.diagnostics.iter().take(DIAGNOSTICS_MAX).map(diagnostic_to) {
+            let bytes = diagnostic.encoded_len();
+            if bytes > room {
+                break;
+            }
+            room -= bytes;
+            diagnostics.push(diagnostic);
+        }
+        message::Quarantined {
+            part: Some(part_to(&quarantined.part)),
+            serves_last_good: quarantined.serving == Serving::LastGood,
+            diagnostics,
+        }
     };
     message::Report {
         epoch: Some(epoch_to(report.epoch)),

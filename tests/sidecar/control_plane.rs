@@ -287,6 +287,8 @@ fn a_tenant_that_comes_through_the_api_is_served_at_once_and_again_after_a_resta
     let removed = bulkhead(&up, &["delete", "tenant", "initech"], "");
     assert!(removed.status.success(), "{}", said(&removed));
     eventually("it is gone", || (ask(&up) != 200).then_some(()));
+    let verified = bulkhead(&up, &["audit", "verify"], "");
+    assert!(verified.status.success() && said(&verified).contains("whole"), "{}", said(&verified));
     let back = bulkhead(&up, &["rollback", "tenant", "initech", "--to", "2"], "");
     assert!(back.status.success(), "{}", said(&back));
     eventually("it is back", || (ask(&up) == 200).then_some(()));

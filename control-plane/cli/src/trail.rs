@@ -7,9 +7,10 @@ use crate::client::Client;
 use crate::exit::Exit;
 use crate::fault::Failure;
 use crate::get::line;
-use crate::output::{Format, Out};
+use crate::output::{BAD, Format, GOOD, Out, paint};
 use bulkhead_config::name::TenantId;
-use serde_json::Value;
+use bulkhead_server::audit::first_break;
+use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ enum AuditAction {
     Query(AuditFilter),
     /// The newest entries, and those that come; Ctrl-C ends it
     Tail(AuditFilter),
+    /// Whether the trail is whole: each entry holds the digest of the one before it
+    Verify,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,14 +77,30 @@ const FOLLOW: Duration = Duration::from_millis(500);
 const PAST: usize = 10;
 
 pub(crate) fn audit(args: &Audit, global: &Global, out: &mut Out) -> Result<Exit, Failure> {
-    let (AuditAction::Query(filter) | AuditAction::Tail(filter)) = &args.action;
+    let (AuditAction::Query(filter) | AuditAction::Tail(filter)) = &args.action else { return verify(global, out) };
     let tenant = filter.tenant.as_ref().map(TenantId::as_str);
     let filters = [("operator", filter.operator.as_deref()), ("tenant", tenant), ("decision", filter.decision.as_deref())];
     let trail = Trail { client: Client::find(global)?, path: "/v1/audit", filters: query(&filters), shown: entry };
     match args.action {
-        AuditAction::Query(_) => trail.list(out),
         AuditAction::Tail(_) => trail.follow(out),
+        _ => trail.list(out),
     }
+}
+
+fn verify(global: &Global, out: &mut Out) -> Result<Exit, Failure> {
+    let trail = Trail { client: Client::find(global)?, path: "/v1/audit", filters: String::new(), shown: entry };
+    let (entries, _) = trail.after(None)?;
+    // As they are kept: keys sorted, without blanks.
+    let kept: Vec<String> = entries.iter().map(Value::to_string).collect();
+    let broken = first_break(kept.iter().map(String::as_bytes));
+    match (out.format(), broken) {
+        (Format::Json, broken) => out.json(&json!({ "entries": kept.len(), "whole": broken.is_none(), "broken_at": broken }))?,
+        (Format::Human, None) => {
+            out.say(format_args!("{} {} entries, each follows the one before it", paint(GOOD, "whole"), kept.len()))?
+        }
+        (Format::Human, Some(number)) => out.say(format_args!("{} at entry {number}", paint(BAD, "broken")))?,
+    }
+    Ok(if broken.is_none() { Exit::Done } else { Exit::Findings })
 }
 
 pub(crate) fn events(args: &Events, global: &Global, out: &mut Out) -> Result<Exit, Failure> {

@@ -8,7 +8,6 @@ use bulkhead_config::snapshot::Epoch;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
 
 /// Sidecars that are known at the same time.
 pub const SIDECARS_MAX: usize = 10_000;
@@ -21,8 +20,6 @@ const TENANTS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct Fleet {
     sidecars: Mutex<BTreeMap<Arc<str>, Sidecar>>,
-    /// Wakes whoever waits for reports.
-    news: watch::Sender<u64>,
     now: fn() -> i64,
 }
 
@@ -70,8 +67,7 @@ impl Fleet {
     /// Nobody yet.
     #[must_use]
     pub fn new(now: fn() -> i64) -> Arc<Self> {
-        let (news, _) = watch::channel(0);
-        Arc::new(Self { sidecars: Mutex::default(), news, now })
+        Arc::new(Self { sidecars: Mutex::default(), now })
     }
 
     /// Enters a sidecar for as long as its seat is held. Of two streams under one name both count.
@@ -107,15 +103,7 @@ impl Fleet {
         sidecar.seen = now;
         sidecar.serving = serving;
         version.clone_into(&mut sidecar.version);
-        drop(sidecars);
-        self.tell();
         Ok(Seat { fleet: Arc::clone(self), name })
-    }
-
-    /// Wakes with each report.
-    #[must_use]
-    pub fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
     }
 
     /// How a part stands that was declared by a revision.
@@ -180,10 +168,6 @@ impl Fleet {
         // Every change under the lock is whole before anything in it can panic.
         self.sidecars.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn tell(&self) {
-        self.news.send_modify(|count| *count += 1);
-    }
 }
 
 impl Seat {
@@ -193,7 +177,6 @@ impl Seat {
             sidecar.serving = Some(report.epoch);
             sidecar.quarantined.clone_from(&report.quarantined);
         });
-        self.fleet.tell();
     }
 
     /// What it counts, and what somebody should look at.
@@ -221,7 +204,6 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.change(|sidecar| sidecar.streams = sidecar.streams.saturating_sub(1));
-        self.fleet.tell();
     }
 }
 

@@ -200,15 +200,6 @@ impl Identity {
     pub(crate) fn peer(&self, certificate: &[u8]) -> Option<Peer> {
         Peer::of(certificate, &self.domain).ok()
     }
-
-    /// The operator whom a peer's certificate names; its role is that of its tokens, so alone it proves nothing yet.
-    #[must_use]
-    pub fn operator_name(peer: &Peer) -> Option<&str> {
-        match &peer.role {
-            Role::Operator(name) => Some(name.as_str()),
-            _ => None,
-        }
-    }
 }
 
 /// Whoever minted a join token, for the audit trail.

@@ -28,6 +28,7 @@ const COMMANDS: &[&[&str]] = &[
     &["audit"],
     &["audit", "query"],
     &["audit", "tail"],
+    &["audit", "verify"],
     &["events"],
     &["events", "list"],
     &["events", "tail"],

@@ -334,6 +334,9 @@ fn outcome(id: &DocumentId, became: Became, revision: u64) -> Value {
 /// What must be true of the document, by the conditions of the request (RFC 9110 section 13.1).
 fn expects(asked: &Asked) -> Result<Expects, Problem> {
     let headers = &asked.head.headers;
+    for name in [IF_MATCH, IF_NONE_MATCH] {
+        once(asked, &name)?;
+    }
     let text = |value: &HeaderValue| value.to_str().unwrap_or_default().trim().to_owned();
     let bad = |name: &str, written: &str| wrong(format!("{name} is {}", shown(written)));
     match (headers.get(IF_MATCH).map(text), headers.get(IF_NONE_MATCH).map(text)) {
@@ -349,12 +352,21 @@ fn expects(asked: &Asked) -> Result<Expects, Problem> {
     }
 }
 
+/// That a field does not stand twice: which one is meant nobody can say.
+fn once(asked: &Asked, name: &HeaderName) -> Result<(), Problem> {
+    match asked.head.headers.get_all(name).iter().nth(1) {
+        None => Ok(()),
+        Some(_) => Err(wrong(format!("the field {name} stands twice")).fix("send it once")),
+    }
+}
+
 /// Whether a list of tags holds one; weak tags are never those of ours.
 fn is_among(list: &HeaderValue, tag: &str) -> bool {
     list.to_str().is_ok_and(|list| list.split(',').map(str::trim).any(|known| known == "*" || known == tag))
 }
 
 fn idempotency(asked: &Asked) -> Result<Option<Idempotency>, Problem> {
+    once(asked, &HeaderName::from_static(IDEMPOTENCY_KEY))?;
     let Some(written) = asked.head.headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let good = |text: &&str| !text.is_empty() && text.len() <= IDEMPOTENCY_KEY_MAX && text.bytes().all(|byte| byte.is_ascii_graphic());
     let key = written.to_str().ok().filter(good).ok_or_else(|| {
