@@ -33,6 +33,8 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+/// Sidecars that connect at the same time.
+const WAVE: u32 = 100;
 /// Documents of one change set.
 const SET: u32 = 5_000;
 
@@ -76,10 +78,21 @@ async fn measure(options: &Options) -> Result<String, String> {
     let memory = anonymous().saturating_sub(before);
     let push = control.push_address().ok_or("it does not push")?;
     let (taken, mut takes) = mpsc::channel(64);
-    for number in 0..options.streams {
-        tokio::spawn(follow(push, number, taken.clone()));
+    let now = control.changer().shelf().epoch();
+    // Wave by wave, as sidecars with backoff and jitter come.
+    for first in (0..options.streams).step_by(WAVE as usize) {
+        let wave = first..options.streams.min(first + WAVE);
+        let count = u32::try_from(wave.len()).unwrap_or(WAVE);
+        for number in wave {
+            let taken = taken.clone();
+            tokio::spawn(async move {
+                if let Err(why) = follow(push, number, taken).await {
+                    eprintln!("sidecar {number} follows no more: {why}");
+                }
+            });
+        }
+        wait(&mut takes, now, count).await?;
     }
-    wait(&mut takes, control.changer().shelf().epoch(), options.streams).await?;
     let mut whole = Vec::new();
     let mut accepted = Vec::new();
     for change in 0..options.changes {
@@ -162,29 +175,32 @@ async fn wait(takes: &mut mpsc::Receiver<Epoch>, epoch: Epoch, streams: u32) -> 
     Ok(())
 }
 
-/// One sidecar: takes in every offer, reports it, and says which epoch it has.
-async fn follow(to: SocketAddr, number: u32, taken: mpsc::Sender<Epoch>) -> Option<()> {
-    let stream = TcpStream::connect(to).await.ok()?;
-    stream.set_nodelay(true).ok()?;
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
+/// One sidecar: takes in every offer, reports it, and says which epoch it has, until the control plane ends.
+async fn follow(to: SocketAddr, number: u32, taken: mpsc::Sender<Epoch>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let (says, said) = mpsc::channel(8);
     let hello = Hello { protocol_version: PROTOCOL_VERSION, name: format!("s{number}"), version: "bench".into(), serving: None };
-    says.send(framed(&FromSidecar { said: Some(Said::Hello(hello)) })).await.ok()?;
+    says.send(framed(&FromSidecar { said: Some(Said::Hello(hello)) })).await?;
     let request = Request::post(FOLLOW).header("content-type", "application/grpc").header("te", "trailers");
-    let request = request.body(StreamBody::new(ReceiverStream::new(said))).ok()?;
-    let mut body = sender.send_request(request).await.ok()?.into_body();
+    let answer = sender.send_request(request.body(StreamBody::new(ReceiverStream::new(said)))?).await?;
+    let status = answer.headers().get("grpc-status").cloned();
+    let mut body = answer.into_body();
     let (mut read, mut assembler) = (BytesMut::new(), Assembler::default());
-    loop {
-        let message = next(&mut body, &mut read).await?;
+    let mut has_begun = false;
+    while let Some(message) = next(&mut body, &mut read).await {
         if let Some(Told::Chunk(chunk)) = message.said
-            && let Some(whole) = assembler.take(chunk).ok()?
+            && let Some(whole) = assembler.take(chunk)?
         {
             let report = Report { epoch: whole.epoch, accepted: Vec::new(), gone: Vec::new(), quarantined: Vec::new() };
-            taken.send(whole.epoch).await.ok()?;
-            says.send(framed(&FromSidecar { said: Some(Said::Report(report_to(&report))) })).await.ok()?;
+            taken.send(whole.epoch).await?;
+            says.send(framed(&FromSidecar { said: Some(Said::Report(report_to(&report))) })).await?;
+            has_begun = true;
         }
     }
+    if has_begun { Ok(()) } else { Err(format!("its stream ended before anything came (grpc-status {status:?})").into()) }
 }
 
 /// The next message of a stream (gRPC over HTTP/2: a byte, a length, the message).

@@ -17,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -44,6 +44,8 @@ pub struct Settings {
     pub now: fn() -> i64,
 }
 
+/// Connections of sidecars that wait to be taken.
+const BACKLOG: u32 = 4_096;
 /// How often it is looked for what is kept for a time only.
 const SWEEP: Duration = Duration::from_secs(3_600);
 
@@ -92,7 +94,7 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
     let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
     let push = match push_address {
         None => None,
-        Some(address) => Some(TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?),
+        Some(address) => Some(for_a_fleet(address).map_err(|cause| StartError::Listen { address, cause })?),
     };
     let push_address = push.as_ref().and_then(|push| push.local_addr().ok());
     let fleet = Fleet::new(now);
@@ -133,6 +135,14 @@ pub async fn start(settings: Settings) -> Result<Running, StartError> {
         }
     });
     Ok(Running { address, push_address, changer, fleet, stop, serving })
+}
+
+/// A listener with room for a fleet that comes back at once.
+fn for_a_fleet(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Forgets what is kept for a time only, now and then.
