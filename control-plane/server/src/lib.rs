@@ -17,6 +17,7 @@ pub mod identity;
 pub mod publish;
 pub mod state;
 pub mod api;
+mod accept;
 pub mod listen;
 pub mod start;
 

@@ -1,6 +1,7 @@
 //! Where sidecars connect: gRPC over HTTP/2, connections bounded in count.
 
 use super::{Boxed, Publisher};
+use crate::accept;
 use crate::change::Changer;
 use crate::identity::Identity;
 use bulkhead_config::wire::message::{EnrolRequest, EnrolResponse, FromControlPlane, FromSidecar};
@@ -40,28 +41,19 @@ pub async fn serve(listener: TcpListener, door: Arc<Door>, stop: impl Future<Out
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
-        let accept = async {
-            // The semaphore is never closed; were it, nobody would be served.
-            let place = Arc::clone(&places).acquire_owned().await.ok()?;
-            Some((listener.accept().await, place))
-        };
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = accept => match accepted {
-                Some((Ok((stream, _)), place)) => {
-                    // A change is a small message that somebody waits for; where it cannot be said, it is only slower.
-                    let _ = stream.set_nodelay(true);
-                    let door = Arc::clone(&door);
-                    connections.spawn(async move {
-                        let _place = place;
-                        door.meet(stream).await;
-                    });
-                }
-                // Out of descriptors, or the peer is gone already: neither is ours to mend, and the next may be taken.
-                Some((Err(_), _)) => tokio::time::sleep(Duration::from_millis(20)).await,
-                None => break,
-            },
+            accepted = accept::next(&listener, &places) => {
+                let Some((stream, _, place)) = accepted else { break };
+                // A change is a small message that somebody waits for; where it cannot be said, it is only slower.
+                let _ = stream.set_nodelay(true);
+                let door = Arc::clone(&door);
+                connections.spawn(async move {
+                    let _place = place;
+                    door.meet(stream).await;
+                });
+            }
         }
     }
     connections.shutdown().await;
