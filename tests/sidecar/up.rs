@@ -13,6 +13,17 @@ pub(super) struct Up {
     process: Process,
 }
 
+/// `bulkhead up` on the data directory of a folder, everything on free ports.
+fn on(folder: &Path) -> Command {
+    let mut command = Command::new(binary("bulkhead"));
+    command.arg("up").arg("--data-dir").arg(folder.join("data"));
+    for address in ["--listen", "--probe-address", "--api-address", "--demo-address"] {
+        command.args([address, "127.0.0.1:0"]);
+    }
+    command.env("XDG_CONFIG_HOME", folder.join("config")).env("HOME", folder);
+    command
+}
+
 impl Up {
     pub(super) fn start() -> Self {
         Self::start_in(tempfile::tempdir().unwrap())
@@ -28,19 +39,7 @@ impl Up {
     }
 
     fn start_in(folder: tempfile::TempDir) -> Self {
-        let mut command = Command::new(binary("bulkhead"));
-        command.arg("up").arg("--data-dir").arg(folder.path().join("data"));
-        command.args([
-            "--listen",
-            "127.0.0.1:0",
-            "--probe-address",
-            "127.0.0.1:0",
-            "--api-address",
-            "127.0.0.1:0",
-            "--demo-address",
-            "127.0.0.1:0",
-        ]);
-        command.env("XDG_CONFIG_HOME", folder.path().join("config")).env("HOME", folder.path());
+        let command = on(folder.path());
         let process = Process::start(command, &folder.path().join("logs"));
         let up = Self { folder, process };
         up.address();
@@ -138,19 +137,7 @@ fn later_starts_keep_what_the_user_made_of_the_documents() {
     std::fs::write(&globex, &edited).unwrap();
     up.process.signal("TERM");
     assert_eq!(up.process.wait().code(), Some(0));
-    let mut command = Command::new(binary("bulkhead"));
-    command.arg("up").arg("--data-dir").arg(up.data());
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--probe-address",
-        "127.0.0.1:0",
-        "--demo-address",
-        "127.0.0.1:0",
-        "--api-address",
-        "127.0.0.1:0",
-    ]);
-    command.env("XDG_CONFIG_HOME", up.folder.path().join("config")).env("HOME", up.folder.path());
+    let command = on(up.folder.path());
     std::fs::remove_file(up.data().join("addresses.json")).ok();
     up.process = Process::start(command, &up.folder.path().join("logs"));
     up.address();
@@ -169,19 +156,7 @@ fn a_listener_that_speaks_tls_is_printed_as_such() {
     let tls = "    tls: { certificates: [{ certificate: { file: a.pem }, key: { file: a.key } }] }\n    address: 127.0.0.1:";
     std::fs::write(documents.join("platform.yaml"), platform.replacen("    address: 127.0.0.1:", tls, 1)).unwrap();
     std::fs::remove_file(up.data().join("addresses.json")).ok();
-    let mut command = Command::new(binary("bulkhead"));
-    command.arg("up").arg("--data-dir").arg(up.data());
-    command.args([
-        "--listen",
-        "127.0.0.1:0",
-        "--probe-address",
-        "127.0.0.1:0",
-        "--demo-address",
-        "127.0.0.1:0",
-        "--api-address",
-        "127.0.0.1:0",
-    ]);
-    command.env("XDG_CONFIG_HOME", up.folder.path().join("config")).env("HOME", up.folder.path());
+    let command = on(up.folder.path());
     up.process = Process::start(command, &up.folder.path().join("logs"));
     let address = up.address();
     eventually("it is printed", || up.printed().contains(&format!("https://{address}")).then_some(()));
